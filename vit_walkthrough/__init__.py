@@ -1,0 +1,36 @@
+"""The helper package of the Vision Transformer walkthrough: one module per stage, and what looks at them.
+
+Importing it loads the stages only; plots, data and widgets are modules to import by name, so that a model can be
+used where no matplotlib and no ipywidgets are installed.
+"""
+
+from vit_walkthrough.attention import MultiHeadSelfAttention, SelfAttention, attend, attention_weights
+from vit_walkthrough.config import ViTConfig
+from vit_walkthrough.encoder import MLP, Encoder, EncoderBlock
+from vit_walkthrough.model import ClassificationHead, VisionTransformer, count_parameters
+from vit_walkthrough.patches import PatchEmbedding, patchify, unpatchify
+from vit_walkthrough.tokens import ClassToken, PositionEmbedding, resample_positions, sincos_positions
+from vit_walkthrough.trace import Trace, record
+
+__all__ = [
+    "MLP",
+    "ClassToken",
+    "ClassificationHead",
+    "Encoder",
+    "EncoderBlock",
+    "MultiHeadSelfAttention",
+    "PatchEmbedding",
+    "PositionEmbedding",
+    "SelfAttention",
+    "Trace",
+    "ViTConfig",
+    "VisionTransformer",
+    "attend",
+    "attention_weights",
+    "count_parameters",
+    "patchify",
+    "record",
+    "resample_positions",
+    "sincos_positions",
+    "unpatchify",
+]
