@@ -50,9 +50,7 @@ class VisionTransformer(nn.Module):
         if config.positions == "none":
             self.position_embedding = nn.Identity()
         else:
-            self.position_embedding = PositionEmbedding(
-                config.rows, config.cols, config.dim, config.positions
-            )
+            self.position_embedding = PositionEmbedding(config.rows, config.cols, config.dim, config.positions)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = Encoder(config.depth, config.dim, config.heads, config.hidden, config.dropout)
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)

@@ -18,9 +18,7 @@ def _check_images(images) -> None:
     if images.device.type != "meta" and not torch.isfinite(images.sum()):
         broken = int((~torch.isfinite(images)).sum())
         if broken:
-            raise ValueError(
-                f"{broken} of {images.numel()} pixels are NaN or infinite; mend the images first"
-            )
+            raise ValueError(f"{broken} of {images.numel()} pixels are NaN or infinite; mend the images first")
 
 
 def patchify(
@@ -63,9 +61,7 @@ def unpatchify(
             f"which takes {rows} * {cols} = {rows * cols} patches of {patch_size} pixels"
         )
     if patches.shape[2] % patch_size**2:
-        raise ValueError(
-            f"{patches.shape[2]} pixels are no whole number of channels of {patch_size} x {patch_size}"
-        )
+        raise ValueError(f"{patches.shape[2]} pixels are no whole number of channels of {patch_size} x {patch_size}")
     return rearrange(
         patches,
         "batch (rows cols) (channels ph pw) -> batch channels (rows ph) (cols pw)",
@@ -89,7 +85,5 @@ class PatchEmbedding(nn.Module):
         self.patch_size = patch_size
         self.projection = nn.Linear(channels * patch_size**2, dim)
 
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch patches dim"]:
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch patches dim"]:
         return self.projection(patchify(images, self.patch_size))

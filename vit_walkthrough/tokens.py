@@ -35,12 +35,8 @@ def sincos_positions(rows: int, cols: int, dim: int) -> Float[Tensor, "1 tokens 
     if dim % 4:
         raise ValueError(f"dim {dim} is not a multiple of 4: sine and cosine, for the row and for the column")
     frequencies = 10_000 ** -(torch.arange(dim // 4) / (dim // 4))
-    row_angles = repeat(
-        torch.arange(rows)[:, None] * frequencies, "rows waves -> (rows cols) waves", cols=cols
-    )
-    col_angles = repeat(
-        torch.arange(cols)[:, None] * frequencies, "cols waves -> (rows cols) waves", rows=rows
-    )
+    row_angles = repeat(torch.arange(rows)[:, None] * frequencies, "rows waves -> (rows cols) waves", cols=cols)
+    col_angles = repeat(torch.arange(cols)[:, None] * frequencies, "cols waves -> (rows cols) waves", rows=rows)
     patches = torch.cat([row_angles.sin(), row_angles.cos(), col_angles.sin(), col_angles.cos()], dim=1)
     return torch.cat([torch.zeros(1, dim), patches])[None]
 
@@ -100,13 +96,9 @@ def resample_positions(
     old_rows, old_cols = grid or (side, side)
     if old_rows * old_cols != patches:
         given = f"grid {old_rows} x {old_cols}" if grid else "a square grid"
-        raise ValueError(
-            f"{patches} positions (without the class token's) are not {given}; say grid=(rows, cols)"
-        )
+        raise ValueError(f"{patches} positions (without the class token's) are not {given}; say grid=(rows, cols)")
     if (rows, cols) == (old_rows, old_cols):
         return positions
     picture = rearrange(positions[:, 1:], "one (rows cols) dim -> one dim rows cols", rows=old_rows)
     picture = F.interpolate(picture, (rows, cols), mode=mode, align_corners=False, antialias=True)
-    return torch.cat(
-        [positions[:, :1], rearrange(picture, "one dim rows cols -> one (rows cols) dim")], dim=1
-    )
+    return torch.cat([positions[:, :1], rearrange(picture, "one dim rows cols -> one (rows cols) dim")], dim=1)

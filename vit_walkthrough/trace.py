@@ -27,9 +27,7 @@ class Trace(Mapping):
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._tensors:
-            raise KeyError(
-                f"{name!r} was not recorded; recorded: {', '.join(self._tensors) or 'nothing yet'}"
-            )
+            raise KeyError(f"{name!r} was not recorded; recorded: {', '.join(self._tensors) or 'nothing yet'}")
         return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -47,9 +45,7 @@ class Trace(Mapping):
         """The attention weights of all layers, the first layer first."""
         weights = [tensor for name, tensor in self._tensors.items() if name.split(".")[-1] == "weights"]
         if not weights:
-            raise KeyError(
-                "no attention weights were recorded; run the model inside `with record(model) as trace:`"
-            )
+            raise KeyError("no attention weights were recorded; run the model inside `with record(model) as trace:`")
         return torch.stack(weights)
 
 
