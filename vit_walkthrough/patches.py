@@ -28,7 +28,8 @@ def patchify(
 
     pixels = channels * patch_size**2, flattened channel by channel and then row by row: the order of a Conv2d kernel.
 
-    Raises: ValueError if a side is not a multiple of patch_size or an axis is missing, or for NaN; TypeError for integers.
+    Raises: ValueError if a side is not a multiple of patch_size, an axis is missing or a pixel is NaN; TypeError for
+    integers.
     Source: section 3.1, x_p.
     """
     _check_images(images)
