@@ -55,11 +55,11 @@ def unpatchify(
         raise ValueError(f"patches must be (batch, patches, pixels), not {tuple(patches.shape)}")
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ValueError(f"patch_size {patch_size} does not divide images of {height} x {width} pixels")
-    rows, cols = height // patch_size, width // patch_size
-    if patches.shape[1] != rows * cols:
+    rows = height // patch_size
+    if patches.shape[1] * patch_size != rows * width:
         raise ValueError(
-            f"{patches.shape[1]} patches do not tile {height} x {width} pixels, "
-            f"which takes {rows} * {cols} = {rows * cols} patches of {patch_size} pixels"
+            f"{patches.shape[1]} patches do not tile {height} x {width} pixels, which takes "
+            f"{rows} * {width // patch_size} = {rows * width // patch_size} patches of {patch_size} pixels"
         )
     if patches.shape[2] % patch_size**2:
         raise ValueError(f"{patches.shape[2]} pixels are no whole number of channels of {patch_size} x {patch_size}")

@@ -1,0 +1,541 @@
+"""Arrays in, Axes out: every picture of the walkthrough that shows data.
+
+The data come first, the rest by keyword; `ax` is drawn into if it is given, else a new figure is made. Nothing here
+knows a model, touches pyplot or changes matplotlib's settings for anyone else.
+"""
+
+import base64
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+# One colour for one role, in every notebook, diagram and widget (Okabe and Ito's colour-blind safe set).
+ROLES = {
+    "patch": "#0072B2",
+    "class": "#D55E00",
+    "position": "#009E73",
+    "query": "#CC79A7",
+    "key": "#E69F00",
+    "value": "#56B4E9",
+    "neutral": "#4D4D4D",
+}
+MAPS = {"magnitude": "viridis", "weights": "viridis", "signed": "PuOr"}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "axes.edgecolor": ROLES["neutral"],
+    "axes.labelcolor": ROLES["neutral"],
+    "axes.titlecolor": ROLES["neutral"],
+    "text.color": ROLES["neutral"],
+    "xtick.color": ROLES["neutral"],
+    "ytick.color": ROLES["neutral"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.dpi": 90,
+    "savefig.dpi": 90,
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+}
+
+
+@contextmanager
+def style():
+    """The look of the walkthrough, for whatever is drawn inside the block."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def _styled(plot):
+    @wraps(plot)
+    def styled_plot(*args, **kwargs):
+        with style():
+            return plot(*args, **kwargs)
+
+    return styled_plot
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    return Figure(figsize=(width, height)).subplots() if ax is None else ax
+
+
+def _array(values, ndim: int | tuple[int, ...], what: str) -> np.ndarray:
+    values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if values.ndim not in allowed or not values.size:
+        raise ValueError(f"{what}, not an array of shape {values.shape}")
+    return values
+
+
+def _picture(image) -> np.ndarray:
+    """(channels, height, width) or (height, width) in [0, 1] -> (height, width, 3)."""
+    image = _array(image, (2, 3), "an image is (channels, height, width) or (height, width)")
+    image = image[None] if image.ndim == 2 else image
+    if len(image) not in (1, 3):
+        raise ValueError(f"an image has 1 or 3 channels, not {len(image)}")
+    return np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3)).clip(0, 1)
+
+
+def _bare(ax: Axes, title: str | None = None) -> Axes:
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def _outline(ax: Axes, row: float, col: float, side: float, role: str, width: float = 3) -> None:
+    corner = (col * side - 0.5, row * side - 0.5)
+    ax.add_patch(Rectangle(corner, side, side, fill=False, ec="white", lw=width + 2, clip_on=False))
+    ax.add_patch(Rectangle(corner, side, side, fill=False, ec=ROLES[role], lw=width, clip_on=False))
+
+
+def render(figure: Figure | Axes, caption: str | None = None, colours: int | None = None, tight: bool = True) -> bytes:
+    """A figure as the bytes of an opaque PNG.
+
+    caption: wrapped and written below it. colours: at most so many, for a small file. tight: cut to what is drawn,
+    which takes a second pass; else the figure is taken as it is.
+    """
+    figure = getattr(figure, "figure", figure)
+    with style():
+        added = None
+        if caption:
+            lines = textwrap.wrap(caption, int(figure.get_figwidth() * 72 / 5.6))
+            bottom = figure.get_tightbbox().y0 / figure.get_figheight()
+            added = figure.text(0.5, bottom - 0.12 / figure.get_figheight(), "\n".join(lines), va="top", ha="center")
+            added.set(size=10, linespacing=1.4)
+        buffer = io.BytesIO()
+        crop = dict(bbox_inches="tight", pad_inches=0.12) if tight else {}
+        try:
+            figure.savefig(buffer, format="png", dpi=90, pil_kwargs={"compress_level": 1}, **crop)
+        finally:
+            if added:
+                added.remove()
+    if colours:
+        from PIL import Image
+
+        picture = Image.open(buffer).convert("RGB")
+        # The roles' colours are thin lines, which a palette made from the pixels alone would lose.
+        kept = np.array([to_rgb(colour) for colour in ("white", *ROLES.values())])
+        kept = (255 * kept).round().astype(np.uint8)
+        palette = picture.quantize(colours - len(kept))
+        table = np.array(palette.getpalette(), dtype=np.uint8).reshape(-1, 3)[: colours - len(kept)]
+        pixels, places = np.asarray(picture), np.array(palette)
+        for colour in kept:
+            places[(pixels == colour).all(axis=-1)] = len(table)
+            table = np.vstack([table, colour])
+        picture = Image.fromarray(places, mode="P")
+        picture.putpalette(table.tobytes())
+        buffer = io.BytesIO()
+        picture.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def show(figure: Figure | Axes, alt: str) -> None:
+    """Display a figure in a notebook; `alt` says what there is to see, under it and to those who cannot see it.
+    White space in `alt` counts as one space, so that it can be written over several lines.
+
+    Raises: ValueError for an empty description.
+    """
+    from IPython.display import display
+
+    alt = " ".join(alt.split())
+    if not alt:
+        raise ValueError("alt is empty; say in a sentence what the picture shows, with its numbers")
+    png = base64.b64encode(render(figure, caption=alt, colours=256)).decode()
+    display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+@_styled
+def plot_image(
+    image, *, numbers: bool = False, patch_size: int | None = None, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """An image (channels, height, width) or (height, width) in [0, 1]; with `numbers`, (height, width) of any values,
+    each written on its pixel, and lines between patches of `patch_size`."""
+    if not numbers:
+        ax = _axes(ax, 3.6, 3.6)
+        ax.imshow(_picture(image), interpolation="nearest")
+        return _bare(ax, title)
+    ax = plot_matrix(image, numbers=True, colorbar=False, title=title, ax=ax)
+    if patch_size:
+        height, width = np.shape(image)
+        ax.hlines(np.arange(0, height + 1, patch_size) - 0.5, -0.5, width - 0.5, "white", lw=5)
+        ax.vlines(np.arange(0, width + 1, patch_size) - 0.5, -0.5, height - 0.5, "white", lw=5)
+    return ax
+
+
+@_styled
+def plot_grid(
+    image, patch_size: int, *, number: bool = False, marked: Mapping[int, str] | None = None,
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """An image with the grid of its patches; `number` writes each patch's place in reading order.
+
+    marked: from a patch's number to the role in whose colour it is outlined.
+    """
+    picture = _picture(image)
+    height, width = picture.shape[:2]
+    if height % patch_size or width % patch_size:
+        raise ValueError(f"patch_size {patch_size} does not divide an image of {height} x {width} pixels")
+    ax = _axes(ax, 4.2, 4.2 * height / width)
+    ax.imshow(picture, interpolation="nearest")
+    ax.hlines(np.arange(0, height + 1, patch_size) - 0.5, -0.5, width - 0.5, "white", lw=1.2)
+    ax.vlines(np.arange(0, width + 1, patch_size) - 0.5, -0.5, height - 0.5, "white", lw=1.2)
+    cols = width // patch_size
+    if number:
+        for patch in range(height // patch_size * cols):
+            row, col = divmod(patch, cols)
+            ax.text(
+                (col + 0.5) * patch_size - 0.5, (row + 0.5) * patch_size - 0.5, str(patch), ha="center", va="center",
+                size=9, color="white", bbox=dict(boxstyle="round,pad=0.15", fc="#000000aa", ec="none"),
+            )  # fmt: skip
+    for patch, role in (marked or {}).items():
+        _outline(ax, *divmod(patch, cols), patch_size, role)
+    ax.set(xlim=(-1.5, width + 0.5), ylim=(height + 0.5, -1.5))
+    return _bare(ax, title)
+
+
+def _unflatten(patches, channels: int) -> np.ndarray:
+    """(patches, pixels), flattened as (channels, ph, pw) -> (patches, side, side, 3)."""
+    patches = _array(patches, 2, "flattened patches are (patches, pixels)")
+    side = round((patches.shape[1] / channels) ** 0.5)
+    if channels not in (1, 3) or channels * side * side != patches.shape[1]:
+        raise ValueError(f"{patches.shape[1]} pixels are not {channels} channels of a square patch")
+    pictures = patches.reshape(-1, channels, side, side).transpose(0, 2, 3, 1)
+    return np.broadcast_to(pictures, (*pictures.shape[:3], 3)).clip(0, 1)
+
+
+def _tiled(tiles: np.ndarray, cols: int, gap: int, ground: float = 1.0) -> np.ndarray:
+    """(n, height, width, ...) laid out in reading order on one canvas, `gap` pixels apart."""
+    count, height, width = tiles.shape[:3]
+    rows = -(-count // cols)
+    canvas = np.full((rows * (height + gap) - gap, cols * (width + gap) - gap, *tiles.shape[3:]), ground)
+    for index, tile in enumerate(tiles):
+        row, col = divmod(index, cols)
+        top, left = row * (height + gap), col * (width + gap)
+        canvas[top : top + height, left : left + width] = tile
+    return canvas
+
+
+@_styled
+def plot_patches(
+    patches, cols: int, *, channels: int = 3, number: bool = True, marked: Mapping[int, str] | None = None,
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Flattened patches (patches, pixels) as pictures again, pulled apart, in `cols` columns and reading order."""
+    tiles = _unflatten(patches, channels)
+    side = tiles.shape[1]
+    # Enlarged first, so that the gap can be finer than a pixel of a small patch.
+    scale = max(1, min(24 // side, 900 // (side * cols)))
+    tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
+    gap = max(1, side * scale * (9 if number else 3) // 20)
+    step = side * scale + gap
+    canvas = _tiled(tiles, cols, gap)
+    ax = _axes(ax, 4.8, 4.8 * canvas.shape[0] / canvas.shape[1])
+    ax.imshow(canvas, interpolation="nearest")
+    for patch in range(len(tiles)) if number else ():
+        row, col = divmod(patch, cols)
+        ax.text(col * step + side * scale / 2, row * step - 1, str(patch), ha="center", va="bottom", size=8)
+    for patch, role in (marked or {}).items():
+        row, col = divmod(patch, cols)
+        corner = (col * step - 0.5, row * step - 0.5)
+        ax.add_patch(Rectangle(corner, side * scale, side * scale, fill=False, ec=ROLES[role], lw=3))
+    ax.set(ylim=(canvas.shape[0], -gap))
+    return _bare(ax, title)
+
+
+@_styled
+def plot_sequence(
+    patches, *, channels: int = 3, first: int = 9, last: int = 2, class_token: bool = False,
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Flattened patches (patches, pixels) as a line of pictures with their places; a long one is cut in the middle.
+
+    class_token: draw one more token, without a picture, at place 0; the patches move up by one.
+    """
+    tiles = _unflatten(patches, channels)
+    shown = list(range(len(tiles))) if len(tiles) <= first + last + 1 else None
+    shown = shown or [*range(first), None, *range(len(tiles) - last, len(tiles))]
+    slots = len(shown) + class_token
+    ax = _axes(ax, min(9, 0.75 * slots), 1.15)
+    for slot, patch in enumerate(shown, start=int(class_token)):
+        if patch is None:
+            ax.text(slot + 0.44, 0.44, "…", ha="center", va="center", size=18)
+            continue
+        ax.imshow(tiles[patch], extent=(slot, slot + 0.88, 0, 0.88), interpolation="nearest")
+        ax.text(slot + 0.44, -0.08, str(patch + class_token), ha="center", va="top", size=10)
+    if class_token:
+        ax.add_patch(Rectangle((0, 0), 0.88, 0.88, fc=ROLES["class"], ec="none"))
+        ax.text(0.44, 0.44, "class", ha="center", va="center", size=9, color="white")
+        ax.text(0.44, -0.08, "0", ha="center", va="top", size=10)
+    ax.set(xlim=(-0.05, slots), ylim=(-0.5, 0.95), aspect="equal")
+    return _bare(ax, title)
+
+
+@_styled
+def plot_matrix(
+    values, *, kind: str = "magnitude", numbers: bool | None = None, names: Sequence[str] | None = None,
+    col_names: Sequence[str] | None = None, xlabel: str | None = None, ylabel: str | None = None,
+    marked: Mapping[int, str] | None = None, limit: float | None = None, colorbar: bool = True,
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """A matrix (or a vector, as one row) as a heat map.
+
+    kind: "magnitude" from the smallest to the largest value; "weights" from 0 to 1; "signed" centred on 0, to +-limit.
+    numbers: write the values; by default if there are at most 80. names, col_names: of the rows and of the columns.
+    marked: from a row to the role in whose colour its name is written and its left edge drawn.
+    """
+    values = np.atleast_2d(_array(values, (1, 2), "a matrix has one or two axes"))
+    if kind not in MAPS:
+        raise ValueError(f"kind {kind!r} is unknown; choose {', '.join(MAPS)}")
+    rows, cols = values.shape
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if kind == "signed":
+        high = limit or max(abs(low), abs(high)) or 1.0
+        low = -high
+    elif kind == "weights":
+        low, high = 0.0, 1.0
+    ax = _axes(ax, min(8.5, max(3.2, 0.55 * cols)), min(5.5, max(0.9, 0.45 * rows)))
+    heat = ax.imshow(values, cmap=MAPS[kind], vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    if numbers or (numbers is None and values.size <= 80):
+        for (row, col), value in np.ndenumerate(values):
+            text = f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
+            light = np.dot(heat.cmap(heat.norm(value))[:3], (0.299, 0.587, 0.114)) < 0.55
+            ax.text(col, row, text, ha="center", va="center", size=10, color="white" if light else "black")
+    elif colorbar:
+        bar = ax.figure.colorbar(heat, ax=ax, fraction=0.04, pad=0.02)
+        bar.outline.set_visible(False)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.spines[:].set_visible(False)
+    for axis, count, labels in ((ax.yaxis, rows, names), (ax.xaxis, cols, col_names)):
+        if labels is not None:
+            axis.set_ticks(range(count), labels=list(labels))
+        elif count <= 12:
+            axis.set_ticks(range(count))
+    ax.tick_params(length=0)
+    for row, role in (marked or {}).items():
+        ax.add_patch(Rectangle((-0.5, row - 0.5), cols, 1, fill=False, ec=ROLES[role], lw=2.5, clip_on=False))
+        for label, tick in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True):
+            if tick == row:
+                label.set(color=ROLES[role], weight="bold")
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+@_styled
+def plot_filters(
+    filters, *, channels: int = 3, cols: int = 16, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Rows of the patch embedding's matrix (dim, pixels) as pictures, each stretched to its own range."""
+    filters = _array(filters, 2, "filters are (dim, pixels)").astype(float)
+    low, high = filters.min(axis=1, keepdims=True), filters.max(axis=1, keepdims=True)
+    tiles = _unflatten((filters - low) / np.where(high > low, high - low, 1), channels)
+    canvas = _tiled(tiles, cols, max(1, tiles.shape[1] // 8))
+    ax = _axes(ax, 6.5, 6.5 * canvas.shape[0] / canvas.shape[1])
+    ax.imshow(canvas, interpolation="nearest")
+    return _bare(ax, title)
+
+
+@_styled
+def plot_similarity(
+    similarity, rows: int, cols: int, *, marked: Mapping[int, str] | None = None,
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Similarities (patches, patches) in [-1, 1] as a grid of grids: the tile at row r and column c shows how similar
+    the patch at that place is to every patch. Source: Figure 7, centre."""
+    similarity = _array(similarity, 2, "similarities are (patches, patches)")
+    if similarity.shape != (rows * cols, rows * cols):
+        raise ValueError(
+            f"similarities of a {rows} x {cols} grid are ({rows * cols}, {rows * cols}), not {similarity.shape}"
+        )
+    canvas = _tiled(similarity.reshape(-1, rows, cols), cols, 1, ground=np.nan)
+    ax = _axes(ax, 5, 5 * rows**2 / cols**2)
+    heat = ax.imshow(canvas, cmap="viridis", vmin=-1, vmax=1, interpolation="nearest")
+    ax.set_xticks(np.arange(cols) * (cols + 1) + (cols - 1) / 2, range(cols))
+    ax.set_yticks(np.arange(rows) * (rows + 1) + (rows - 1) / 2, range(rows))
+    ax.set(xlabel="column of the patch", ylabel="row of the patch")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    for patch, role in (marked or {}).items():
+        row, col = divmod(patch, cols)
+        corner = (col * (cols + 1) - 1, row * (rows + 1) - 1)
+        ax.add_patch(Rectangle(corner, cols + 1, rows + 1, fill=False, ec=ROLES[role], lw=3, clip_on=False))
+    bar = ax.figure.colorbar(heat, ax=ax, fraction=0.04, pad=0.02, label="cosine similarity")
+    bar.outline.set_visible(False)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def blend(image, weights) -> np.ndarray:
+    """Weights (rows, cols) laid over an image (channels, height, width): (height, width, 3), opaque.
+
+    The colour says the weight, black 0 and pale yellow the largest; the picture in grey shines through, in the dark by
+    its own light and in the bright by shading the colour, so that both stay readable.
+    """
+    picture = _picture(image)
+    weights = _array(weights, 2, "weights over a picture are (rows, cols)").astype(float)
+    height, width = picture.shape[:2]
+    if height % weights.shape[0] or width % weights.shape[1]:
+        raise ValueError(f"weights of {weights.shape} do not tile an image of {height} x {width} pixels")
+    heat = matplotlib.colormaps["inferno"](weights / (weights.max() or 1))[..., :3]
+    heat = heat.repeat(height // weights.shape[0], axis=0).repeat(width // weights.shape[1], axis=1)
+    grey = (picture @ np.array([0.299, 0.587, 0.114]))[..., None]
+    return 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / (grey.max() or 1))
+
+
+@_styled
+def plot_attention(
+    image, weights, *, query: int | None = None, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Where one query looks: weights (rows, cols) over the image, the brightest the largest; `query` is outlined."""
+    ax = _axes(ax, 3.4, 3.4)
+    blended = blend(image, weights)
+    ax.imshow(blended, interpolation="nearest")
+    if query is not None:
+        rows, cols = np.shape(weights)
+        if not 0 <= query < rows * cols:
+            raise ValueError(f"query {query} is outside the grid of {rows} x {cols} = {rows * cols} patches")
+        _outline(ax, *divmod(query, cols), blended.shape[1] / cols, "query")
+    return _bare(ax, title)
+
+
+@_styled
+def plot_heads(
+    image,
+    weights,
+    *,
+    query: int | None = None,
+    titles: Sequence[str] | None = None,
+    cols: int = 4,
+    ax: Axes | None = None,
+) -> Axes:
+    """plot_attention for every head, side by side: weights (heads, rows, cols), each scaled to its own largest."""
+    weights = _array(weights, 3, "weights of several heads are (heads, rows, cols)")
+    tiles = np.stack([blend(image, head) for head in weights])
+    height, width = tiles.shape[1:3]
+    cols = min(cols, len(tiles))
+    gap = round(0.14 * width) if titles is None or any(titles) else max(2, width // 20)
+    canvas = _tiled(tiles, cols, gap)
+    side = min(2.4, 9 / cols)
+    ax = _axes(ax, side * cols, side * cols * canvas.shape[0] / canvas.shape[1] + 0.2)
+    ax.imshow(canvas, interpolation="nearest")
+    for head in range(len(tiles)):
+        row, col = divmod(head, cols)
+        left, top = col * (width + gap), row * (height + gap)
+        title = f"head {head}" if titles is None else titles[head]
+        ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
+        if query is not None:
+            patch = width / weights.shape[2]
+            query_row, query_col = divmod(query, weights.shape[2])
+            _outline(ax, query_row + top / patch, query_col + left / patch, patch, "query", width=2)
+    ax.set(ylim=(canvas.shape[0], -gap))
+    return _bare(ax)
+
+
+@_styled
+def plot_curves(
+    curves: Mapping[str, tuple], *, xlabel: str | None = None, ylabel: str | None = None,
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Lines, each from (x, y), named at their right end rather than in a legend."""
+    ax = _axes(ax, 5.4, 3.4)
+    cycle = [ROLES[role] for role in ("patch", "class", "position", "query", "key", "neutral")]
+    dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))]  # never told apart by colour alone
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        x, y = _array(x, 1, "a curve's x has one axis"), _array(y, 1, "a curve's y has one axis")
+        colour = cycle[index % len(cycle)]
+        ax.plot(x, y, color=colour, ls=dashes[index % len(dashes)], label=name)
+    if len(curves) > 1:
+        ax.legend(handlelength=2.8)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+@_styled
+def plot_distributions(
+    samples: Mapping[str, object], *, bins: int = 60, xlabel: str | None = None, title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """How the values of each sample are spread, as outlines over common bins, with each standard deviation."""
+    flat = {
+        name: np.ravel(values.detach() if hasattr(values, "detach") else values) for name, values in samples.items()
+    }
+    edges = np.histogram_bin_edges(np.concatenate(list(flat.values())), bins)
+    curves = {}
+    for name, values in flat.items():
+        density, _ = np.histogram(values, edges, density=True)
+        curves[f"{name} (std {values.std():.2f})"] = ((edges[1:] + edges[:-1]) / 2, density)
+    ax = plot_curves(curves, xlabel=xlabel, ylabel="density", title=title, ax=ax)
+    ax.set_ylim(0, 1.35 * max(density.max() for _, density in curves.values()))  # room for the legend
+    ax.legend(loc="upper right", handlelength=2.8)
+    return ax
+
+
+@_styled
+def plot_stream(norms, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """The length of every token at every station of the residual stream: (stations, tokens), the class token first."""
+    norms = _array(norms, 2, "norms are (stations, tokens)")
+    ax = _axes(ax, 5.6, 3.4)
+    ax.plot(norms[:, 1:], color=ROLES["patch"], lw=0.7, alpha=min(0.35, 16 / norms.shape[1]))
+    ax.plot(norms[:, 1:].mean(axis=1), color=ROLES["patch"], ls="--", label="patches, and their mean")
+    ax.plot(norms[:, 0], color=ROLES["class"], label="class token")
+    ax.set(xlabel="after how many blocks", ylabel="length of the token", ylim=(0, None))
+    ax.legend()
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+@_styled
+def plot_probabilities(
+    probabilities, *, names: Sequence[str] | None = None, top: int = 5, title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """The `top` likeliest classes (classes,), the likeliest first."""
+    probabilities = _array(probabilities, 1, "probabilities are (classes,)")
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    labels = [names[index] if names is not None else f"class {index}" for index in order]
+    return plot_bars(dict(zip(labels, probabilities[order], strict=True)), unit="{:.1%}", limit=1, title=title, ax=ax)
+
+
+@_styled
+def plot_bars(
+    values: Mapping[str, float], *, unit: str = "{:,.0f}", limit: float | None = None, role: str = "patch",
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Horizontal bars, the first at the top, each with its value written by the format `unit`."""
+    ax = _axes(ax, 5.6, 0.4 * len(values) + 0.5)
+    bars = ax.barh(list(values), list(values.values()), color=ROLES[role], height=0.62)
+    ax.bar_label(bars, [unit.format(value) for value in values.values()], padding=4, color=ROLES["neutral"])
+    ax.invert_yaxis()
+    ax.set(xticks=[], xlim=(0, limit or max(values.values()) * 1.02))
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+@_styled
+def side_by_side(count: int, *, width: float = 9, height: float = 3.2, ratios: Sequence[float] | None = None):
+    """`count` empty Axes in a row of one figure, to be drawn into by the plots above."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(1, count, width_ratios=ratios, squeeze=False)[0]
+    figure.subplots_adjust(wspace=0.3)
+    return axes
