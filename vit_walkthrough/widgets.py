@@ -1,0 +1,332 @@
+"""Controls over one plot each. Whatever is turned is computed anew; nothing is chosen from pictures made beforehand.
+
+Works on ipywidgets 7.7 and 8. A picture is an <img> in a widgets.HTML, which every front end shows once and nbval can
+read, and every panel brings a still picture of its first state for pages on which no kernel runs.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from html import escape
+from math import log2
+
+import ipywidgets
+import numpy as np
+import torch
+from einops import rearrange
+from IPython.display import display
+from jaxtyping import Float
+from torch import Tensor
+
+from vit_walkthrough import data
+from vit_walkthrough.attention import MultiHeadSelfAttention, attention_weights
+from vit_walkthrough.config import ViTConfig, divisors
+from vit_walkthrough.model import VisionTransformer, count_parameters
+from vit_walkthrough.patches import patchify
+from vit_walkthrough.plots import (
+    plot_attention,
+    plot_curves,
+    plot_grid,
+    plot_heads,
+    plot_patches,
+    plot_similarity,
+    render,
+    side_by_side,
+)
+from vit_walkthrough.tokens import resample_positions, sincos_positions
+from vit_walkthrough.trace import record
+
+photo = cache(data.photo)
+
+
+class Panel:
+    """Controls, a picture that follows them and a sentence that says what it shows.
+
+    draw: takes the controls' values by name; returns a Figure or Axes and the sentence.
+    controls: by name. adapt: called with the controls before each drawing, to keep their limits valid.
+
+    An error of `draw` is shown in the panel and raised again, so that a test sees it too.
+    """
+
+    def __init__(self, draw: Callable, controls: dict, adapt: Callable | None = None):
+        self.draw, self.controls, self.adapt = draw, controls, adapt
+        self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
+        self.figure, self.text = None, ""
+        self._drawing = False
+        row = ipywidgets.HBox(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.box = ipywidgets.VBox([row, self.message, self.picture])
+        for control in controls.values():
+            control.observe(self.update, names="value")
+        self.update()
+
+    def update(self, change=None) -> None:
+        """Draw what the controls now say."""
+        if self._drawing:  # a limit that `adapt` moved has moved a value: it is read below
+            return
+        self._drawing = True
+        try:
+            if self.adapt:
+                self.adapt(self.controls)
+            self.figure, self.text = self.draw(**{name: control.value for name, control in self.controls.items()})
+            png = base64.b64encode(render(self.figure, tight=False)).decode()
+        except Exception as error:
+            self.message.value = f'<p role="alert" style="color:#a00000"><b>{escape(str(error))}</b></p>'
+            raise
+        finally:
+            self._drawing = False
+        self.message.value = ""
+        text = escape(self.text)
+        self.picture.value = (
+            f'<img alt="{text}" src="data:image/png;base64,{png}" style="max-width:100%;background:white">'
+            f'<p aria-live="polite" style="max-width:52em;line-height:1.4">{text}</p>'
+        )
+
+    def _ipython_display_(self) -> None:
+        bundle = {
+            "application/vnd.jupyter.widget-view+json": {
+                "model_id": self.box.model_id,
+                "version_major": 2,
+                "version_minor": 0,
+            },
+            "image/png": base64.b64encode(render(self.figure, self.text, colours=256)).decode(),
+            "text/plain": self.text,
+        }
+        display(bundle, raw=True, metadata={"image/png": {"alt": self.text}})
+
+
+def _choice(description: str, options: Sequence, value) -> ipywidgets.SelectionSlider:
+    """A slider over the values that are allowed, and no others."""
+    return ipywidgets.SelectionSlider(
+        options=list(options), value=value, description=description, continuous_update=False
+    )
+
+
+def _number(description: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
+    return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
+
+
+def _photo_choice() -> ipywidgets.Dropdown:
+    return ipywidgets.Dropdown(options=list(data.PHOTOS), value=data.PHOTOS[0], description="photo")
+
+
+def _keep_query_inside(controls: dict, rows: int, cols: int) -> None:
+    controls["row"].max, controls["col"].max = rows - 1, cols - 1
+
+
+def explore_patches(size: int = 224) -> Panel:
+    """Patch size against the length of the sequence, on a photo of size x size pixels."""
+
+    def draw(photo_name: str, patch_size: int):
+        image = photo(photo_name, size)
+        side, pixels = size // patch_size, 3 * patch_size**2
+        patches, tokens = side**2, side**2 + 1
+        left, right = side_by_side(2, width=8, height=3.9)
+        plot_grid(image, patch_size, title=f"{side} rows of {side} patches", ax=left)
+        plot_patches(patchify(image[None], patch_size)[0], side, number=False, title="pulled apart", ax=right)
+        left.figure.subplots_adjust(0.01, 0.02, 0.99, 0.91, 0.06)
+        return left, (
+            f"Patches of {patch_size} x {patch_size} pixels: {side} * {side} = {patches:,} patches, with the class "
+            f"token {tokens:,} tokens. One flattened patch is 3 * {patch_size} * {patch_size} = {pixels:,} numbers. "
+            f"Attention will compare every token with every token: {tokens**2:,} pairs."
+        )
+
+    sizes = [side for side in divisors(size) if side >= 4]
+    patch_size = _choice("patch size", sizes, 32 if 32 in sizes else sizes[len(sizes) // 2])
+    return Panel(draw, {"photo_name": _photo_choice(), "patch_size": patch_size})
+
+
+def explore_positions(side: int = 7, dim: int = 64, learned: Float[Tensor, "1 tokens dim"] | None = None) -> Panel:
+    """How similar the position of one patch is to all others: for fixed and for learned positions, and after they were
+    resampled from side x side patches to another grid. What all positions share, their mean, is taken away first.
+
+    learned: the vectors to show; by default those of a model that was not trained.
+    """
+    if learned is None:
+        learned = 0.02 * torch.randn(1, side**2 + 1, dim, generator=torch.Generator().manual_seed(0))
+    kinds = {"sines and cosines": sincos_positions(side, side, dim), "learned": learned.detach()}
+
+    def adapt(controls: dict) -> None:
+        _keep_query_inside(controls, controls["grid"].value, controls["grid"].value)
+
+    def draw(kind: str, grid: int, row: int, col: int):
+        positions = resample_positions(kinds[kind], grid, grid)[0, 1:]
+        positions = positions - positions.mean(0)
+        positions = torch.nn.functional.normalize(positions, dim=-1)
+        similarity = positions @ positions.T
+        query = row * grid + col
+        left, right = side_by_side(2, width=8.6, height=3.9)
+        plot_similarity(similarity, grid, grid, marked={query: "query"}, title="every patch with every patch", ax=left)
+        tile = similarity[query].reshape(grid, grid)
+        right.imshow(tile, cmap="viridis", vmin=-1, vmax=1)
+        right.set(xticks=range(grid), yticks=range(grid), title=f"the tile of row {row}, column {col}")
+        right.tick_params(length=0, labelsize=8)
+        left.figure.subplots_adjust(0.07, 0.14, 0.97, 0.9, 0.3)
+        others = similarity[query].clone()
+        others[query] = -2
+        nearest = divmod(int(others.argmax()), grid)
+        return left, (
+            f"Positions for {side} x {side} patches"
+            + (f", resampled to {grid} x {grid}" if grid != side else "")
+            + f". The patch at row {row}, column {col} is 1.00 similar to itself; most similar to it is the one at row "
+            f"{nearest[0]}, column {nearest[1]} ({others.max():.2f})."
+        )
+
+    controls = {
+        "kind": ipywidgets.ToggleButtons(options=list(kinds), description="positions"),
+        "grid": _number("grid", side, 3, 2 * side),
+        "row": _number("row", side // 2, 0, side - 1),
+        "col": _number("column", side // 2, 0, side - 1),
+    }
+    return Panel(draw, controls, adapt)
+
+
+def explore_attention(
+    image: Float[Tensor, "channels height width"] | None = None,
+    queries: Float[Tensor, "patches head_dim"] | None = None,
+    keys: Float[Tensor, "patches head_dim"] | None = None,
+) -> Panel:
+    """One head: where one query patch looks, and what the temperature does to its softmax.
+
+    queries, keys: one row a patch of a square grid; by default both are the patches of the image themselves, each
+    centred and scaled to unit variance, so that a patch looks for patches like itself.
+    """
+    image = photo("cat") if image is None else image
+    if queries is None:
+        patches = patchify(image[None], image.shape[-1] // 14)[0]
+        queries = (patches - patches.mean(-1, keepdim=True)) / patches.std(-1, keepdim=True).clamp(min=1e-6)
+    queries = queries.detach()
+    keys = queries if keys is None else keys.detach()
+    side = round(len(queries) ** 0.5)
+    if side * side != len(queries) or len(keys) != len(queries):
+        raise ValueError(f"{len(queries)} queries and {len(keys)} keys are not one for each patch of a square grid")
+
+    def draw(row: int, col: int, temperature: float):
+        query = row * side + col
+        weights = attention_weights(queries[query : query + 1] / temperature, keys)[0]
+        left, middle, right = side_by_side(3, width=9, height=3.1, ratios=(1, 1, 0.85))
+        plot_grid(image, image.shape[-1] // side, marked={query: "query"}, title="the query", ax=left)
+        plot_attention(image, weights.reshape(side, side), query=query, title="where it looks", ax=middle)
+        ranked = weights.sort(descending=True).values
+        plot_curves({"weight": (np.arange(1, len(ranked) + 1), ranked)}, xlabel="keys, the strongest first", ax=right)
+        right.set(ylim=(0, 1), title="its softmax, sorted", xscale="log")
+        left.figure.subplots_adjust(0.01, 0.2, 0.98, 0.9, 0.16)
+        entropy = -(weights * weights.clamp(min=1e-12).log2()).sum()
+        best = divmod(int(weights.argmax()), side)
+        return left, (
+            f"The query at row {row}, column {col} gives {weights.max():.3f} of its attention to the key at row "
+            f"{best[0]}, column {best[1]} and {ranked[:5].sum():.3f} to the five strongest of {len(weights)} keys. "
+            f"Entropy {entropy:.1f} bits; looking everywhere alike would be {log2(len(weights)):.1f}."
+        )
+
+    temperature = ipywidgets.FloatLogSlider(
+        value=10, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
+    )
+    row, col = _number("row", side // 2, 0, side - 1), _number("column", side // 2, 0, side - 1)
+    return Panel(draw, {"row": row, "col": col, "temperature": temperature})
+
+
+def explore_heads(
+    image: Float[Tensor, "channels height width"] | None = None, dim: int = 48, patch_size: int = 16
+) -> Panel:
+    """The same width cut into more or fewer heads: what each looks at, and that the parameters stay as many.
+
+    The heads are MultiHeadSelfAttention with random weights, fed with the normalised patches in `dim` random mixtures.
+    """
+    image = photo("cat") if image is None else image
+    generator = torch.Generator().manual_seed(0)
+    patches = patchify(image[None], patch_size)
+    mixture = torch.randn(patches.shape[-1], dim, generator=generator) * patches.shape[-1] ** -0.5
+    tokens = torch.nn.functional.layer_norm((patches - patches.mean((0, 1))) @ mixture, (dim,))
+    rows, cols = image.shape[-2] // patch_size, image.shape[-1] // patch_size
+
+    @cache
+    def look(heads: int):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            attention = MultiHeadSelfAttention(dim, heads)
+        with torch.no_grad(), record(attention, "weights") as trace:
+            attention(tokens)
+        return trace["weights"][0], count_parameters(attention)
+
+    def draw(heads: int, row: int, col: int):
+        weights, parameters = look(heads)
+        query = row * cols + col
+        maps = rearrange(weights[:, query], "heads (rows cols) -> heads rows cols", rows=rows)
+        across = {1: 1, 2: 2, 3: 3, 4: 4}.get(heads, 6 if heads <= 12 else 12)
+        titles = None if heads <= 12 else [""] * heads
+        (ax,) = side_by_side(1, width=9, height=3.4 if heads > 6 else 2.6)
+        plot_heads(image, maps, query=query, cols=across, titles=titles, ax=ax)
+        ax.figure.subplots_adjust(0.01, 0.01, 0.99, 0.99)
+        return ax, (
+            f"{heads} head{'s' * (heads > 1)} of head_dim {dim} / {heads} = {dim // heads}, {parameters:,} parameters. "
+            f"Where the patch at row {row}, column {col} looks, head by head, with random weights: its strongest key "
+            f"gets between {weights[:, query].amax(-1).min():.3f} and {weights[:, query].max():.3f}; "
+            f"looking everywhere alike gives {1 / (rows * cols):.3f}."
+        )
+
+    controls = {
+        "heads": _choice("heads", divisors(dim), 4 if dim % 4 == 0 else 1),
+        "row": _number("row", rows // 2, 0, rows - 1),
+        "col": _number("column", cols // 2, 0, cols - 1),
+    }
+    return Panel(draw, controls)
+
+
+def explore_vit(size: int = 112, dim: int = 48, depth: int = 4) -> Panel:
+    """The control panel: a whole VisionTransformer, its patch size and heads chosen, its attention computed anew.
+
+    The weights are random: what it shows is the machinery, before any learning.
+    """
+
+    @lru_cache(maxsize=32)
+    def look(photo_name: str, patch_size: int, heads: int) -> Tensor:
+        config = ViTConfig(size, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = VisionTransformer(config).eval()
+            for block in model.blocks:  # a ViT starts so even that there would be nothing to see
+                block.attention.qkv.weight.data *= 8
+        with torch.no_grad(), record(model, "*.attention.weights") as trace:
+            model(photo(photo_name, size)[None])
+        return trace.attention[:, 0]
+
+    def adapt(controls: dict) -> None:
+        side = size // controls["patch_size"].value
+        _keep_query_inside(controls, side, side)
+
+    def draw(photo_name: str, patch_size: int, heads: int, layer: int, query: str, row: int, col: int):
+        attention = look(photo_name, patch_size, heads)
+        side = size // patch_size
+        token = 0 if query == "class token" else 1 + row * side + col
+        weights = attention[layer - 1, :, token, 1:]
+        maps = rearrange(weights, "heads (rows cols) -> heads rows cols", rows=side)
+        left, right = side_by_side(2, width=9, height=3.6, ratios=(1, 1.7))
+        marked = {token - 1: "query"} if token else None
+        image = photo(photo_name, size)
+        plot_grid(image, patch_size, marked=marked, title=f"{side} * {side} = {side**2} patches", ax=left)
+        plot_heads(
+            image,
+            maps,
+            query=token - 1 if token else None,
+            cols=min(4, -(-heads // 2)) if heads > 2 else heads,
+            ax=right,
+        )
+        left.figure.subplots_adjust(0.01, 0.02, 0.99, 0.92, 0.04)
+        who = "the class token" if not token else f"the patch at row {row}, column {col}"
+        return left, (
+            f"Random weights: this model has learned nothing yet, and there is no meaning in where it looks. "
+            f"Layer {layer} of {depth}, {heads} "
+            f"head{'s' * (heads > 1)}: where {who} looks among {attention.shape[-1]} tokens. The brightest patch gets "
+            f"{weights.max():.4f}; looking everywhere alike gives {1 / attention.shape[-1]:.4f}."
+        )
+
+    controls = {
+        "photo_name": _photo_choice(),
+        "patch_size": _choice("patch size", [side for side in divisors(size) if 7 <= side < size], 16),
+        "heads": _choice("heads", [heads for heads in divisors(dim) if heads <= 8], 4),
+        "layer": _number("layer", depth, 1, depth),
+        "query": ipywidgets.ToggleButtons(options=["class token", "patch"], description="query"),
+        "row": _number("row", 3, 0, size // 16 - 1),
+        "col": _number("column", 3, 0, size // 16 - 1),
+    }
+    return Panel(draw, controls, adapt)
