@@ -72,11 +72,9 @@ class MultiHeadSelfAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
-        queries, keys, values = rearrange(
-            self.qkv(tokens),
-            "batch tokens (three heads head_dim) -> three batch heads tokens head_dim",
-            three=3,
-            heads=self.heads,
+        queries, keys, values = (
+            rearrange(part, "batch tokens (heads head_dim) -> batch heads tokens head_dim", heads=self.heads)
+            for part in self.qkv(tokens).chunk(3, dim=-1)
         )
         if self.fused:
             gathered = F.scaled_dot_product_attention(queries, keys, values)

@@ -47,7 +47,7 @@ class ViTConfig:
     heads: int = 12
     hidden: int = 3072
     classes: int = 1000
-    dropout: float = 0.0
+    dropout: float | int = 0.0
     positions: Literal["learned", "sincos", "none"] = "learned"
     pooling: Literal["class", "mean"] = "class"
 
@@ -81,9 +81,10 @@ class ViTConfig:
         if self.positions not in ("learned", "sincos", "none"):
             raise ValueError(f"positions {self.positions!r} is unknown; choose learned, sincos or none")
         if self.positions == "sincos" and self.dim % 4:
+            near = sorted({max(4, self.dim - self.dim % 4), self.dim + -self.dim % 4})
             raise ValueError(
                 f"dim {self.dim} is not a multiple of 4, which sincos positions need; "
-                f"choose {self.dim - self.dim % 4 or 4} or {self.dim + -self.dim % 4}"
+                f"choose {' or '.join(map(str, near))}"
             )
         if self.pooling not in ("class", "mean"):
             raise ValueError(f"pooling {self.pooling!r} is unknown; choose class or mean")

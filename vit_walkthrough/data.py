@@ -1,14 +1,16 @@
-"""What the model looks at: three photographs, the reader's own pictures, and the smallest image to follow by hand."""
+"""What the model looks at: three photographs, the reader's own pictures, the smallest image, and digits to find."""
 
 import io
 import os
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -158,3 +160,108 @@ def _decoded(source, name: str) -> np.ndarray:
 def _scaled(plane: np.ndarray) -> np.ndarray:
     """Numbers as float32 in [0, 1]."""
     return plane.astype(np.float32) / np.float32(np.iinfo(plane.dtype).max if plane.dtype.kind == "u" else 1)
+
+
+class ClutteredDigits:
+    """Handwritten digits to find: each in a random place, size and hue, on dark noise among dimmer fragments of others.
+
+    Real handwriting: the 1,797 scans of 8 x 8 pixels that scikit-learn brings along, no download. Train and test never
+    share a scan, not even for the fragments. Every sample comes with the mask of the square in which its digit stands.
+
+    split: "train" draws from 1,297 scans, each turned, sheared and scaled a little; "test" from the other 500, as they
+    are. size: side of the images in pixels; the digit is half as wide. seed: of all draws.
+
+    Raises: ValueError for an unknown split, a size that is odd or below 32.
+    Source: after the cluttered MNIST of Mnih et al. 2014 (arXiv 1406.6247), section 4.2.
+    """
+
+    FRAGMENTS = 4
+    DIMMED = 0.4  # how bright a fragment is beside the digit
+
+    def __init__(self, split: Literal["train", "test"] = "train", size: int = 48, seed: int = 0):
+        from sklearn.datasets import load_digits  # here, so that photos do not wait for it
+
+        if split not in ("train", "test"):
+            raise ValueError(f"split {split!r} is unknown; choose train or test")
+        if size < 32 or size % 2:
+            raise ValueError(f"size {size} will not do; choose an even one, at least 32")
+        scans, labels = load_digits(return_X_y=True)
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        own = order[500:] if split == "train" else order[:500]
+        scans = torch.tensor(scans[own], dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+        self.split, self.size, self.seed, self.draws = split, size, seed, 0
+        self.scans = F.interpolate(scans, (size // 2, size // 2), mode="bicubic", antialias=True).clamp(0, 1)
+        self.labels = torch.tensor(labels[own])
+
+    def sample(
+        self, count: int, draw: int | None = None
+    ) -> tuple[Float[Tensor, "count 3 size size"], Int[Tensor, " count"], Bool[Tensor, "count size size"]]:
+        """`count` images in [0, 1], their labels from 0 to 9, and masks that are true on the square of the digit.
+
+        draw: its number decides, with the seed, what is drawn; if it is not given, the next one is taken.
+
+        Raises: ValueError for a count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}; it must be at least 1")
+        if draw is None:
+            draw, self.draws = self.draws, self.draws + 1
+        number = 1_000_003 * self.seed + draw
+        # The other way round for the test, or its draws would have the noise, hues and places of the training's.
+        generator = torch.Generator().manual_seed(number if self.split == "train" else ~number)
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return torch.empty(*shape).uniform_(low, high, generator=generator)
+
+        def whole(high: int, *shape: int) -> Tensor:
+            return torch.randint(high, shape, generator=generator)
+
+        side, piece = self.size // 2, self.size // 6
+        noise = uniform(-0.08, 0.08, count, 1, self.size, self.size)
+        images = (uniform(0.02, 0.2, count, 3, 1, 1) + noise).clamp_(min=0)
+        hues = _hues(uniform(0.0, 1.0, count, self.FRAGMENTS + 1))
+
+        # A fragment is a window of another digit, from the inner half of its scan, where the strokes are.
+        other = whole(len(self.scans), count, self.FRAGMENTS)
+        corner = side // 4 + whole(side // 2 - piece + 1, count, self.FRAGMENTS, 2)
+        fragments = self.scans[(other[..., None, None], 0, *_window(corner, piece))]
+        batch = torch.arange(count)[:, None, None, None]
+        place = _window(whole(self.size - piece + 1, count, self.FRAGMENTS, 2), piece)
+        colours = self.DIMMED * fragments[..., None] * hues[:, 1:, None, None]
+        images.permute(0, 2, 3, 1).index_put_((batch, *place), colours, accumulate=True)
+
+        which = whole(len(self.scans), count)
+        digits = self.scans[which]
+        if self.split == "train":
+            digits = _turned(digits, uniform(-1.0, 1.0, count, 4))
+        corner = whole(self.size - side + 1, count, 2)
+        batch, place = batch[..., 0], _window(corner, side)
+        under = images.permute(0, 2, 3, 1)[(batch, *place)]
+        painted = torch.lerp(under, hues[:, :1, None].expand_as(under), digits[:, 0, :, :, None])
+        images.permute(0, 2, 3, 1).index_put_((batch, *place), painted)
+        masks = torch.zeros(count, self.size, self.size, dtype=torch.bool)
+        masks[(batch, *place)] = True
+        return images.clamp_(max=1), self.labels[which], masks
+
+
+def _window(corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Indices of the rows and columns of squares whose upper left corners are given as (..., 2)."""
+    steps = torch.arange(side)
+    return corner[..., 0, None, None] + steps[:, None], corner[..., 1, None, None] + steps
+
+
+def _hues(hue: Tensor) -> Tensor:
+    """Bright colours: hues in [0, 1) -> (..., 3)."""
+    return (0.65 + 0.35 * torch.cos(2 * torch.pi * (hue[..., None] - torch.tensor([0, 1 / 3, 2 / 3])))).clamp(0, 1)
+
+
+def _turned(digits: Tensor, draws: Tensor) -> Tensor:
+    """Each digit turned by up to 12 degrees, sheared by up to 0.15 and scaled by up to a tenth; draws in [-1, 1]."""
+    angle, shear, width, height = (draws * torch.tensor([0.21, 0.15, 0.1, 0.1])).unbind(1)
+    cos, sin, nothing = angle.cos(), angle.sin(), torch.zeros(len(draws))
+    rows = [
+        torch.stack([(1 + width) * cos, shear - sin, nothing], dim=1),
+        torch.stack([sin, (1 + height) * cos, nothing], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(digits.shape), align_corners=False)
+    return F.grid_sample(digits, grid, align_corners=False)

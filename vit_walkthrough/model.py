@@ -69,9 +69,11 @@ class VisionTransformer(nn.Module):
             )
         tokens = self.class_token(self.patch_embedding(images))
         tokens = self.dropout(self.position_embedding(tokens))
-        tokens = self.norm(self.blocks(tokens))
-        features = tokens[:, 0] if self.config.pooling == "class" else tokens[:, 1:].mean(dim=1)
-        return self.head(features)
+        return self.head(self.pool(self.norm(self.blocks(tokens))))
+
+    def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
+        """What the head reads: the class token, or the mean of the patches."""
+        return tokens[:, 0] if self.config.pooling == "class" else tokens[:, 1:].mean(dim=1)
 
 
 def count_parameters(model: nn.Module) -> int:

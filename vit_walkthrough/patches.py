@@ -33,9 +33,9 @@ def patchify(
     Source: section 3.1, x_p.
     """
     _check_images(images)
-    height, width = images.shape[-2:]
-    if patch_size < 1 or height % patch_size or width % patch_size:
-        raise ValueError(f"patch_size {patch_size} does not divide images of {height} x {width} pixels")
+    if patch_size < 1 or images.shape[2] % patch_size or images.shape[3] % patch_size:
+        size = f"{images.shape[2]} x {images.shape[3]}"
+        raise ValueError(f"patch_size {patch_size} does not divide images of {size} pixels")
     return rearrange(
         images,
         "batch channels (rows ph) (cols pw) -> batch (rows cols) (channels ph pw)",

@@ -28,7 +28,9 @@ ROLES = {
     "value": "#56B4E9",
     "neutral": "#4D4D4D",
 }
-MAPS = {"magnitude": "viridis", "weights": "viridis", "signed": "PuOr"}
+Number = int | float  # to a type checker that is as strict as the tests' a float is no int
+MAPS = {"magnitude": "viridis", "weights": "viridis", "similarity": "PuOr", "signed": "PuOr"}
+SMALL = 60_000  # bytes of a PNG that needs no palette
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -46,6 +48,8 @@ STYLE = {
     "savefig.facecolor": "white",
     "figure.dpi": 90,
     "savefig.dpi": 90,
+    "savefig.transparent": False,
+    "savefig.bbox": "standard",
     "legend.frameon": False,
     "lines.linewidth": 2.2,
 }
@@ -67,7 +71,7 @@ def _styled(plot):
     return styled_plot
 
 
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+def _axes(ax: Axes | None, width: Number, height: Number) -> Axes:
     return Figure(figsize=(width, height)).subplots() if ax is None else ax
 
 
@@ -96,17 +100,50 @@ def _bare(ax: Axes, title: str | None = None) -> Axes:
     return ax
 
 
-def _outline(ax: Axes, row: float, col: float, side: float, role: str, width: float = 3) -> None:
+def _colour(role: str) -> str:
+    if role not in ROLES:
+        raise ValueError(f"role {role!r} is unknown; choose {', '.join(ROLES)}")
+    return ROLES[role]
+
+
+def _marks(marked: Mapping[int, str] | None, count: int) -> list[tuple[int, str]]:
+    """What is to be outlined, of `count` things, and in which colour."""
+    for place in marked or ():
+        if not 0 <= place < count:
+            raise ValueError(f"{place} cannot be marked; there are 0 to {count - 1}")
+    return [(place, _colour(role)) for place, role in (marked or {}).items()]
+
+
+def _outline(ax: Axes, row: Number, col: Number, side: Number, colour: str, width: Number = 3) -> None:
     corner = (col * side - 0.5, row * side - 0.5)
-    ax.add_patch(Rectangle(corner, side, side, fill=False, ec="white", lw=width + 2, clip_on=False))
-    ax.add_patch(Rectangle(corner, side, side, fill=False, ec=ROLES[role], lw=width, clip_on=False))
+    for edge, line in (("white", width + 2), (colour, width)):  # in front of the lines between patches, too
+        ax.add_patch(Rectangle(corner, side, side, fill=False, ec=edge, lw=line, clip_on=False, zorder=3))
+
+
+def _divide(ax: Axes, height: int, width: int, patch_size: int, line: Number) -> None:
+    """White lines between patches."""
+    if patch_size < 1 or height % patch_size or width % patch_size:
+        raise ValueError(f"patch_size {patch_size} does not divide an image of {height} x {width} pixels")
+    ax.hlines(np.arange(patch_size, height, patch_size) - 0.5, -0.5, width - 0.5, "white", lw=line)
+    ax.vlines(np.arange(patch_size, width, patch_size) - 0.5, -0.5, height - 0.5, "white", lw=line)
+
+
+def _check_query(query: int, rows: int, cols: int) -> None:
+    if not 0 <= query < rows * cols:
+        raise ValueError(f"query {query} is outside the grid of {rows} x {cols} = {rows * cols} patches")
+
+
+def _ink(colour: Sequence[float]) -> str:
+    """Black or white, whichever stands out more on a colour (red, green, blue, alpha) over white."""
+    luminance = (1 - colour[3] * (1 - np.array(colour[:3]))) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
+    return "white" if luminance < 0.18 else "black"
 
 
 def render(figure: Figure | Axes, caption: str | None = None, colours: int | None = None, tight: bool = True) -> bytes:
     """A figure as the bytes of an opaque PNG.
 
-    caption: wrapped and written below it. colours: at most so many, for a small file. tight: cut to what is drawn,
-    which takes a second pass; else the figure is taken as it is.
+    caption: wrapped and written below it. colours: at most so many, if the file is not small without. tight: cut to
+    what is drawn, which takes a second pass; else the figure is taken as it is.
     """
     figure = getattr(figure, "figure", figure)
     with style():
@@ -127,6 +164,10 @@ def render(figure: Figure | Axes, caption: str | None = None, colours: int | Non
         from PIL import Image
 
         picture = Image.open(buffer).convert("RGB")
+        lossless = io.BytesIO()
+        picture.save(lossless, format="png", optimize=True)
+        if lossless.tell() < SMALL:
+            return lossless.getvalue()
         # The roles' colours are thin lines, which a palette made from the pixels alone would lose.
         kept = np.array([to_rgb(colour) for colour in ("white", *ROLES.values())])
         kept = (255 * kept).round().astype(np.uint8)
@@ -160,10 +201,11 @@ def show(figure: Figure | Axes, alt: str) -> None:
 
 @_styled
 def plot_image(
-    image, *, numbers: bool = False, patch_size: int | None = None, title: str | None = None, ax: Axes | None = None
-) -> Axes:
+    image, *, numbers: bool = False, patch_size: int | None = None, marked: Mapping[int, str] | None = None,
+    title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
     """An image (channels, height, width) or (height, width) in [0, 1]; with `numbers`, (height, width) of any values,
-    each written on its pixel, and lines between patches of `patch_size`."""
+    each written on its pixel, lines between patches of `patch_size`, and patches outlined as in plot_grid."""
     if not numbers:
         ax = _axes(ax, 3.6, 3.6)
         ax.imshow(_picture(image), interpolation="nearest")
@@ -171,8 +213,9 @@ def plot_image(
     ax = plot_matrix(image, numbers=True, colorbar=False, title=title, ax=ax)
     if patch_size:
         height, width = np.shape(image)
-        ax.hlines(np.arange(0, height + 1, patch_size) - 0.5, -0.5, width - 0.5, "white", lw=5)
-        ax.vlines(np.arange(0, width + 1, patch_size) - 0.5, -0.5, height - 0.5, "white", lw=5)
+        _divide(ax, height, width, patch_size, line=5)
+        for patch, colour in _marks(marked, height // patch_size * (width // patch_size)):
+            _outline(ax, *divmod(patch, width // patch_size), patch_size, colour)
     return ax
 
 
@@ -187,22 +230,19 @@ def plot_grid(
     """
     picture = _picture(image)
     height, width = picture.shape[:2]
-    if height % patch_size or width % patch_size:
-        raise ValueError(f"patch_size {patch_size} does not divide an image of {height} x {width} pixels")
     ax = _axes(ax, 4.2, 4.2 * height / width)
     ax.imshow(picture, interpolation="nearest")
-    ax.hlines(np.arange(0, height + 1, patch_size) - 0.5, -0.5, width - 0.5, "white", lw=1.2)
-    ax.vlines(np.arange(0, width + 1, patch_size) - 0.5, -0.5, height - 0.5, "white", lw=1.2)
-    cols = width // patch_size
+    _divide(ax, height, width, patch_size, line=1.2)
+    rows, cols = height // patch_size, width // patch_size
     if number:
-        for patch in range(height // patch_size * cols):
+        for patch in range(rows * cols):
             row, col = divmod(patch, cols)
             ax.text(
                 (col + 0.5) * patch_size - 0.5, (row + 0.5) * patch_size - 0.5, str(patch), ha="center", va="center",
                 size=9, color="white", bbox=dict(boxstyle="round,pad=0.15", fc="#000000aa", ec="none"),
             )  # fmt: skip
-    for patch, role in (marked or {}).items():
-        _outline(ax, *divmod(patch, cols), patch_size, role)
+    for patch, colour in _marks(marked, rows * cols):
+        _outline(ax, *divmod(patch, cols), patch_size, colour)
     ax.set(xlim=(-1.5, width + 0.5), ylim=(height + 0.5, -1.5))
     return _bare(ax, title)
 
@@ -217,11 +257,11 @@ def _unflatten(patches, channels: int) -> np.ndarray:
     return np.broadcast_to(pictures, (*pictures.shape[:3], 3)).clip(0, 1)
 
 
-def _tiled(tiles: np.ndarray, cols: int, gap: int, ground: float = 1.0) -> np.ndarray:
+def _tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number = 1) -> np.ndarray:
     """(n, height, width, ...) laid out in reading order on one canvas, `gap` pixels apart."""
     count, height, width = tiles.shape[:3]
     rows = -(-count // cols)
-    canvas = np.full((rows * (height + gap) - gap, cols * (width + gap) - gap, *tiles.shape[3:]), ground)
+    canvas = np.full((rows * (height + gap) - gap, cols * (width + gap) - gap, *tiles.shape[3:]), float(ground))
     for index, tile in enumerate(tiles):
         row, col = divmod(index, cols)
         top, left = row * (height + gap), col * (width + gap)
@@ -248,11 +288,11 @@ def plot_patches(
     for patch in range(len(tiles)) if number else ():
         row, col = divmod(patch, cols)
         ax.text(col * step + side * scale / 2, row * step - 1, str(patch), ha="center", va="bottom", size=8)
-    for patch, role in (marked or {}).items():
+    for patch, colour in _marks(marked, len(tiles)):
         row, col = divmod(patch, cols)
         corner = (col * step - 0.5, row * step - 0.5)
-        ax.add_patch(Rectangle(corner, side * scale, side * scale, fill=False, ec=ROLES[role], lw=3))
-    ax.set(ylim=(canvas.shape[0], -gap))
+        ax.add_patch(Rectangle(corner, side * scale, side * scale, fill=False, ec=colour, lw=3, clip_on=False))
+    ax.set(ylim=(canvas.shape[0] - 0.5, -gap if number else -0.5))
     return _bare(ax, title)
 
 
@@ -288,12 +328,13 @@ def plot_sequence(
 def plot_matrix(
     values, *, kind: str = "magnitude", numbers: bool | None = None, names: Sequence[str] | None = None,
     col_names: Sequence[str] | None = None, xlabel: str | None = None, ylabel: str | None = None,
-    marked: Mapping[int, str] | None = None, limit: float | None = None, colorbar: bool = True,
+    marked: Mapping[int, str] | None = None, limit: Number | None = None, colorbar: bool = True,
     title: str | None = None, ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
     """A matrix (or a vector, as one row) as a heat map.
 
-    kind: "magnitude" from the smallest to the largest value; "weights" from 0 to 1; "signed" centred on 0, to +-limit.
+    kind: "magnitude" from the smallest to the largest value; "weights" from 0 to 1; "similarity" from -1 to
+    1; "signed" centred on 0, to +-limit.
     numbers: write the values; by default if there are at most 80. names, col_names: of the rows and of the columns.
     marked: from a row to the role in whose colour its name is written and its left edge drawn.
     """
@@ -305,15 +346,16 @@ def plot_matrix(
     if kind == "signed":
         high = limit or max(abs(low), abs(high)) or 1.0
         low = -high
-    elif kind == "weights":
-        low, high = 0.0, 1.0
-    ax = _axes(ax, min(8.5, max(3.2, 0.55 * cols)), min(5.5, max(0.9, 0.45 * rows)))
+    elif kind in ("weights", "similarity"):
+        low, high = 0.0 if kind == "weights" else -1.0, 1.0
+    ax = _axes(ax, min(8.5, max(3.4, 0.7 * cols)), min(5.5, max(0.9, 0.55 * rows)))
     heat = ax.imshow(values, cmap=MAPS[kind], vmin=low, vmax=high, aspect="auto", interpolation="nearest")
     if numbers or (numbers is None and values.size <= 80):
         for (row, col), value in np.ndenumerate(values):
-            text = f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
-            light = np.dot(heat.cmap(heat.norm(value))[:3], (0.299, 0.587, 0.114)) < 0.55
-            ax.text(col, row, text, ha="center", va="center", size=10, color="white" if light else "black")
+            # Adding 0.0 makes a plain zero of -0.0.
+            whole, rounded = float(value).is_integer(), round(float(value), 2) + 0.0
+            ink = _ink(heat.cmap(heat.norm(value)))
+            ax.text(col, row, f"{rounded:.{0 if whole else 2}f}", ha="center", va="center", size=10, color=ink)
     elif colorbar:
         bar = ax.figure.colorbar(heat, ax=ax, fraction=0.04, pad=0.02)
         bar.outline.set_visible(False)
@@ -324,12 +366,14 @@ def plot_matrix(
             axis.set_ticks(range(count), labels=list(labels))
         elif count <= 12:
             axis.set_ticks(range(count))
+        else:
+            axis.get_major_locator().set_params(integer=True)  # there is no row 2.5
     ax.tick_params(length=0)
-    for row, role in (marked or {}).items():
-        ax.add_patch(Rectangle((-0.5, row - 0.5), cols, 1, fill=False, ec=ROLES[role], lw=2.5, clip_on=False))
+    for row, colour in _marks(marked, rows):
+        ax.add_patch(Rectangle((-0.5, row - 0.5), cols, 1, fill=False, ec=colour, lw=2.5, clip_on=False))
         for label, tick in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True):
             if tick == row:
-                label.set(color=ROLES[role], weight="bold")
+                label.set(color=colour, weight="bold")
     if title:
         ax.set_title(title)
     return ax
@@ -363,16 +407,19 @@ def plot_similarity(
         )
     canvas = _tiled(similarity.reshape(-1, rows, cols), cols, 1, ground=np.nan)
     ax = _axes(ax, 5, 5 * rows**2 / cols**2)
-    heat = ax.imshow(canvas, cmap="viridis", vmin=-1, vmax=1, interpolation="nearest")
-    ax.set_xticks(np.arange(cols) * (cols + 1) + (cols - 1) / 2, range(cols))
-    ax.set_yticks(np.arange(rows) * (rows + 1) + (rows - 1) / 2, range(rows))
+    heat = ax.imshow(canvas, cmap=MAPS["similarity"], vmin=-1, vmax=1, interpolation="nearest")
+    every = 1 + max(rows, cols) // 12  # there is no room for more labels than that in half a figure
+    ax.set_xticks(np.arange(0, cols, every) * (cols + 1) + (cols - 1) / 2, range(0, cols, every))
+    ax.set_yticks(np.arange(0, rows, every) * (rows + 1) + (rows - 1) / 2, range(0, rows, every))
     ax.set(xlabel="column of the patch", ylabel="row of the patch")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    for patch, role in (marked or {}).items():
+    for patch, colour in _marks(marked, rows * cols):
         row, col = divmod(patch, cols)
-        corner = (col * (cols + 1) - 1, row * (rows + 1) - 1)
-        ax.add_patch(Rectangle(corner, cols + 1, rows + 1, fill=False, ec=ROLES[role], lw=3, clip_on=False))
+        gap = min(0.5, 0.07 * max(rows, cols))
+        corner = (col * (cols + 1) - 0.5 - gap, row * (rows + 1) - 0.5 - gap)
+        size = (cols + 2 * gap, rows + 2 * gap)
+        ax.add_patch(Rectangle(corner, *size, fill=False, ec=colour, lw=3, clip_on=False))
     bar = ax.figure.colorbar(heat, ax=ax, fraction=0.04, pad=0.02, label="cosine similarity")
     bar.outline.set_visible(False)
     if title:
@@ -388,11 +435,14 @@ def blend(image, weights) -> np.ndarray:
     """
     picture = _picture(image)
     weights = _array(weights, 2, "weights over a picture are (rows, cols)").astype(float)
-    height, width = picture.shape[:2]
-    if height % weights.shape[0] or width % weights.shape[1]:
-        raise ValueError(f"weights of {weights.shape} do not tile an image of {height} x {width} pixels")
+    (height, width), (rows, cols) = picture.shape[:2], weights.shape
+    patch = height // rows
+    if (rows * patch, cols * patch) != (height, width):
+        raise ValueError(
+            f"weights of {weights.shape} do not tile an image of {height} x {width} pixels with square patches"
+        )
     heat = matplotlib.colormaps["inferno"](weights / (weights.max() or 1))[..., :3]
-    heat = heat.repeat(height // weights.shape[0], axis=0).repeat(width // weights.shape[1], axis=1)
+    heat = heat.repeat(patch, axis=0).repeat(patch, axis=1)
     grey = (picture @ np.array([0.299, 0.587, 0.114]))[..., None]
     return 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / (grey.max() or 1))
 
@@ -407,9 +457,8 @@ def plot_attention(
     ax.imshow(blended, interpolation="nearest")
     if query is not None:
         rows, cols = np.shape(weights)
-        if not 0 <= query < rows * cols:
-            raise ValueError(f"query {query} is outside the grid of {rows} x {cols} = {rows * cols} patches")
-        _outline(ax, *divmod(query, cols), blended.shape[1] / cols, "query")
+        _check_query(query, rows, cols)
+        _outline(ax, *divmod(query, cols), blended.shape[1] / cols, ROLES["query"])
     return _bare(ax, title)
 
 
@@ -425,10 +474,14 @@ def plot_heads(
 ) -> Axes:
     """plot_attention for every head, side by side: weights (heads, rows, cols), each scaled to its own largest."""
     weights = _array(weights, 3, "weights of several heads are (heads, rows, cols)")
+    if query is not None:
+        _check_query(query, *weights.shape[1:])
+    if titles is not None and len(titles) != len(weights):
+        raise ValueError(f"{len(titles)} titles for {len(weights)} heads")
     tiles = np.stack([blend(image, head) for head in weights])
     height, width = tiles.shape[1:3]
     cols = min(cols, len(tiles))
-    gap = round(0.14 * width) if titles is None or any(titles) else max(2, width // 20)
+    gap = round(0.18 * width) if titles is None or any(titles) else max(2, width // 20)
     canvas = _tiled(tiles, cols, gap)
     side = min(2.4, 9 / cols)
     ax = _axes(ax, side * cols, side * cols * canvas.shape[0] / canvas.shape[1] + 0.2)
@@ -441,19 +494,20 @@ def plot_heads(
         if query is not None:
             patch = width / weights.shape[2]
             query_row, query_col = divmod(query, weights.shape[2])
-            _outline(ax, query_row + top / patch, query_col + left / patch, patch, "query", width=2)
+            _outline(ax, query_row + top / patch, query_col + left / patch, patch, ROLES["query"], width=2)
     ax.set(ylim=(canvas.shape[0], -gap))
     return _bare(ax)
 
 
 @_styled
 def plot_curves(
-    curves: Mapping[str, tuple], *, xlabel: str | None = None, ylabel: str | None = None,
+    curves: Mapping[str, tuple], *, role: str | None = None, xlabel: str | None = None, ylabel: str | None = None,
     title: str | None = None, ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Lines, each from (x, y), named at their right end rather than in a legend."""
+    """Lines, each from (x, y); if there are several, a legend names them. In greys, or in shades of a role's colour."""
     ax = _axes(ax, 5.4, 3.4)
-    cycle = [ROLES[role] for role in ("patch", "class", "position", "query", "key", "neutral")]
+    dark = np.array(to_rgb(_colour(role) if role else "#222222"))
+    cycle = [dark + light * (1 - dark) for light in (0, 0.35, 0.55)]
     dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))]  # never told apart by colour alone
     for index, (name, (x, y)) in enumerate(curves.items()):
         x, y = _array(x, 1, "a curve's x has one axis"), _array(y, 1, "a curve's y has one axis")
@@ -473,8 +527,9 @@ def plot_distributions(
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
     """How the values of each sample are spread, as outlines over common bins, with each standard deviation."""
+    any_shape = tuple(range(1, 9))
     flat = {
-        name: np.ravel(values.detach() if hasattr(values, "detach") else values) for name, values in samples.items()
+        name: _array(values, any_shape, f"sample {name!r} holds numbers").ravel() for name, values in samples.items()
     }
     edges = np.histogram_bin_edges(np.concatenate(list(flat.values())), bins)
     curves = {}
@@ -509,22 +564,28 @@ def plot_probabilities(
 ) -> Axes:  # fmt: skip
     """The `top` likeliest classes (classes,), the likeliest first."""
     probabilities = _array(probabilities, 1, "probabilities are (classes,)")
+    if names is not None and len(names) != len(probabilities):
+        raise ValueError(f"{len(names)} names for {len(probabilities)} classes")
     order = np.argsort(-probabilities, kind="stable")[:top]
     labels = [names[index] if names is not None else f"class {index}" for index in order]
-    return plot_bars(dict(zip(labels, probabilities[order], strict=True)), unit="{:.1%}", limit=1, title=title, ax=ax)
+    if len(set(labels)) < len(labels):  # ImageNet has two classes "crane"
+        labels = [f"{label} ({index})" for label, index in zip(labels, order, strict=True)]
+    return plot_bars(
+        dict(zip(labels, probabilities[order].tolist(), strict=True)), unit="{:.1%}", limit=1, title=title, ax=ax
+    )
 
 
 @_styled
 def plot_bars(
-    values: Mapping[str, float], *, unit: str = "{:,.0f}", limit: float | None = None, role: str = "patch",
+    values: Mapping[str, Number], *, unit: str = "{:,.0f}", limit: Number | None = None, role: str = "patch",
     title: str | None = None, ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
     """Horizontal bars, the first at the top, each with its value written by the format `unit`."""
     ax = _axes(ax, 5.6, 0.4 * len(values) + 0.5)
-    bars = ax.barh(list(values), list(values.values()), color=ROLES[role], height=0.62)
+    bars = ax.barh(list(values), list(values.values()), color=_colour(role), height=0.62)
     ax.bar_label(bars, [unit.format(value) for value in values.values()], padding=4, color=ROLES["neutral"])
     ax.invert_yaxis()
-    ax.set(xticks=[], xlim=(0, limit or max(values.values()) * 1.02))
+    ax.set(xticks=[], xlim=(0, limit or max(values.values()) * 1.02 or 1))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     if title:
@@ -533,7 +594,7 @@ def plot_bars(
 
 
 @_styled
-def side_by_side(count: int, *, width: float = 9, height: float = 3.2, ratios: Sequence[float] | None = None):
+def side_by_side(count: int, *, width: Number = 9, height: Number = 3.2, ratios: Sequence[Number] | None = None):
     """`count` empty Axes in a row of one figure, to be drawn into by the plots above."""
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(1, count, width_ratios=ratios, squeeze=False)[0]

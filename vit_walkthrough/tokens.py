@@ -94,7 +94,7 @@ def resample_positions(
     patches = positions.shape[1] - 1
     side = round(max(patches, 0) ** 0.5)
     old_rows, old_cols = grid or (side, side)
-    if old_rows * old_cols != patches:
+    if patches < 1 or old_rows * old_cols != patches:
         given = f"grid {old_rows} x {old_cols}" if grid else "a square grid"
         raise ValueError(f"{patches} positions (without the class token's) are not {given}; say grid=(rows, cols)")
     if (rows, cols) == (old_rows, old_cols):

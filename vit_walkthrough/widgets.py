@@ -28,6 +28,7 @@ from vit_walkthrough.plots import (
     plot_curves,
     plot_grid,
     plot_heads,
+    plot_matrix,
     plot_patches,
     plot_similarity,
     render,
@@ -67,15 +68,16 @@ class Panel:
         try:
             if self.adapt:
                 self.adapt(self.controls)
-            self.figure, self.text = self.draw(**{name: control.value for name, control in self.controls.items()})
-            png = base64.b64encode(render(self.figure, tight=False)).decode()
+            figure, text = self.draw(**{name: control.value for name, control in self.controls.items()})
+            png = base64.b64encode(render(figure, tight=False)).decode()
         except Exception as error:
-            self.message.value = f'<p role="alert" style="color:#a00000"><b>{escape(str(error))}</b></p>'
+            words = escape(str(error) or type(error).__name__)
+            self.message.value = f'<p role="alert" style="color:#a00000"><b>{words}</b></p>'
             raise
         finally:
             self._drawing = False
-        self.message.value = ""
-        text = escape(self.text)
+        self.message.value, self.figure, self.text = "", figure, text
+        text = escape(text)
         self.picture.value = (
             f'<img alt="{text}" src="data:image/png;base64,{png}" style="max-width:100%;background:white">'
             f'<p aria-live="polite" style="max-width:52em;line-height:1.4">{text}</p>'
@@ -143,6 +145,10 @@ def explore_positions(side: int = 7, dim: int = 64, learned: Float[Tensor, "1 to
     """
     if learned is None:
         learned = 0.02 * torch.randn(1, side**2 + 1, dim, generator=torch.Generator().manual_seed(0))
+    if learned.shape[1] != side**2 + 1:
+        raise ValueError(
+            f"{learned.shape[1]} positions; {side} x {side} patches and the class token have {side**2 + 1}"
+        )
     kinds = {"sines and cosines": sincos_positions(side, side, dim), "learned": learned.detach()}
 
     def adapt(controls: dict) -> None:
@@ -155,13 +161,15 @@ def explore_positions(side: int = 7, dim: int = 64, learned: Float[Tensor, "1 to
         similarity = positions @ positions.T
         query = row * grid + col
         left, right = side_by_side(2, width=8.6, height=3.9)
-        plot_similarity(similarity, grid, grid, marked={query: "query"}, title="every patch with every patch", ax=left)
+        plot_similarity(
+            similarity, grid, grid, marked={query: "position"}, title="every patch with every patch", ax=left
+        )
         tile = similarity[query].reshape(grid, grid)
-        right.imshow(tile, cmap="viridis", vmin=-1, vmax=1)
-        right.set(xticks=range(grid), yticks=range(grid), title=f"the tile of row {row}, column {col}")
-        right.tick_params(length=0, labelsize=8)
+        title = f"the tile of row {row}, column {col}"
+        plot_matrix(tile, kind="similarity", numbers=False, colorbar=False, title=title, ax=right)
+        right.set_aspect("equal")
         left.figure.subplots_adjust(0.07, 0.14, 0.97, 0.9, 0.3)
-        others = similarity[query].clone()
+        others = similarity[query].round(decimals=4)  # of equals the first, whatever the last digits are
         others[query] = -2
         nearest = divmod(int(others.argmax()), grid)
         return left, (
@@ -208,7 +216,7 @@ def explore_attention(
         plot_attention(image, weights.reshape(side, side), query=query, title="where it looks", ax=middle)
         ranked = weights.sort(descending=True).values
         plot_curves({"weight": (np.arange(1, len(ranked) + 1), ranked)}, xlabel="keys, the strongest first", ax=right)
-        right.set(ylim=(0, 1), title="its softmax, sorted", xscale="log")
+        right.set(ylim=(0, 1.05 * ranked[0]), title="its softmax, sorted", xscale="log")
         left.figure.subplots_adjust(0.01, 0.2, 0.98, 0.9, 0.16)
         entropy = -(weights * weights.clamp(min=1e-12).log2()).sum()
         best = divmod(int(weights.argmax()), side)
@@ -219,7 +227,7 @@ def explore_attention(
         )
 
     temperature = ipywidgets.FloatLogSlider(
-        value=10, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
+        value=10**1.5, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
     )
     row, col = _number("row", side // 2, 0, side - 1), _number("column", side // 2, 0, side - 1)
     return Panel(draw, {"row": row, "col": col, "temperature": temperature})
@@ -293,6 +301,8 @@ def explore_vit(size: int = 112, dim: int = 48, depth: int = 4) -> Panel:
     def adapt(controls: dict) -> None:
         side = size // controls["patch_size"].value
         _keep_query_inside(controls, side, side)
+        for name in ("row", "col"):
+            controls[name].disabled = controls["query"].value == "class token"
 
     def draw(photo_name: str, patch_size: int, heads: int, layer: int, query: str, row: int, col: int):
         attention = look(photo_name, patch_size, heads)
@@ -314,7 +324,8 @@ def explore_vit(size: int = 112, dim: int = 48, depth: int = 4) -> Panel:
         left.figure.subplots_adjust(0.01, 0.02, 0.99, 0.92, 0.04)
         who = "the class token" if not token else f"the patch at row {row}, column {col}"
         return left, (
-            f"Random weights: this model has learned nothing yet, and there is no meaning in where it looks. "
+            "Random weights, those of the queries, keys and values eight times larger than a ViT starts with: this "
+            "model has learned nothing yet, and there is no meaning in where it looks. "
             f"Layer {layer} of {depth}, {heads} "
             f"head{'s' * (heads > 1)}: where {who} looks among {attention.shape[-1]} tokens. The brightest patch gets "
             f"{weights.max():.4f}; looking everywhere alike gives {1 / attention.shape[-1]:.4f}."

@@ -1,0 +1,138 @@
+"""What the tests share: seeds, a small model on a grid that is not square, and torch's own modules as references."""
+
+import importlib
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from vit_walkthrough import EncoderBlock, MultiHeadSelfAttention, VisionTransformer, ViTConfig
+
+torch.set_num_threads(1)  # pytest-xdist already runs one process per core
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked():
+    """Call the package as a reader does, with no runtime type checker in front of its own errors."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="session")
+def randomize():
+    """Fill every parameter with noise, so that no zero or one hides a mistake and attention is far from uniform."""
+
+    def fill(module: nn.Module, std: float = 0.25) -> nn.Module:
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, std)
+        return module.eval()
+
+    return fill
+
+
+@pytest.fixture
+def config():
+    return ViTConfig(image_size=(12, 20), patch_size=4, dim=32, depth=2, heads=4, hidden=48, classes=5)
+
+
+@pytest.fixture
+def model(config, randomize):
+    return randomize(VisionTransformer(config))
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 12, 20)
+
+
+@pytest.fixture
+def tokens():
+    return torch.randn(2, 7, 32)
+
+
+@pytest.fixture
+def twice():
+    """Stands where a dropout stood: what goes through it is doubled, so that the place shows in the result."""
+
+    class Twice(nn.Module):
+        def forward(self, tensor):
+            return 2 * tensor
+
+    return Twice()
+
+
+@pytest.fixture(scope="session")
+def torch_attention():
+    """torch's own multi-head attention with the weights of ours."""
+
+    def convert(ours: MultiHeadSelfAttention) -> nn.MultiheadAttention:
+        theirs = nn.MultiheadAttention(ours.projection.in_features, ours.heads, batch_first=True)
+        theirs.load_state_dict(
+            {
+                "in_proj_weight": ours.qkv.weight,
+                "in_proj_bias": ours.qkv.bias,
+                "out_proj.weight": ours.projection.weight,
+                "out_proj.bias": ours.projection.bias,
+            }
+        )
+        return theirs.eval()
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def torch_layer(torch_attention):
+    """torch's own pre-norm encoder layer with the weights of our block."""
+
+    def convert(ours: EncoderBlock) -> nn.TransformerEncoderLayer:
+        theirs = nn.TransformerEncoderLayer(
+            d_model=ours.mlp.expand.in_features,
+            nhead=ours.attention.heads,
+            dim_feedforward=ours.mlp.expand.out_features,
+            dropout=0.0,
+            activation="gelu",
+            layer_norm_eps=1e-6,
+            batch_first=True,
+            norm_first=True,
+        )
+        theirs.self_attn.load_state_dict(torch_attention(ours.attention).state_dict())
+        theirs.norm1.load_state_dict(ours.norm_1.state_dict())
+        theirs.norm2.load_state_dict(ours.norm_2.state_dict())
+        theirs.linear1.load_state_dict(ours.mlp.expand.state_dict())
+        theirs.linear2.load_state_dict(ours.mlp.contract.state_dict())
+        return theirs.eval()
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def peer():
+    """Import a public library that some tests compare with, or skip with the reason why it cannot be imported."""
+    libraries = []
+
+    def load(name: str):
+        try:
+            importlib.import_module("torchvision")
+        except ModuleNotFoundError:
+            pass
+        except RuntimeError:
+            # A CUDA build of torchvision beside a CPU build of torch: its own operators do not load, but its Python
+            # code, which timm and transformers import, needs no more of them than their signatures.
+            libraries.append(torch.library.Library("torchvision", "DEF"))
+            for operator in ("nms", "qnms"):
+                libraries[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return pytest.importorskip(name, reason=f"{name} cannot be imported", exc_type=ImportError)
+
+    return load
