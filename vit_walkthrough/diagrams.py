@@ -67,8 +67,8 @@ def draw_block(config: ViTConfig) -> Axes:
             ax.plot([beside, beside], [bottom + 1.65, bottom + 1.95], color=ROLES["neutral"], lw=1.6)
             _arrow(ax, (beside, bottom + 1.95), (stream + 0.2, bottom + 1.95))
             ax.text((beside + stream) / 2, bottom + 2.02, f"+ {tokens}", ha="center", va="bottom", size=9.5)
-            ax.plot(stream, bottom + 1.95, "o", ms=19, mfc="white", mec=ROLES["neutral"], mew=1.6)
-            ax.text(stream, bottom + 1.94, "+", ha="center", va="center", size=15)
+            ax.plot(stream, bottom + 1.95, "o", ms=19, mfc="white", mec=ROLES["neutral"], mew=1.6, zorder=5)
+            ax.plot(stream, bottom + 1.95, "+", ms=11, mec=ROLES["neutral"], mew=1.8, zorder=6)
         for y in (0.3, 2.75, 5.2):
             ax.text(stream - 0.15, y, tokens, ha="right", va="center", size=9.5)
         ax.text(stream - 0.42, 1.55, "the stream", ha="center", va="center", size=10.5, rotation=90)
@@ -85,7 +85,7 @@ def draw_vit(config: ViTConfig, image) -> Axes:
         raise ValueError(f"an image of {picture.shape[:2]} pixels for a config of {(config.height, config.width)}")
     side = config.patch_size
     with style():
-        ax = _canvas(10, 4.7)
+        ax = _canvas(10.0, 4.7)
         longest = max(config.height, config.width) / 1.9
         left, width = 1.1 - config.width / longest / 2, config.width / longest
         bottom, height = 2.35 - config.height / longest / 2, config.height / longest
@@ -124,7 +124,7 @@ def draw_vit(config: ViTConfig, image) -> Axes:
         if positions:
             ax.text(5.1, 0.55, "positions", ha="center", va="top", size=9.5)
         _arrow(ax, (5.55, 2.4), (6.0, 2.4))
-        for offset in (0.16, 0.08, 0):
+        for offset in (0.16, 0.08, 0.0):
             _box(ax, 6.75 + offset, 2.4 + offset, "", "query", width=1.3, height=2.6)
         ax.text(6.75, 2.4, f"{config.depth} blocks\n\nattention,\n{config.heads} heads\n\nMLP,\n{config.hidden:,} wide",
                 ha="center", va="center", size=10)  # fmt: skip

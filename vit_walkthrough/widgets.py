@@ -264,6 +264,7 @@ def explore_heads(
         titles = None if heads <= 12 else [""] * heads
         (ax,) = side_by_side(1, width=9, height=3.4 if heads > 6 else 2.6)
         plot_heads(image, maps, query=query, cols=across, titles=titles, ax=ax)
+        ax.set_anchor("N")
         ax.figure.subplots_adjust(0.01, 0.01, 0.99, 0.99)
         return ax, (
             f"{heads} head{'s' * (heads > 1)} of head_dim {dim} / {heads} = {dim // heads}, {parameters:,} parameters. "
