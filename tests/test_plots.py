@@ -22,6 +22,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from vit_walkthrough import plots
+from vit_walkthrough.data import photo
 from vit_walkthrough.patches import patchify
 from vit_walkthrough.plots import (
     MAPS,
@@ -935,9 +936,9 @@ def test_wrong_data_are_refused(call, message):
 
 @pytest.fixture
 def noise():
-    """A colourful figure with an outline in the colour of every role."""
-    image = np.random.default_rng(0).random((3, 56, 56))
-    return plot_grid(image, 8, marked=dict(enumerate(ROLES))).figure
+    """A figure of many colours, no small file, with an outline in the colour of every role."""
+    image = np.random.default_rng(0).random((3, 280, 280))
+    return plot_grid(image, 40, marked=dict(enumerate(ROLES))).figure
 
 
 @pytest.mark.parametrize("colours", [None, 64])
@@ -1015,7 +1016,8 @@ def test_a_caption_is_taken_away_when_saving_fails(noise, monkeypatch):
 
 
 @pytest.mark.parametrize("colours", [32, 256])
-def test_few_colours_make_a_small_file_that_keeps_the_colours_of_the_roles(noise, colours):
+def test_few_colours_make_a_small_file_that_keeps_the_colours_of_the_roles(noise, colours, monkeypatch):
+    monkeypatch.setattr(plots, "SMALL", 0)
     full, small = render(noise), render(noise, colours=colours)
     found = {colour for _, colour in open_png(small).convert("RGB").getcolors()}
     assert len(found) <= colours
@@ -1028,11 +1030,28 @@ def test_few_colours_make_a_small_file_that_keeps_the_colours_of_the_roles(noise
     assert render(noise, colours=colours) == small
 
 
-def test_a_reduced_picture_stays_close_to_the_full_one():
-    ax = plot_image(np.random.default_rng(0).random((3, 7, 7)).repeat(8, axis=1).repeat(8, axis=2))
-    full = np.asarray(open_png(render(ax)).convert("RGB")).astype(int)
-    small = np.asarray(open_png(render(ax, colours=256)).convert("RGB")).astype(int)
-    assert np.abs(full - small).mean() < 3
+def test_a_file_that_is_small_anyway_keeps_all_its_colours():
+    curves = plot_curves({"line": ([0, 1], [0, 1])})
+    assert len(render(curves, colours=2)) < plots.SMALL
+    assert np.array_equal(pixels_of(render(curves, colours=2)), pixels_of(render(curves)))
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    return np.asarray(open_png(png).convert("RGB")).astype(int)
+
+
+def test_a_photo_in_few_colours_stays_close_to_the_full_one():
+    full = render(plot_image(photo("cat")))
+    small = render(plot_image(photo("cat")), colours=256)
+    assert len(small) < len(full) / 2
+    assert 0 < np.abs(pixels_of(full) - pixels_of(small)).mean() < 4
+
+
+def test_a_file_that_is_small_anyway_keeps_every_pixel():
+    ax = plot_matrix(np.arange(900.0).reshape(30, 30))
+    full, small = render(ax), render(ax, colours=16)
+    assert len(small) < plots.SMALL
+    np.testing.assert_array_equal(pixels_of(full), pixels_of(small))
 
 
 @pytest.fixture

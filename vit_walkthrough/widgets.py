@@ -216,7 +216,7 @@ def explore_attention(
         plot_attention(image, weights.reshape(side, side), query=query, title="where it looks", ax=middle)
         ranked = weights.sort(descending=True).values
         plot_curves({"weight": (np.arange(1, len(ranked) + 1), ranked)}, xlabel="keys, the strongest first", ax=right)
-        right.set(ylim=(0, 1.05 * ranked[0]), title="its softmax, sorted", xscale="log")
+        right.set(ylim=(0, 1.05 * float(ranked[0])), title="its softmax, sorted", xscale="log")
         left.figure.subplots_adjust(0.01, 0.2, 0.98, 0.9, 0.16)
         entropy = -(weights * weights.clamp(min=1e-12).log2()).sum()
         best = divmod(int(weights.argmax()), side)
