@@ -229,3 +229,16 @@ def test_dropout_acts_in_training_only(randomize, tokens):
     assert torch.equal(attention(tokens), attention(tokens))
     zeros = (attention.train()(tokens) == 0).float().mean()
     assert zeros.item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_training_on_a_cpu_writes_the_products_out_and_evaluation_does_not(monkeypatch, tokens):
+    calls, kernel = [], module.F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        module.F, "scaled_dot_product_attention", lambda *inputs: calls.append("fused") or kernel(*inputs)
+    )
+    attention = MultiHeadSelfAttention(32, 4)
+    written_out = attention.train()(tokens)
+    assert calls == []
+    fused = attention.eval()(tokens)
+    assert calls == ["fused"]
+    assert torch.allclose(fused, written_out, atol=1e-6)

@@ -320,7 +320,9 @@ def test_the_first_dropout_is_what_the_blocks_read(model, images, twice):
     assert torch.equal(trace["blocks.0.norm_1.input"], 2 * trace["position_embedding"])
 
 
-def test_nothing_is_random_but_the_dropouts(model, config, images, twice):
+def test_nothing_is_random_but_the_dropouts(model, config, images):
+    for block in model.blocks:  # the way that training takes, so that equal means equal to the last bit
+        block.attention.fused = False
     expected = model(images)
     training = VisionTransformer(replace(config, dropout=0.5)).train()
     training.load_state_dict(model.state_dict())

@@ -1,5 +1,6 @@
 """training.py: the loop against one written out here, what it keeps, where it stops, and the command line."""
 
+import copy
 import functools
 import json
 import math
@@ -102,7 +103,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine(steps, warmup, 
 
 def test_a_tenth_of_the_steps_is_the_warm_up_and_at_least_one():
     assert [schedule(step, 30) for step in range(3)] == pytest.approx([1 / 3, 2 / 3, 1])
-    assert [schedule(0, steps, 0.0) for steps in (1, 2, 10)] == [1, 1, 1]
+    assert [schedule(step, 3, 0.0) for step in range(3)] == pytest.approx([1, 1, 0.5])
     assert [schedule(step, 4, 1.0) for step in range(4)] == [0.25, 0.5, 0.75, 1]
 
 
@@ -202,6 +203,14 @@ def test_the_same_seed_drops_the_same(train, config):
     assert same(first.model, second.model)
     assert not same(first.model, dropping(seed=1).model)
     assert not same(first.model, train(steps=5).model)
+
+
+def test_another_seed_drops_something_else(config, randomize):
+    torch.manual_seed(1)
+    start = randomize(VisionTransformer(replace(config, dropout=0.3)))
+    ends = [fit(copy.deepcopy(start), Bars(), steps=2, batch=6, seed=seed, progress=False) for seed in (0, 0, 1)]
+    assert ends[0].history.loss == ends[1].history.loss
+    assert ends[0].history.loss != ends[2].history.loss
 
 
 def test_the_randomness_of_others_is_not_touched(train):

@@ -1,0 +1,329 @@
+"""How fast the package is, beside its peers, in one run: python tests/benchmark.py [section ...] [--rounds 15]
+
+Whatever is compared takes turns, in a new random order in every round, so that a busy machine slows all of it alike.
+A ratio is the median, over the rounds, of our time over the other's in the same round; its quartiles stand beside it.
+"ours again" is a second instance of our model: how far its ratio is from 1 is the noise. With --threads 1 processor
+time is measured instead of the clock's, for a machine that others use at the same time.
+"""
+
+import argparse
+import gc
+import inspect
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vit_walkthrough import Trace, VisionTransformer, ViTConfig, count_parameters, record
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = ViTConfig.named("B/16")
+TINY = ViTConfig(image_size=48, patch_size=8, dim=64, depth=4, heads=4, hidden=256, classes=10)
+
+
+@dataclass
+class Row:
+    """A line of the table: `measured`, a ratio or seconds, must be at most `bound`."""
+
+    what: str
+    ours: float
+    other: str = ""
+    its: float | None = None
+    ratios: list[float] | None = None
+    measured: float | None = None
+    bound: float | None = None
+    note: str = ""
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@cache
+def importable_peers() -> list[str]:
+    """The peers that are here. A torchvision whose own operators do not load needs two of them declared first."""
+    found = []
+    for peer in ("transformers", "timm", "torchvision", "vit-pytorch"):
+        package = peer.replace("-", "_")
+        if find_spec(package) is None:
+            log(f"{peer} is not installed: left out")
+            continue
+        try:
+            import_module(package)
+        except RuntimeError:
+            importable_peers.library = torch.library.Library("torchvision", "DEF")  # lives as long as it is held
+            for operator in ("nms", "qnms"):
+                schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                importable_peers.library.define(schema)
+            import_module(package)
+        found.append(peer)
+    return found
+
+
+def build(name: str, config: ViTConfig, **options) -> nn.Module:
+    """A model of the config's sizes, a peer's or ours, with a head that is not zero."""
+    torch.manual_seed(0)
+    size, patch, classes = config.image_size, config.patch_size, config.classes
+    dim, depth, heads, hidden = config.dim, config.depth, config.heads, config.hidden
+    if name == "transformers":
+        peer = import_module("transformers")
+        sizes = dict(hidden_size=dim, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=hidden)
+        sizes |= dict(image_size=size, patch_size=patch, num_labels=classes, layer_norm_eps=1e-6)
+        model = peer.ViTForImageClassification(peer.ViTConfig(**sizes, **options))
+    elif name == "timm":
+        peer = import_module("timm.models.vision_transformer")
+        sizes = dict(embed_dim=dim, depth=depth, num_heads=heads, mlp_ratio=hidden / dim)
+        model = peer.VisionTransformer(size, patch, num_classes=classes, **sizes)
+    elif name == "torchvision":
+        peer = import_module("torchvision.models")
+        model = peer.VisionTransformer(size, patch, depth, heads, dim, hidden, num_classes=classes)
+    elif name == "vit-pytorch":
+        peer = import_module("vit_pytorch")  # no biases in qkv, two LayerNorms more: not quite as many parameters
+        sizes = dict(dim=dim, depth=depth, heads=heads, dim_head=config.head_dim, mlp_dim=hidden)
+        model = peer.ViT(image_size=size, patch_size=patch, num_classes=classes, **sizes)
+    else:
+        model = VisionTransformer(config)
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    assert head.out_features == classes
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    assert logits(model(random_images(config, 2))).shape == (2, classes)
+    log(f"  {name}: {count_parameters(model):,} parameters")
+    return model
+
+
+def logits(output) -> Tensor:
+    return output if isinstance(output, Tensor) else output.logits
+
+
+def random_images(config: ViTConfig, batch: int) -> Tensor:
+    size = (batch, config.channels, config.height, config.width)
+    return torch.rand(size, generator=torch.Generator().manual_seed(0))
+
+
+def take_turns(ways: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """The seconds that each way took in each round."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    names, shuffle, seconds = list(ways), random.Random(0).shuffle, {name: [] for name in ways}
+    for lap in range(-2, rounds):  # two to warm up
+        shuffle(names)
+        gc.collect()
+        gc.disable()
+        for name in names:
+            start = clock()
+            ways[name]()
+            if lap >= 0:
+                seconds[name].append(clock() - start)
+        gc.enable()
+    return seconds
+
+
+def compare(what: str, ways: dict[str, Callable], rounds: int, bound: float) -> Iterator[Row]:
+    """A row for each way beside "ours", the fastest first; the bound holds against the fastest of the peers."""
+    log(what)
+    seconds = take_turns(ways, rounds)
+    others = sorted(ways.keys() - {"ours"}, key=lambda name: median(seconds[name]))
+    fastest = next((name for name in others if name in importable_peers()), None)
+    for name in others:
+        ratios = quantiles(mine / its for mine, its in zip(seconds["ours"], seconds[name], strict=True))
+        limit = dict(measured=ratios[1], bound=bound, note="the fastest peer") if name == fastest else {}
+        yield Row(what, median(seconds["ours"]), name, median(seconds[name]), ratios, **limit)
+
+
+def matrix_products(model: nn.Module, config: ViTConfig, batch: int) -> Callable:
+    """The plain limit: every matrix product of a forward pass, with the model's own matrices, and nothing else."""
+    inputs = {width: torch.rand(batch, config.patches, width) for width in [config.pixels]}
+    inputs |= {width: torch.rand(batch, config.tokens, width) for width in (config.dim, config.hidden)}
+    queries = torch.rand(batch, config.heads, config.tokens, config.head_dim)
+    keys = torch.rand(batch, config.heads, config.head_dim, config.tokens)
+    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+
+    def run() -> None:
+        for matrix in matrices[:-1]:  # the head's is one token's work
+            F.linear(inputs[matrix.shape[1]], matrix)
+        for _ in range(config.depth):
+            queries @ keys @ queries
+
+    return run
+
+
+@torch.inference_mode()
+def forward(rounds: int) -> Iterator[Row]:
+    """B/16 at 224 pixels, nobody looking."""
+    log("forward")
+    models = {name: build(name, BASE).eval() for name in ("ours", "ours again", *importable_peers())}
+    for batch, times in ((1, 4), (8, 1)):
+        images = random_images(BASE, batch)
+        ways = {name: partial(model, images) for name, model in models.items()}
+        ways["the matrix products alone"] = matrix_products(models["ours"], BASE, batch)
+        yield from compare(f"forward, batch {batch}", ways, rounds * times, 1.02)
+
+
+@torch.inference_mode()
+def attention(rounds: int) -> Iterator[Row]:
+    """B/16 with the attention of all layers kept: as it comes, a tensor for each layer; and as one tensor."""
+    log("attention")
+    only = "*.attention.weights"
+    model, again = build("ours", BASE).eval(), build("ours", BASE).eval()
+    eager = None
+    if "transformers" in importable_peers():
+        eager = build("transformers", BASE, attn_implementation="eager").eval()
+
+    def kept(model: nn.Module, images: Tensor, *patterns: str) -> Trace:
+        with record(model, *patterns) as trace:
+            model(images)
+        return trace
+
+    def theirs(images: Tensor) -> tuple[Tensor, ...]:
+        return eager(images, output_attentions=True).attentions
+
+    for batch, times in ((1, 4), (8, 1)):
+        images = random_images(BASE, batch)
+        layers = {
+            "ours": partial(kept, model, images, only),
+            "ours again": partial(kept, again, images, only),
+            "ours, everything kept": partial(kept, model, images),
+            "ours, nothing kept": partial(model, images),
+        }
+        one = {
+            "ours": lambda images=images: kept(model, images, only).attention,
+            "ours again": lambda images=images: kept(again, images, only).attention,
+        }
+        if eager:
+            layers["transformers"] = one["transformers, as it comes"] = partial(theirs, images)
+            one["transformers"] = lambda images=images: torch.stack(theirs(images))
+            assert one["transformers"]().shape == one["ours"]().shape
+        yield from compare(f"all attention, batch {batch}", layers, rounds * times, 1.0)
+        yield from compare(f"all attention as one tensor, batch {batch}", one, rounds * times, 1.0)
+
+
+def training(rounds: int) -> Iterator[Row]:
+    """Forward, cross entropy, backward and AdamW."""
+    log("training")
+    images, labels = random_images(TINY, 128), torch.arange(128) % TINY.classes
+
+    def stepper(model: nn.Module) -> Callable:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            F.cross_entropy(logits(model(images)), labels).backward()
+            optimizer.step()
+
+        return step
+
+    ways = {name: stepper(build(name, TINY).train()) for name in ("ours", "ours again", *importable_peers())}
+    yield from compare("training step, batch 128", ways, rounds * 8, 1.02)
+
+
+def import_time(rounds: int) -> Iterator[Row]:
+    """In a process of its own each time; the first fills the disk's cache."""
+    log("import")
+    code = "from time import perf_counter as now; a = now(); import torch; b = now(); import vit_walkthrough; "
+    command = [sys.executable, "-c", code + "print(b - a, now() - b)"]
+    runs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(rounds + 1)]
+    torch_alone, beyond = zip(*(map(float, run.stdout.split()) for run in runs[1:]), strict=True)
+    yield Row("import, beyond torch", median(beyond), "torch", median(torch_alone), None, median(beyond), 0.3)
+
+
+def positions(control) -> list[tuple[str, object]]:
+    """Where a control can be put: every option, on and off, both ends."""
+    if hasattr(control, "options"):
+        return [("index", index) for index in range(len(control.options))]
+    if isinstance(control.value, bool):
+        return [("value", True), ("value", False)]
+    return [("value", control.base**end if hasattr(control, "base") else end) for end in (control.min, control.max)]
+
+
+def widgets(rounds: int) -> Iterator[Row]:
+    """Every control of every explore_* is moved through its positions; the picture is drawn before the move returns."""
+    if find_spec("vit_walkthrough.widgets") is None:
+        return log("widgets: not there, left out")
+    for name, explore in inspect.getmembers(import_module("vit_walkthrough.widgets"), inspect.isfunction):
+        if not name.startswith("explore_"):
+            continue
+        log(name)
+        panel, seconds, same = explore(), [], 0
+        for _ in range(max(1, rounds // 5)):
+            for control in panel.controls.values():
+                for trait, position in positions(control):
+                    if getattr(control, trait) != position and not getattr(control, "disabled", False):
+                        picture, start = panel.picture.value, time.perf_counter()
+                        setattr(control, trait, position)
+                        seconds.append(time.perf_counter() - start)
+                        same += panel.picture.value == picture
+        late = quantiles(seconds, n=20)[-1] * 1000
+        note = f"{len(seconds)} changes, 95th percentile {late:.0f} ms" + (f", {same} without effect" if same else "")
+        yield Row(f"{name}, change to picture", median(seconds), measured=median(seconds), bound=0.15, note=note)
+
+
+def notebooks(rounds: int) -> Iterator[Row]:
+    """Each executed once, from starting nbconvert and a kernel to the end."""
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        log(notebook.name)
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", folder]
+            start = time.perf_counter()
+            done = subprocess.run([*command, str(notebook)], capture_output=True, text=True)
+            taken = time.perf_counter() - start
+        bound = 20 if notebook.name < "08" or done.returncode else None
+        measured = float("nan") if done.returncode else taken
+        note = f"FAILED: {done.stderr.strip().splitlines()[-1]}" if done.returncode else ""
+        yield Row(f"executing {notebook.stem}", taken, measured=measured, bound=bound, note=note)
+
+
+SECTIONS = dict(forward=forward, attention=attention, training=training) | {"import": import_time}
+SECTIONS |= dict(widgets=widgets, notebooks=notebooks)
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def print_table(rows: list[Row]) -> None:
+    lines, last = [["what", "ours", "beside", "its time", "ratio (quartiles)", "bound", "", ""]], ""
+    for row in rows:
+        what, ours = ("", "") if row.what == last else (row.what, duration(row.ours))
+        ratio = "{1:.3f} ({0:.3f} to {2:.3f})".format(*row.ratios) if row.ratios else ""
+        limit = verdict = ""
+        if row.bound is not None:
+            limit = f"{row.bound:.2f}" if row.ratios else duration(row.bound)
+            verdict = "ok" if row.measured <= row.bound else "MISSED"
+        lines.append([what, ours, row.other, duration(row.its), ratio, limit, verdict, row.note])
+        last = row.what
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; default: all")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    chosen = parser.parse_args()
+    if unknown := set(chosen.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; choose from {', '.join(SECTIONS)}")
+    torch.set_num_threads(chosen.threads)
+    rows = [row for name in chosen.sections or SECTIONS for row in SECTIONS[name](chosen.rounds)]
+    print(f"torch {torch.__version__}, {chosen.threads} threads. Forward and attention: B/16 at 224 pixels.")
+    print(f"Training: {TINY}")
+    print("As many parameters in all models; vit-pytorch has no biases in qkv and two LayerNorms more.")
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
