@@ -168,29 +168,42 @@ class ClutteredDigits:
     Real handwriting: the 1,797 scans of 8 x 8 pixels that scikit-learn brings along, no download. Train and test never
     share a scan, not even for the fragments. Every sample comes with the mask of the square in which its digit stands.
 
-    split: "train" draws from 1,297 scans, each turned, sheared and scaled a little; "test" from the other 500, as they
-    are. size: side of the images in pixels; the digit is half as wide. seed: of all draws.
+    split: "train" draws from 1,297 scans, "test" from the other 500. size: side of the images in pixels; the digit is
+    half as wide. seed: of all draws. scans: only the first so many of the split's, to see what fewer are worth.
+    augment: whether each scan is turned, sheared and scaled a little; unless told, those of train are.
 
-    Raises: ValueError for an unknown split, a size that is odd or below 32.
+    Raises: ValueError for an unknown split, a size that is odd or below 32, more scans than there are or none.
     Source: after the cluttered MNIST of Mnih et al. 2014 (arXiv 1406.6247), section 4.2.
     """
 
-    FRAGMENTS = 4
+    FRAGMENTS = 3
     DIMMED = 0.4  # how bright a fragment is beside the digit
 
-    def __init__(self, split: Literal["train", "test"] = "train", size: int = 48, seed: int = 0):
+    def __init__(
+        self,
+        split: Literal["train", "test"] = "train",
+        size: int = 48,
+        seed: int = 0,
+        scans: int | None = None,
+        augment: bool | None = None,
+    ):
         from sklearn.datasets import load_digits  # here, so that photos do not wait for it
 
         if split not in ("train", "test"):
             raise ValueError(f"split {split!r} is unknown; choose train or test")
         if size < 32 or size % 2:
             raise ValueError(f"size {size} will not do; choose an even one, at least 32")
-        scans, labels = load_digits(return_X_y=True)
+        pixels, labels = load_digits(return_X_y=True)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         own = order[500:] if split == "train" else order[:500]
-        scans = torch.tensor(scans[own], dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+        if scans is not None:
+            if not 1 <= scans <= len(own):
+                raise ValueError(f"scans is {scans}; {split} has 1 to {len(own):,}")
+            own = own[:scans]
+        small = torch.tensor(pixels[own], dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
         self.split, self.size, self.seed, self.draws = split, size, seed, 0
-        self.scans = F.interpolate(scans, (size // 2, size // 2), mode="bicubic", antialias=True).clamp(0, 1)
+        self.augment = split == "train" if augment is None else augment
+        self.scans = F.interpolate(small, (size // 2, size // 2), mode="bicubic", antialias=True).clamp(0, 1)
         self.labels = torch.tensor(labels[own])
 
     def sample(
@@ -232,7 +245,7 @@ class ClutteredDigits:
 
         which = whole(len(self.scans), count)
         digits = self.scans[which]
-        if self.split == "train":
+        if self.augment:
             digits = _turned(digits, uniform(-1.0, 1.0, count, 4))
         corner = whole(self.size - side + 1, count, 2)
         batch, place = batch[..., 0], _window(corner, side)

@@ -500,6 +500,50 @@ def plot_heads(
 
 
 @_styled
+def plot_maps(
+    images, maps: Mapping[str, object] | None = None, *, masks=None, titles: Sequence[str] | None = None,
+    cols: int | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Several images (count, channels, height, width) in a row, or in rows of `cols`. Under them a row of blends for
+    every entry of `maps`, from its name to weights (count, rows, cols), each scaled to its own largest.
+
+    masks: (count, height, width); the square in which one is true is outlined. titles: one for each image.
+    """
+    images = _array(images, 4, "several images are (count, channels, height, width)")
+    pictures = np.stack([_picture(image) for image in images])
+    count, height, width = pictures.shape[:3]
+    if titles is not None and len(titles) != count:
+        raise ValueError(f"{len(titles)} titles for {count} images")
+    if maps and cols not in (None, count):
+        raise ValueError(f"with maps, all {count} images stand in one row; leave cols out")
+    rows = [pictures]
+    for name, weights in (maps or {}).items():
+        weights = _array(weights, 3, f"the maps {name!r} are (count, rows, cols)")
+        if len(weights) != count:
+            raise ValueError(f"{len(weights)} maps {name!r} for {count} images")
+        rows.append(np.stack([blend(image, each) for image, each in zip(images, weights, strict=True)]))
+    cols = min(cols or count, count)
+    gap = round((0.3 if titles and not maps else 0.08) * height)
+    canvas = _tiled(np.concatenate(rows), cols, gap)
+    side = min(1.5, 9 / cols)
+    ax = _axes(ax, side * (cols + (0.9 if maps else 0)), side * canvas.shape[0] / width + 0.3)
+    ax.imshow(canvas, interpolation="nearest")
+    for index in range(count * len(rows)):
+        row, col = divmod(index, cols)
+        top, left = row * (height + gap), col * (width + gap)
+        if titles is not None and index < count:
+            ax.text(left + width / 2, top - 0.05 * height, titles[index], ha="center", va="bottom", size=10)
+        if masks is not None:
+            inside = np.argwhere(_array(masks[index % count], 2, "masks are (count, height, width)"))
+            square = int(np.ptp(inside[:, 0])) + 1
+            _outline(ax, *((inside[0] + (top, left)) / square), square, ROLES["query"], width=1.5)
+    ax.set(ylim=(canvas.shape[0], -(gap if titles is None else 0.3 * height)))
+    for row, name in enumerate(("", *(maps or {}))):
+        ax.text(-0.12 * width, row * (height + gap) + height / 2, name, ha="right", va="center", size=10)
+    return _bare(ax)
+
+
+@_styled
 def plot_curves(
     curves: Mapping[str, tuple], *, role: str | None = None, xlabel: str | None = None, ylabel: str | None = None,
     title: str | None = None, ax: Axes | None = None,
@@ -577,16 +621,58 @@ def plot_probabilities(
 
 @_styled
 def plot_bars(
-    values: Mapping[str, Number], *, unit: str = "{:,.0f}", limit: Number | None = None, role: str = "patch",
-    title: str | None = None, ax: Axes | None = None,
+    values: Mapping[str, Number], *, errors: Mapping[str, Number] | None = None, chance: Number | None = None,
+    unit: str = "{:,.0f}", limit: Number | None = None, role: str = "patch", title: str | None = None,
+    ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Horizontal bars, the first at the top, each with its value written by the format `unit`."""
+    """Horizontal bars, the first at the top, each with its value written by the format `unit`.
+
+    errors: half the length of each bar's whisker. chance: where a dotted line stands.
+    """
+    if errors is not None and set(errors) != set(values):
+        raise ValueError(f"errors of {', '.join(errors)} for values of {', '.join(values)}")
     ax = _axes(ax, 5.6, 0.4 * len(values) + 0.5)
-    bars = ax.barh(list(values), list(values.values()), color=_colour(role), height=0.62)
+    whiskers = None if errors is None else [errors[name] for name in values]
+    bars = ax.barh(
+        list(values), list(values.values()), xerr=whiskers, ecolor=ROLES["neutral"], capsize=3, color=_colour(role),
+        height=0.62,
+    )  # fmt: skip
+    if chance is not None:
+        ax.axvline(chance, color=ROLES["neutral"], lw=1.2, ls=":", zorder=0)
     ax.bar_label(bars, [unit.format(value) for value in values.values()], padding=4, color=ROLES["neutral"])
     ax.invert_yaxis()
     ax.set(xticks=[], xlim=(0, limit or max(values.values()) * 1.02 or 1))
     ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+@_styled
+def plot_dots(
+    samples: Mapping[str, Sequence[Number]], *, unit: str = "{:.1%}", limits: tuple[Number, Number] | None = None,
+    chance: Number | None = None, role: str = "patch", title: str | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Every measurement as a dot, one row for each name, the first at the top; a bar marks the mean, written beside it
+    by the format `unit`. chance: where a dotted line stands."""
+    ax = _axes(ax, 6.6, 0.4 * len(samples) + 0.8)
+    for row, values in enumerate(samples.values()):
+        values = _array(list(values), 1, "the measurements of one name are a list")
+        ax.plot(values, [row] * len(values), "o", color=_colour(role), alpha=0.55, ms=7, mew=0)
+        ax.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=ROLES["neutral"], lw=2)
+        ax.text(
+            1.02, row, unit.format(values.mean()), transform=ax.get_yaxis_transform(), va="center",
+            color=ROLES["neutral"],
+        )  # fmt: skip
+    if chance is not None:
+        ax.axvline(chance, color=ROLES["neutral"], lw=1.2, ls=":", zorder=0)
+    ax.set_yticks(range(len(samples)), list(samples))
+    ax.set(ylim=(len(samples) - 0.5, -0.5), xlim=limits)
+    ax.xaxis.set_major_formatter(lambda value, place: unit.format(value).replace(".0%", "%"))
+    ax.grid(axis="x", color="#dddddd", lw=0.8)
+    ax.set_axisbelow(True)
+    ax.spines["left"].set_visible(False)
     ax.tick_params(length=0)
     if title:
         ax.set_title(title)

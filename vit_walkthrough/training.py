@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model import VisionTransformer
 from vit_walkthrough.pretrained import TINY, read_tensors, save_checkpoint, write_tensors
+
+# The second moment remembers 20 steps and not 1,000, for a run has only some thousand.
+adamw = partial(torch.optim.AdamW, betas=(0.9, 0.95))
 
 
 @dataclass
@@ -58,12 +62,13 @@ def fit(
     *,
     steps: int = 2000,
     batch: int = 64,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 3e-3,
     weight_decay: float = 0.1,
     warmup: float = 0.1,
     clip: float = 1.0,
     seed: int = 0,
-    watch: Callable[[int, nn.Module], None] | None = None,
+    optimizer: Callable = adamw,
+    watch: Callable[[int, nn.Module, History], None] | None = None,
     progress: bool = True,
     accelerator=None,
     state: Path | None = None,
@@ -72,7 +77,8 @@ def fit(
     """Train a model on `data.sample(batch, draw=step)` with AdamW, warm-up, cosine decay and gradient clipping.
 
     config: the model is built from it, from the seed; or any module from images to logits, trained where it stands.
-    watch: called with the step and the model before every step. progress: a bar on standard output.
+    optimizer: called with the parameters, lr and weight_decay. watch: called with the step, the model and
+    the history before every step. progress: a bar on standard output.
     accelerator: of the Accelerate library, for several processes; each takes its share of the same batches.
     state: a file in which the run is kept every `save_every` steps, and from which it goes on if it is there.
 
@@ -86,20 +92,21 @@ def fit(
     if min(steps, batch, save_every) < 1:
         raise ValueError(f"steps {steps}, batch {batch} and save_every {save_every} must be at least 1")
     _check_fit(getattr(config, "config", config), data)
-    if isinstance(config, ViTConfig):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = VisionTransformer(config)
-            _start_small(model, data.sample(256, draw=0)[0])
-    else:
-        model = config
+    model = fresh(config, data, seed) if isinstance(config, ViTConfig) else config
     share, count = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     if batch % count:
         raise ValueError(f"a batch of {batch} cannot be shared by {count} processes; choose a multiple of {count}")
     device = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    run = dict(config=str(config), steps=steps, batch=batch, learning_rate=learning_rate, weight_decay=weight_decay)
+    optimizer = optimizer(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    run = dict(
+        config=str(config),
+        optimizer=str(optimizer),
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
     run |= dict(warmup=warmup, clip=clip, seed=seed)
     first, history = _resume(state, run, model, optimizer) if state else (0, History())
     if accelerator:
@@ -110,7 +117,7 @@ def fit(
     try:
         for step in bar:
             if watch:
-                watch(step, model)
+                watch(step, model, history)
             rate = learning_rate * schedule(step, steps, warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -143,10 +150,21 @@ def fit(
 
 
 @torch.no_grad()
-def _start_small(model: VisionTransformer, images: torch.Tensor) -> None:
-    """Larger weights than a published ViT starts with: at dim 64 those are so small that hardly anything is said in the
-    first thousand steps. Xavier's, as in the authors' own code; positions as loud as the patches; and a patch embedding
-    that reads the pixels as if their mean were 0 and their standard deviation 1."""
+def fresh(config: ViTConfig, data, seed: int = 0) -> VisionTransformer:
+    """The untrained model that `fit` starts from.
+
+    Its weights are larger than those that a published ViT starts with: at dim 64 those are so small that hardly
+    anything is said in the first thousand steps. Xavier's, as in the authors' own code; positions as loud as the
+    patches; and a patch embedding that reads the pixels as if their mean were 0 and their standard deviation 1.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VisionTransformer(config)
+        _enlarge(model, data.sample(256, draw=0)[0])
+    return model
+
+
+def _enlarge(model: VisionTransformer, images: torch.Tensor) -> None:
     for module in model.blocks.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -224,9 +242,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64, help="over all processes together")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="a .safetensors file; by default among the package's checkpoints")
     parser.add_argument("--losses", type=int, default=0, help="print the losses of the first so many steps")

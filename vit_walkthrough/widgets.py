@@ -6,9 +6,10 @@ read, and every panel brings a still picture of its first state for pages on whi
 
 import base64
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from html import escape
-from math import log2
+from math import log, log2
 
 import ipywidgets
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from vit_walkthrough import data
 from vit_walkthrough.attention import MultiHeadSelfAttention, attention_weights
 from vit_walkthrough.config import ViTConfig, divisors
+from vit_walkthrough.explain import mass_on_object, occlusion, relevance, rollout
 from vit_walkthrough.model import VisionTransformer, count_parameters
 from vit_walkthrough.patches import patchify
 from vit_walkthrough.plots import (
@@ -28,14 +30,18 @@ from vit_walkthrough.plots import (
     plot_curves,
     plot_grid,
     plot_heads,
+    plot_maps,
     plot_matrix,
     plot_patches,
+    plot_probabilities,
     plot_similarity,
     render,
     side_by_side,
 )
+from vit_walkthrough.pretrained import bundled, load_checkpoint
 from vit_walkthrough.tokens import resample_positions, sincos_positions
 from vit_walkthrough.trace import record
+from vit_walkthrough.training import Fitted, History, evaluate, fit, fresh
 
 photo = cache(data.photo)
 
@@ -66,14 +72,11 @@ class Panel:
             return
         self._drawing = True
         try:
-            if self.adapt:
-                self.adapt(self.controls)
-            figure, text = self.draw(**{name: control.value for name, control in self.controls.items()})
-            png = base64.b64encode(render(figure, tight=False)).decode()
-        except Exception as error:
-            words = escape(str(error) or type(error).__name__)
-            self.message.value = f'<p role="alert" style="color:#a00000"><b>{words}</b></p>'
-            raise
+            with self.tell():
+                if self.adapt:
+                    self.adapt(self.controls)
+                figure, text = self.draw(**self.chosen())
+                png = base64.b64encode(render(figure, tight=False)).decode()
         finally:
             self._drawing = False
         self.message.value, self.figure, self.text = "", figure, text
@@ -82,6 +85,20 @@ class Panel:
             f'<img alt="{text}" src="data:image/png;base64,{png}" style="max-width:100%;background:white">'
             f'<p aria-live="polite" style="max-width:52em;line-height:1.4">{text}</p>'
         )
+
+    def chosen(self) -> dict:
+        """The controls' values by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    @contextmanager
+    def tell(self):
+        """Show an error in the panel, and raise it."""
+        try:
+            yield
+        except Exception as error:
+            words = escape(str(error) or type(error).__name__)
+            self.message.value = f'<p role="alert" style="color:#a00000"><b>{words}</b></p>'
+            raise
 
     def _ipython_display_(self) -> None:
         bundle = {
@@ -281,64 +298,202 @@ def explore_heads(
     return Panel(draw, controls)
 
 
-def explore_vit(size: int = 112, dim: int = 48, depth: int = 4) -> Panel:
-    """The control panel: a whole VisionTransformer, its patch size and heads chosen, its attention computed anew.
+@cache
+def _tiny(patch_size: int, heads: int) -> tuple[VisionTransformer, dict]:
+    return load_checkpoint(bundled()[patch_size, heads])
 
-    The weights are random: what it shows is the machinery, before any learning.
-    """
 
-    @lru_cache(maxsize=32)
-    def look(photo_name: str, patch_size: int, heads: int) -> Tensor:
-        config = ViTConfig(size, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = VisionTransformer(config).eval()
-            for block in model.blocks:  # a ViT starts so even that there would be nothing to see
-                block.attention.qkv.weight.data *= 8
+@lru_cache(maxsize=128)
+def _digit(picture: int) -> tuple[Tensor, int, Tensor]:
+    """One test image (1 3 48 48), its label and its mask (1 48 48)."""
+    image, label, mask = _test_digits().sample(1, draw=picture)
+    return image, int(label), mask
+
+
+@cache
+def _test_digits() -> data.ClutteredDigits:
+    return data.ClutteredDigits("test")
+
+
+def _bundled_controls(patch_size: int, heads: int) -> dict:
+    """Patch size and heads among the tiny ViTs that come along, which are there in every combination."""
+    sizes, counts = (sorted(set(kind)) for kind in zip(*bundled(), strict=True))
+    return {"patch_size": _choice("patch size", sizes, patch_size), "heads": _choice("heads", counts, heads)}
+
+
+def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
+    """The control panel: a trained VisionTransformer, what it says of a digit that it has never seen, and where it
+    looked. Each patch size and number of heads is a model of its own, trained alike."""
+
+    @lru_cache(maxsize=64)
+    def look(picture: int, patch_size: int, heads: int) -> tuple[Tensor, Tensor]:
+        model, _ = _tiny(patch_size, heads)
         with torch.no_grad(), record(model, "*.attention.weights") as trace:
-            model(photo(photo_name, size)[None])
-        return trace.attention[:, 0]
+            logits = model(_digit(picture)[0])
+        return trace.attention[:, 0], logits[0].softmax(-1)
 
     def adapt(controls: dict) -> None:
-        side = size // controls["patch_size"].value
+        side = 48 // controls["patch_size"].value
         _keep_query_inside(controls, side, side)
         for name in ("row", "col"):
             controls[name].disabled = controls["query"].value == "class token"
 
-    def draw(photo_name: str, patch_size: int, heads: int, layer: int, query: str, row: int, col: int):
-        attention = look(photo_name, patch_size, heads)
-        side = size // patch_size
+    def draw(picture: int, patch_size: int, heads: int, layer: int, query: str, row: int, col: int):
+        image, label, mask = _digit(picture)
+        attention, probabilities = look(picture, patch_size, heads)
+        side = 48 // patch_size
         token = 0 if query == "class token" else 1 + row * side + col
         weights = attention[layer - 1, :, token, 1:]
         maps = rearrange(weights, "heads (rows cols) -> heads rows cols", rows=side)
-        left, right = side_by_side(2, width=9, height=3.6, ratios=(1, 1.7))
+        left, middle, right = side_by_side(3, width=9.4, height=3.3, ratios=(1, {2: 1.8, 8: 1.9}.get(heads, 1), 0.6))
         marked = {token - 1: "query"} if token else None
-        image = photo(photo_name, size)
-        plot_grid(image, patch_size, marked=marked, title=f"{side} * {side} = {side**2} patches", ax=left)
-        plot_heads(
-            image,
-            maps,
-            query=token - 1 if token else None,
-            cols=min(4, -(-heads // 2)) if heads > 2 else heads,
-            ax=right,
-        )
-        left.figure.subplots_adjust(0.01, 0.02, 0.99, 0.92, 0.04)
+        plot_grid(image[0], patch_size, marked=marked, title=f"{side} * {side} = {side**2} patches", ax=left)
+        query_patch = token - 1 if token else None
+        plot_heads(image[0], maps, query=query_patch, cols=heads if heads <= 2 else -(-heads // 2), ax=middle)
+        plot_probabilities(probabilities, names=list("0123456789"), top=3, title="what it says", ax=right)
+        left.figure.subplots_adjust(0.01, 0.03, 0.94, 0.9, 0.12)
         who = "the class token" if not token else f"the patch at row {row}, column {col}"
+        share, area = mass_on_object(weights.mean(0, keepdim=True), mask), mask.float().mean()
+        said, scores = int(probabilities.argmax()), _tiny(patch_size, heads)[1]
         return left, (
-            "Random weights, those of the queries, keys and values eight times larger than a ViT starts with: this "
-            "model has learned nothing yet, and there is no meaning in where it looks. "
-            f"Layer {layer} of {depth}, {heads} "
-            f"head{'s' * (heads > 1)}: where {who} looks among {attention.shape[-1]} tokens. The brightest patch gets "
-            f"{weights.max():.4f}; looking everywhere alike gives {1 / attention.shape[-1]:.4f}."
+            f"This is a {label}; the model says {said}, with {probabilities[said]:.1%}. Layer {layer}: where {who} "
+            f"looks, in each of {heads} head{'s' * (heads > 1)}. {share.item():.0%} of what goes to patches goes to "
+            f"those of the digit, whose square is {area:.0%} of the picture. With patches of {patch_size} pixels and "
+            f"{heads} head{'s' * (heads > 1)} this ViT gets {scores['test_accuracy']:.1%} of "
+            f"{scores['test_images']:,} unseen digits right."
+        )
+
+    side = 48 // patch_size
+    controls = {
+        "picture": _number("picture", 0, 0, 99),
+        **_bundled_controls(patch_size, heads),
+        "layer": _number("layer", 4, 1, 4),
+        "query": ipywidgets.ToggleButtons(options=["class token", "patch"], description="query"),
+        "row": _number("row", side // 2, 0, side - 1),
+        "col": _number("column", side // 2, 0, side - 1),
+    }
+    return Panel(draw, controls, adapt)
+
+
+def explore_maps(patch_size: int = 6, heads: int = 4) -> Panel:
+    """Every way to say where a trained ViT looked, side by side, for any class one may ask about."""
+
+    @lru_cache(maxsize=64)
+    def look(picture: int, asked: int | None, patch_size: int, heads: int):
+        model, image = _tiny(patch_size, heads)[0], _digit(picture)[0]
+        with torch.no_grad(), record(model, "*.attention.weights") as trace:
+            probabilities = model(image)[0].softmax(-1)
+        classes = probabilities.argmax()[None] if asked is None else torch.tensor([asked])
+        maps = {
+            "last block": trace.attention[-1, :, :, 0, 1:].mean(dim=1),
+            "rollout": rollout(trace.attention)[:, 0, 1:],
+            "relevance": relevance(model, image, classes),
+            "occlusion": occlusion(model, image, classes).clamp(min=0),
+        }
+        return probabilities, int(classes), maps
+
+    def draw(picture: int, asked: int | None, patch_size: int, heads: int):
+        image, label, mask = _digit(picture)
+        probabilities, chosen, maps = look(picture, asked, patch_size, heads)
+        (ax,) = side_by_side(1, width=9, height=2.5)
+        tiles = {name: rearrange(each, "1 (rows cols) -> 1 rows cols", rows=48 // patch_size).numpy()
+                 for name, each in maps.items()}  # fmt: skip
+        plot_heads(image[0], np.concatenate(list(tiles.values())), titles=list(tiles), ax=ax)
+        ax.figure.subplots_adjust(0.01, 0.02, 0.99, 0.98)
+        shares = ", ".join(
+            f"{name} {mass_on_object(each, mask).item():.0%}" if each.sum() > 0 else f"{name}: nothing"
+            for name, each in maps.items()
+        )
+        return ax, (
+            f"A {label}; the model says {int(probabilities.argmax())} ({probabilities.max():.1%}). What speaks for "
+            f"a {chosen} ({probabilities[chosen]:.1%})? Of each map there lies on the digit: {shares}. The last block "
+            "and the rollout do not ask which class is meant; relevance and occlusion do."
+        )
+
+    classes = [("what it says", None), *((str(digit), digit) for digit in range(10))]
+    return Panel(
+        draw,
+        {
+            "picture": _number("picture", 0, 0, 99),
+            "asked": ipywidgets.Dropdown(options=classes, description="class"),
+            **_bundled_controls(patch_size, heads),
+        },
+    )
+
+
+def train_and_look(steps: int = 300) -> Panel:
+    """Choose the sizes of a ViT, press the button, and watch it learn: its loss, and where it looks on digits that it
+    has never seen. What was trained once is kept, and shown again when its sizes are chosen again.
+
+    Interrupting the kernel ends a training early; the model that far is kept too.
+    """
+    digits = data.ClutteredDigits("train")
+    known: dict[tuple, Fitted] = {}
+    accuracy: dict[tuple, float] = {}
+
+    def config(patch_size: int, heads: int, dim: int, depth: int) -> ViTConfig:
+        return ViTConfig(48, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
+
+    def draw(picture: int, steps: int, **sizes):
+        key = (steps, *sizes.values())
+        model, history = known.get(key) or Fitted(fresh(config(**sizes), digits).eval(), History())
+        images, labels, masks = _test_digits().sample(4, draw=picture)
+        with torch.no_grad(), record(model, "*.attention.weights") as trace:
+            said = model(images.to(next(model.parameters()).device)).argmax(-1)
+        seen = trace.attention[-1, :, :, 0, 1:].mean(dim=1).cpu()
+        maps = {"it looks": rearrange(seen, "batch (rows cols) -> batch rows cols", rows=48 // sizes["patch_size"])}
+        left, right = side_by_side(2, width=9, height=3.2, ratios=(1, 1.3))
+        done = len(history.loss)
+        curve = np.convolve(history.loss, np.ones(width := max(1, done // 30)) / width, "valid") if done else [log(10)]
+        plot_curves({"loss": (np.arange(len(curve)) + done - len(curve), curve)}, xlabel="steps", ax=left)
+        left.axhline(log(10), color="#999999", lw=1, ls=":")
+        left.set(xlim=(0, steps), ylim=(0, 2.6), title="loss")
+        titles = [f"{label}: says {word}" for label, word in zip(labels.tolist(), said.tolist(), strict=True)]
+        plot_maps(images, maps, masks=masks, titles=titles, ax=right)
+        left.figure.subplots_adjust(0.06, 0.18, 0.99, 0.88, 0.12)
+        share = mass_on_object(seen, masks).mean()
+        how = f"{accuracy[key]:.1%} of 500 test images right" if key in accuracy else "not trained to the end"
+        return left, (
+            f"{count_parameters(model):,} parameters, {done:,} of {steps:,} steps, {how}. On these four digits "
+            f"{share:.0%} of what the class token gives to patches in the last block goes to the digit's square, "
+            f"{masks.float().mean():.0%} of the picture. The dotted line is the loss of not knowing, ln 10."
         )
 
     controls = {
-        "photo_name": _photo_choice(),
-        "patch_size": _choice("patch size", [side for side in divisors(size) if 7 <= side < size], 16),
-        "heads": _choice("heads", [heads for heads in divisors(dim) if heads <= 8], 4),
-        "layer": _number("layer", depth, 1, depth),
-        "query": ipywidgets.ToggleButtons(options=["class token", "patch"], description="query"),
-        "row": _number("row", 3, 0, size // 16 - 1),
-        "col": _number("column", 3, 0, size // 16 - 1),
+        "patch_size": _choice("patch size", [6, 8, 12, 16, 24], 12),
+        "heads": _choice("heads", [1, 2, 4, 8], 4),
+        "dim": _choice("dim", [16, 32, 64, 96], 64),
+        "depth": _number("depth", 4, 1, 8),
+        "steps": _choice("steps", sorted({100, 300, 1000, 2000, 4000, steps}), steps),
+        "picture": _number("pictures", 0, 0, 99),
     }
-    return Panel(draw, controls, adapt)
+    panel = Panel(draw, controls)
+    button = ipywidgets.Button(description="train", button_style="primary")
+    progress = ipywidgets.IntProgress(min=0, max=1, layout=ipywidgets.Layout(width="24em"))
+
+    def train(_=None) -> None:
+        chosen = panel.chosen()
+        steps, _ = chosen.pop("steps"), chosen.pop("picture")
+        key = (steps, *chosen.values())
+
+        def watch(step: int, model: VisionTransformer, history: History) -> None:
+            progress.value = step
+            if step % max(1, steps // 10) == 0:
+                known[key] = Fitted(model, history)
+                panel.update()
+
+        progress.max, button.disabled = steps, True
+        try:
+            with panel.tell():
+                known[key] = fit(config(**chosen), digits, steps=steps, watch=watch, progress=False)
+                if len(known[key].history.loss) == steps:
+                    accuracy[key] = evaluate(known[key].model, _test_digits(), 500)
+            panel.update()
+        finally:
+            progress.value, button.disabled = 0, False
+
+    button.on_click(train)
+    panel.train = train
+    row, *rest = panel.box.children
+    panel.box.children = (row, ipywidgets.HBox([button, progress]), *rest)
+    return panel
