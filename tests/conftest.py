@@ -1,6 +1,10 @@
 """What the tests share: seeds, a small model on a grid that is not square, and torch's own modules as references."""
 
 import importlib
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core already; the notebooks' kernels inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
 import pytest

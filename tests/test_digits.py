@@ -251,6 +251,111 @@ def test_all_ink_of_a_split_is_its_own(digits):
     assert digits.sample(200, draw=0)[0].max() > 0.8
 
 
+# --- fewer scans, and augmentation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(
+    "count",
+    [1, 2, 500],
+)
+def test_fewer_scans_are_the_first_ones(split, count):
+    few, all_ = ClutteredDigits(split, scans=count), ClutteredDigits(split)
+    assert torch.equal(few.scans, all_.scans[:count])
+    assert torch.equal(few.labels, all_.labels[:count])
+    _, labels, _ = few.sample(50, draw=0)
+    assert set(labels.tolist()) <= set(few.labels.tolist())
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 1297), ("test", 500)])
+def test_as_many_scans_as_there_are_change_nothing(split, count):
+    assert equal(ClutteredDigits(split, scans=count).sample(10, draw=0), ClutteredDigits(split).sample(10, draw=0))
+
+
+def test_the_fragments_are_of_the_few_scans_too():
+    """Of two scans one has no ink: then there are fragments without any, and with no ink at all none."""
+    images = []
+    for inked in ((1, 1), (0, 1), (0, 0)):
+        digits = ClutteredDigits("test", scans=2)
+        digits.scans[:] = torch.tensor(inked)[:, None, None, None].float()
+        shown, _, masks = digits.sample(100, draw=0)
+        images.append(torch.where(masks[:, None], 0, shown))
+    full, half, empty = images
+    assert empty.max() < 0.5  # were one of the other scans seen, it would show
+    inked = [(shown != empty).any(dim=1).sum() for shown in (full, half)]
+    assert 0.4 < inked[1] / inked[0] < 0.6
+
+
+@pytest.mark.parametrize("number", [0, -1, 501, 1297])
+def test_no_scans_or_more_than_there_are_are_refused(number):
+    with pytest.raises(ValueError, match=rf"^scans is {number}; test has 1 to 500$"):
+        ClutteredDigits("test", scans=number)
+
+
+@pytest.mark.parametrize("number", [0, 1298])
+def test_the_training_split_has_more(number):
+    with pytest.raises(ValueError, match=rf"^scans is {number}; train has 1 to 1,297$"):
+        ClutteredDigits(scans=number)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_unless_told_the_scans_of_train_are_turned_and_those_of_test_are_not(split):
+    images = {augment: ClutteredDigits(split, augment=augment).sample(8, draw=0) for augment in (None, True, False)}
+    assert equal(images[None], images[split == "train"])
+    assert not equal(images[None], images[split == "test"])
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize("split", SPLITS)
+def test_scans_are_turned_only_where_that_is_asked_for(split, augment):
+    """From one scan alone: its own shape in every image, or another one in each."""
+    digits = ClutteredDigits(split, scans=2, augment=augment)
+    digits.scans[1] = digits.scans[0]
+    images, _, masks = digits.sample(40, draw=0)
+    ink = inside(images, masks)
+    bounds = ink.amin(dim=(2, 3), keepdim=True), ink.amax(dim=(2, 3), keepdim=True)
+    shapes = ((ink - bounds[0]) / (bounds[1] - bounds[0])).mean(dim=1)
+    assert (shapes.std(dim=0).max().item() > 0.25) == augment
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_turned_or_not_the_same_digits_lie_in_the_same_places(split):
+    turned, upright = (ClutteredDigits(split, augment=augment) for augment in (True, False))
+    (_, labels, masks), (_, same, others) = turned.sample(30, draw=2), upright.sample(30, draw=2)
+    assert torch.equal(labels, same)
+    assert torch.equal(masks, others)
+    hues = []
+    for digits in (turned, upright):
+        digits.scans.fill_(1)
+        images, _, masks = digits.sample(30, draw=2)
+        hues.append(inside(images, masks)[:, :, 12, 12])
+    assert_close(*hues)
+    for digits in (turned, upright):
+        digits.scans.zero_()
+    assert torch.equal(turned.sample(30, draw=2)[0], upright.sample(30, draw=2)[0])
+
+
+def test_how_many_scans_there_are_does_not_decide_where_the_digit_stands():
+    assert torch.equal(ClutteredDigits(scans=100).sample(30, draw=2)[2], ClutteredDigits().sample(30, draw=2)[2])
+
+
+def test_three_fragments_less_bright_than_the_digit_lie_around_it():
+    """White scans: every fragment is a square of 8 x 8 pixels and as bright as 0.4 of its hue."""
+    digits, ground = ClutteredDigits("test"), ClutteredDigits("test")
+    digits.scans.fill_(1)
+    ground.scans.zero_()
+    (images, _, masks), (empty, _, _) = digits.sample(200, draw=0), ground.sample(200, draw=0)
+    added = torch.where(masks[:, None], 0, images - empty)
+    pieces = (added != 0).any(dim=1).flatten(1).sum(dim=1)
+    assert pieces.max() == 3 * 8 * 8
+    assert 1 < (pieces.float() / 64).mean() < 3  # a part lies under the digit or under another
+    assert added.max() <= 3 * 0.4 + 1e-6
+    alone = pieces == 3 * 8 * 8
+    assert alone.sum() > 10
+    assert added[alone].max() == pytest.approx(0.4, abs=1e-3)
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 

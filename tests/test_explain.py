@@ -19,6 +19,7 @@ from vit_walkthrough.explain import (
     insertion_curve,
     logit_lens,
     mass_on_object,
+    occlusion,
     pointing_game,
     position_similarity,
     principal_filters,
@@ -664,3 +665,93 @@ def test_curves_refuse_what_they_cannot_draw(config, images, name, change, messa
     with pytest.raises(ValueError, match=message):
         CURVES[name](witness, images, **arguments)
     assert witness.seen == []
+
+
+# --- occlusion ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def summing(config):
+    """A model whose logit of class c is the sum of the patches c, c + 5 and c + 10, times c + 1."""
+
+    def answer(images):
+        sums = torch.stack([patch_of(image, patch, config).sum() for image in images for patch in range(15)])
+        return sums.reshape(-1, 3, 5).sum(dim=1) * torch.arange(1, 6) / 50
+
+    return Witness(config, answer)
+
+
+@pytest.mark.parametrize("wanted", [None, (4, 1)])
+def test_occlusion_is_what_covering_a_patch_takes_from_the_probability(summing, images, wanted):
+    """The logits are sums: what a cover changes of them is known without showing it to the model."""
+    pixels, weights = images.double().numpy(), np.arange(1, 6) / 50
+    expected = np.zeros((2, 15))
+    for at, image in enumerate(pixels):
+        sums = [image[:, 4 * row : 4 * row + 4, 4 * col : 4 * col + 4].sum() for row in range(3) for col in range(5)]
+        cover = 16 * sum(sorted(channel.ravel())[119] for channel in image)  # of 240 the lower one in the middle
+        logits = np.array([sum(sums[label::5]) for label in range(5)]) * weights
+        label = logits.argmax() if wanted is None else wanted[at]
+        for patch in range(15):
+            covered = logits.copy()
+            covered[patch % 5] += (cover - sums[patch]) * weights[patch % 5]
+            before, after = (np.exp(each)[label] / np.exp(each).sum() for each in (logits, covered))
+            expected[at, patch] = before - after
+    assert (expected > 1e-4).any()
+    assert (expected < -1e-4).any()  # a class may gain by a cover
+    maps = occlusion(summing, images, None if wanted is None else torch.tensor(wanted))
+    assert maps.shape == (2, 15)
+    assert_close(maps, torch.tensor(expected).float(), rtol=0, atol=1e-5)
+
+
+def test_occlusion_covers_one_patch_at_a_time_with_the_median_colour(config, images):
+    witness, before = Witness(config), images.clone()
+    assert torch.equal(occlusion(witness, images), torch.zeros(2, 15))
+    whole, *covered = witness.seen
+    assert torch.equal(whole, before)
+    assert torch.equal(images, before)
+    assert len(covered) == 15
+    for patch, shown in enumerate(covered):
+        for image, original in zip(shown, images, strict=True):
+            expected = original.clone()
+            patch_of(expected, patch, config)[:] = median_by_sorting(original)
+            assert torch.equal(image, expected)
+
+
+def test_covering_what_is_the_ground_already_changes_nothing(model):
+    images = torch.full((1, 3, 12, 20), 0.25)
+    inked = (0, 7, 14)
+    for patch in inked:
+        patch_of(images[0], patch, model.config)[:] = torch.rand(3, 4, 4)
+    for label in range(5):
+        (falls,) = occlusion(model, images, torch.tensor([label])).tolist()
+        assert all((fall != 0) == (patch in inked) for patch, fall in enumerate(falls))
+
+
+def test_occlusion_is_by_default_that_of_the_predicted_class(model, images):
+    predicted = model(images).argmax(-1)
+    assert torch.equal(occlusion(model, images), occlusion(model, images, predicted))
+    others = torch.stack([occlusion(model, images, (predicted + shift) % 5) for shift in range(5)])
+    assert not any(torch.allclose(others[0], other, atol=1e-3) for other in others[1:])
+    assert_close(others.sum(dim=0), torch.zeros(2, 15), rtol=0, atol=1e-5)  # what one class loses, the others gain
+
+
+def test_occlusion_leaves_the_model_as_it_was(model, images):
+    before = copy.deepcopy(model.state_dict())
+    images.requires_grad_(True)
+    for training in (True, False):
+        model.train(training)
+        assert not occlusion(model, images).requires_grad
+        assert all(module.training == training for module in model.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert images.grad is None
+    assert torch.is_grad_enabled()
+    assert all(block.attention.fused for block in model.blocks)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("classes", [[0, 5], [-1, 0], [0], [0, 1, 2], [True, False]])
+def test_occlusion_refuses_classes_that_the_model_does_not_have(config, images, classes, unchecked):
+    witness = Witness(config)
+    with pytest.raises(ValueError, match=r"^classes must be 2 whole numbers from 0 to 4, one for each image; not "):
+        occlusion(witness, images, torch.tensor(classes))
+    assert len(witness.seen) == 1  # not asked of any cover

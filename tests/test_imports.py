@@ -30,6 +30,7 @@ ALLOWED = {
     "explain": STAGES | {"trace"},
     "data": set(),
     "training": STAGES | {"data", "pretrained"},
+    "experiments": STAGES | {"data", "training"},
     "pretrained": STAGES,
     "plots": set(),
     "diagrams": {"config", "data", "plots"},

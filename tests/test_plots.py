@@ -32,10 +32,12 @@ from vit_walkthrough.plots import (
     plot_bars,
     plot_curves,
     plot_distributions,
+    plot_dots,
     plot_filters,
     plot_grid,
     plot_heads,
     plot_image,
+    plot_maps,
     plot_matrix,
     plot_patches,
     plot_probabilities,
@@ -59,6 +61,12 @@ SIMILARITY = np.random.default_rng(2).uniform(-1, 1, (ROWS * COLS, ROWS * COLS))
 NORMS = np.random.default_rng(3).uniform(1, 5, (4, 7))
 MATRIX = np.array([[-2.0, 0.25, 1.0], [0.0, 0.5, 3.0]])
 CURVE = np.array([0.0, 1.0, 2.0, 4.0])
+IMAGES = np.stack([IMAGE, 1 - IMAGE[::-1], IMAGE[:, ::-1] ** 2])  # all different, none white
+assert IMAGES.max() < 1
+SQUARES = {0: (1, 2, 3), 1: (0, 0, 2), 2: (2, 4, 2)}  # row, column and side of the mask of each of them
+MASKS = np.zeros((3, ROWS * SIDE, COLS * SIDE), dtype=bool)
+for image, (top, left, side) in SQUARES.items():
+    MASKS[image, top : top + side, left : left + side] = True
 
 # One drawing of every plot: how it is called with an array, and that array.
 PLOTS = {
@@ -74,11 +82,19 @@ PLOTS = {
     ),
     "plot_attention": (lambda data, **more: plot_attention(IMAGE, data, query=4, **more), WEIGHTS[0]),
     "plot_heads": (lambda data, **more: plot_heads(IMAGE, data, query=4, **more), WEIGHTS),
+    "plot_maps": (
+        lambda data, **more: plot_maps(data, {"a": WEIGHTS[:3]}, masks=MASKS, titles=["i", "j", "k"], **more),
+        IMAGES,
+    ),
     "plot_curves": (lambda data, **more: plot_curves({"a": (data, data), "b": (data, 2 * data)}, **more), CURVE),
     "plot_distributions": (lambda data, **more: plot_distributions({"a": data, "b": 2 * data}, **more), MATRIX),
     "plot_stream": (lambda data, **more: plot_stream(data, **more), NORMS),
     "plot_probabilities": (lambda data, **more: plot_probabilities(data, **more), WEIGHTS[0].ravel()),
     "plot_bars": (lambda data, **more: plot_bars(dict(zip("abcd", data.tolist(), strict=True)), **more), CURVE + 1),
+    "plot_dots": (
+        lambda data, **more: plot_dots({"a": data.tolist(), "b": data[1:].tolist()}, chance=0.1, **more),
+        CURVE / 10,
+    ),
 }
 every_plot = pytest.mark.parametrize("name", PLOTS)
 
@@ -191,7 +207,7 @@ def test_given_axes_are_drawn_into_and_returned(name):
 def test_a_title_is_written(name):
     if name == "plot_image":
         assert draw(name).get_title() == "title"
-    elif name != "plot_heads":  # which has a title for each
+    elif name not in ("plot_heads", "plot_maps"):  # which have a title for each
         assert draw(name, title="of what").get_title() == "of what"
 
 
@@ -720,6 +736,100 @@ def test_plot_heads_writes_no_title_on_a_picture(heads, cols):
         assert (under == 1).all(), text
 
 
+# plot_maps
+
+
+def large_images(count: int) -> np.ndarray:
+    """So large that a gap of a twelfth is whole pixels."""
+    return np.random.default_rng(7).random((count, 3, 24, 36)) * 0.9
+
+
+@pytest.mark.parametrize("cols", [None, 1, 2, 3, 9])
+def test_plot_maps_lays_pictures_out_in_reading_order(cols):
+    canvas = plot_maps(large_images(5), cols=cols).images[0].get_array()
+    laid = tiles(canvas)
+    assert len(laid) == 5
+    for tile, image in zip(laid, large_images(5), strict=True):
+        np.testing.assert_allclose(tile, hwc(image))
+    inked = (canvas < 1).any(axis=-1)
+    assert np.diff(inked.any(axis=0).astype(int)).tolist().count(1) == min(cols or 5, 5) - 1
+    assert np.diff(inked.any(axis=1).astype(int)).tolist().count(1) == -(-5 // (cols or 5)) - 1
+
+
+def test_plot_maps_shows_one_channel_as_grey():
+    (tile, _) = tiles(plot_maps(large_images(2)[:, :1]).images[0].get_array())
+    np.testing.assert_allclose(tile, np.stack([large_images(2)[0, 0]] * 3, axis=-1))
+
+
+def test_plot_maps_puts_a_row_of_blends_for_every_map_under_the_pictures():
+    images, weights = large_images(3), {"seen": WEIGHTS[:3], "asked": WEIGHTS[2:] ** 2}
+    ax = plot_maps(images, weights)
+    laid = tiles(ax.images[0].get_array())
+    assert len(laid) == 9
+    expected = [hwc(image) for image in images]
+    expected += [blend(image, each) for name in weights for image, each in zip(images, weights[name], strict=True)]
+    for tile, picture in zip(laid, expected, strict=True):
+        np.testing.assert_allclose(tile, picture)
+
+
+def test_plot_maps_writes_the_name_of_each_map_left_of_the_middle_of_its_row():
+    ax = plot_maps(large_images(3), {"seen": WEIGHTS[:3], "asked": WEIGHTS[2:]})
+    corners = corners_of_tiles(ax.images[0].get_array())
+    named = {name: place for name, place in words_at(ax).items() if name}
+    assert list(named) == ["seen", "asked"]
+    for row, (across, down) in enumerate(named.values(), start=1):
+        assert across < -0.5
+        assert down == corners[3 * row][0] + 12
+    for text in ax.texts:
+        assert text.get_horizontalalignment() == "right"  # so it does not reach into the picture
+
+
+@pytest.mark.parametrize(("cols", "weights"), [(None, None), (2, None), (None, {"a": WEIGHTS[:4]})])
+def test_plot_maps_writes_each_title_over_its_picture(cols, weights):
+    ax = plot_maps(large_images(4), weights, titles=list("pqrs"), cols=cols)
+    corners = corners_of_tiles(ax.images[0].get_array())[:4]
+    found = words_at(ax)
+    for title, (top, left) in zip("pqrs", corners, strict=True):
+        across, down = found[title]
+        assert across == left + 18
+        assert top - 5 < down <= top
+    assert ax.get_ylim()[1] < -5  # there is room for the first ones
+    boxes = [text.get_window_extent() for text in words_drawn(ax.figure) if text.get_text() in "pqrs"]
+    for box in boxes:
+        left, right, top, bottom = *box.intervalx, *box.intervaly
+        (x0, y0), (x1, y1) = ax.transData.inverted().transform([(left, bottom), (right, top)])
+        rows, cols_ = sorted((max(0, round(y0 + 0.5)), max(0, round(y1 + 0.5)))), (round(x0), round(x1))
+        assert (ax.images[0].get_array()[slice(*rows), slice(*cols_)] == 1).all()
+
+
+def test_plot_maps_without_titles_or_masks_or_maps_draws_none():
+    ax = plot_maps(large_images(2))
+    assert not any(words_at(ax))
+    assert not ax.patches
+
+
+@pytest.mark.parametrize("weights", [None, {"a": WEIGHTS[:3], "b": WEIGHTS[1:4]}])
+def test_plot_maps_outlines_the_square_of_the_mask_on_each_picture_and_each_blend(weights):
+    images, masks = large_images(3), MASKS.repeat(6, axis=1).repeat(6, axis=2)
+    ax = plot_maps(images, weights, masks=masks)
+    corners = corners_of_tiles(ax.images[0].get_array())
+    assert len(corners) == (9 if weights else 3)
+    expected = []
+    for place, (top, left) in enumerate(corners):
+        row, col, side = (6 * number for number in SQUARES[place % 3])
+        expected.append((left + col - 0.5, top + row - 0.5, side, side))
+    np.testing.assert_allclose(outlines(ax, "query"), expected)
+
+
+def test_plot_maps_outlines_in_rows_too():
+    images, masks = large_images(3), MASKS.repeat(6, axis=1).repeat(6, axis=2)
+    ax = plot_maps(images, masks=torch.tensor(masks), cols=2, titles=["", "", ""])
+    (top, left) = corners_of_tiles(ax.images[0].get_array())[2]
+    assert top > 24
+    assert left == 0
+    np.testing.assert_allclose(outlines(ax, "query")[2], (4 * 6 - 0.5, top + 2 * 6 - 0.5, 12, 12))
+
+
 # plot_curves, plot_distributions, plot_stream
 
 
@@ -837,6 +947,104 @@ def test_plot_probabilities_keeps_two_classes_of_one_name_apart():
     assert all(name.startswith(start) for (name, *_), start in zip(bars_of(ax), ("crane", "crane", "dog"), strict=True))
 
 
+def whiskers(ax: Axes) -> list:
+    """The ends of the whiskers, from top to bottom."""
+    return [[(x0, y0), (x1, y1)] for [[x0, y0], [x1, y1]] in segments(ax)]
+
+
+def test_plot_bars_draws_a_whisker_of_each_error_to_both_sides():
+    ax = plot_bars({"a": 0.5, "b": 0.25}, errors={"b": 0.125, "a": 0.0625}, limit=1)  # found by name, not by place
+    assert whiskers(ax) == [[(0.4375, 0), (0.5625, 0)], [(0.125, 1), (0.375, 1)]]
+    assert [name for name, *_ in bars_of_names(ax)] == ["a", "b"]
+    assert not segments(plot_bars({"a": 0.5}))
+
+
+def bars_of_names(ax: Axes) -> list[tuple]:
+    return list(zip([label.get_text() for label in ax.get_yticklabels()], ax.patches, strict=True))
+
+
+def test_plot_bars_writes_the_value_beside_the_whisker():
+    ax = plot_bars({"a": 0.5, "b": 0.25}, errors={"a": 0.1, "b": 0.2}, limit=1, unit="{:.0%}")
+    assert [text.get_text() for text in ax.texts] == ["50%", "25%"]
+    ax.figure.draw_without_rendering()
+    for text, end in zip(ax.texts, (0.6, 0.45), strict=True):
+        assert text.get_window_extent().x0 > ax.transData.transform((end, 0))[0]
+
+
+def test_plot_bars_cuts_no_whisker():
+    assert plot_bars({"a": 0.5, "b": 0.25}, errors={"a": 0.1, "b": 0.4}).get_xlim()[1] >= 0.65
+
+
+def dotted(ax: Axes) -> list[float]:
+    """Where dotted lines stand from the bottom to the top of the axes."""
+    lines = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert all(line.get_ydata() == [0, 1] for line in lines)
+    assert all(line.get_transform() == ax.get_xaxis_transform() for line in lines)
+    return [line.get_xdata()[0] for line in lines]
+
+
+@pytest.mark.parametrize("chance", [0, 0.1])
+def test_plot_bars_draws_a_line_at_chance(chance):
+    ax = plot_bars({"a": 0.5, "b": 0.25}, chance=chance)
+    assert dotted(ax) == [chance]
+    assert not dotted(plot_bars({"a": 0.5, "b": 0.25}))
+
+
+# plot_dots
+
+SAMPLES = {"a": [0.25, 0.5, 0.75], "b": [0.125, 0.375]}
+
+
+def dots_of(ax: Axes) -> list:
+    return [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "o"]
+
+
+def test_plot_dots_draws_a_dot_for_every_measurement_in_the_row_of_its_name():
+    ax = plot_dots(SAMPLES, role="class")
+    assert dots_of(ax) == [[[0.25, 0], [0.5, 0], [0.75, 0]], [[0.125, 1], [0.375, 1]]]
+    for line in ax.lines:
+        if line.get_marker() == "o":
+            assert line.get_linestyle() == "None"
+            assert same_color(line.get_color(), ROLES["class"])
+    assert ax.get_yticks().tolist() == [0, 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.get_ylim() == (1.5, -0.5)  # the first is at the top
+
+
+def test_plot_dots_marks_the_mean_of_each_name_and_writes_it_beside_the_row():
+    ax = plot_dots(SAMPLES)
+    bars = [line.get_xydata().tolist() for line in ax.lines if line.get_marker() != "o"]
+    assert bars == [[[0.5, -0.3], [0.5, 0.3]], [[0.25, 0.7], [0.25, 1.3]]]
+    assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [("50.0%", 0), ("25.0%", 1)]
+    ax.figure.draw_without_rendering()
+    for row, text in enumerate(ax.texts):
+        box = text.get_window_extent()
+        assert box.x0 > ax.get_window_extent().x1
+        assert box.y0 < ax.transData.transform((0, row))[1] < box.y1
+
+
+def test_plot_dots_writes_means_and_ticks_in_the_unit_asked_for():
+    ax = plot_dots({"a": [100, 300]}, unit="{:.0f} s", limits=(0, 400))
+    assert [text.get_text() for text in ax.texts] == ["200 s"]
+    assert ax.get_xlim() == (0, 400)
+    assert ax.xaxis.get_major_formatter()(100, 0) == "100 s"
+    percent = plot_dots(SAMPLES).xaxis.get_major_formatter()
+    assert [percent(value, 0) for value in (0, 0.5, 0.125, 1)] == ["0%", "50%", "12.5%", "100%"]
+
+
+@pytest.mark.parametrize("chance", [0, 0.1])
+def test_plot_dots_draws_a_line_at_chance(chance):
+    ax = plot_dots(SAMPLES, chance=chance)
+    assert dotted(ax) == [chance]
+    assert len(dots_of(ax)) == 2
+    assert not dotted(plot_dots(SAMPLES))
+
+
+def test_plot_dots_shows_every_dot_where_no_limits_are_given():
+    left, right = plot_dots(SAMPLES).get_xlim()
+    assert left < 0.125 < 0.75 < right
+
+
 # side_by_side and style
 
 
@@ -912,6 +1120,16 @@ BAD = [
     (lambda: plot_heads(IMAGE, WEIGHTS, query=6), "query 6 is outside the grid of 2 x 3 = 6 patches"),
     (lambda: plot_heads(IMAGE, WEIGHTS, query=-1), "query -1 is outside the grid of 2 x 3 = 6 patches"),
     (lambda: plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
+    (lambda: plot_maps(IMAGE), r"several images are \(count, channels, height, width\), not .* shape \(3, 4, 6\)"),
+    (lambda: plot_maps(IMAGES[:0]), r"several images are .* shape \(0, 3, 4, 6\)"),
+    (lambda: plot_maps(IMAGES[:, :2]), "an image has 1 or 3 channels, not 2"),
+    (lambda: plot_maps(IMAGES, titles=["a"]), "^1 titles for 3 images$"),
+    (lambda: plot_maps(IMAGES, titles=[]), "^0 titles for 3 images$"),
+    (lambda: plot_maps(IMAGES, {"a": WEIGHTS[:3]}, cols=2), "^with maps, all 3 images stand in one row; leave cols"),
+    (lambda: plot_maps(IMAGES, {"a": WEIGHTS[0]}), r"the maps 'a' are \(count, rows, cols\), not .* \(2, 3\)"),
+    (lambda: plot_maps(IMAGES, {"a": WEIGHTS[:3], "b": WEIGHTS}), "^5 maps 'b' for 3 images$"),
+    (lambda: plot_maps(IMAGES, {"a": np.ones((3, 3, 3))}), r"weights of \(3, 3\) do not tile an image of 4 x 6"),
+    (lambda: plot_maps(IMAGES, masks=MASKS[0]), r"masks are \(count, height, width\), not .* \(4, 6\)"),
     (lambda: plot_curves({"a": (MATRIX, MATRIX)}), "a curve's x has one axis"),
     (lambda: plot_curves({"a": (CURVE, CURVE[:2])}), "same first dimension"),
     (lambda: plot_curves({"a": (CURVE, CURVE)}, role="star"), "role 'star' is unknown"),
@@ -920,6 +1138,13 @@ BAD = [
     (lambda: plot_probabilities(MATRIX), r"probabilities are \(classes,\)"),
     (lambda: plot_probabilities([0.5, 0.5], names=["a"]), "1 names for 2 classes"),
     (lambda: plot_bars({"a": 1.0}, role="star"), "role 'star' is unknown"),
+    (lambda: plot_bars({"a": 1.0, "b": 2.0}, errors={"a": 1.0}), "^errors of a for values of a, b$"),
+    (lambda: plot_bars({"a": 1.0}, errors={"a": 1.0, "c": 1.0}), "^errors of a, c for values of a$"),
+    (
+        lambda: plot_dots({"a": [1.0], "b": []}),
+        r"the measurements of one name are a list, not an array of shape \(0,\)",
+    ),
+    (lambda: plot_dots({"a": [1.0]}, role="star"), "role 'star' is unknown"),
 ]
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from vit_walkthrough import pretrained
 from vit_walkthrough.config import ViTConfig
+from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model import VisionTransformer
 from vit_walkthrough.pretrained import (
     bundled,
@@ -21,6 +22,7 @@ from vit_walkthrough.pretrained import (
     save_checkpoint,
     write_tensors,
 )
+from vit_walkthrough.training import evaluate
 
 
 @pytest.fixture
@@ -337,3 +339,39 @@ def test_a_bundled_file_that_is_broken_is_named(tiny):
     (tiny / "tiny_p8_h4.safetensors").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"^tiny_p8_h4\.safetensors is no whole safetensors checkpoint"):
         load_tiny(8, 4)
+
+
+# --- the sixteen that really come along --------------------------------------------------------------------------
+
+SIXTEEN = [(patch_size, heads) for patch_size in (6, 8, 12, 16) for heads in (1, 2, 4, 8)]
+
+
+def scores_of(path: Path) -> dict:
+    return read_tensors(path)[1]["scores"]
+
+
+def test_every_patch_size_comes_with_every_number_of_heads():
+    assert list(bundled()) == SIXTEEN
+    assert sum(path.stat().st_size for path in bundled().values()) <= 8_000_000
+
+
+@pytest.mark.parametrize(("patch_size", "heads"), SIXTEEN)
+def test_all_were_trained_by_one_recipe(patch_size, heads):
+    model = load_tiny(patch_size, heads)
+    assert model.config == ViTConfig(48, patch_size, dim=64, depth=4, heads=heads, hidden=128, classes=10)
+    scores = scores_of(bundled()[patch_size, heads])
+    recipe = {"steps": 4000, "batch": 64, "learning_rate": 3e-3, "seed": 0, "test_images": 2000}
+    assert scores == recipe | {"test_accuracy": scores["test_accuracy"]}
+
+
+def test_the_scores_they_carry_are_good():
+    accuracy = {which: scores_of(path)["test_accuracy"] for which, path in bundled().items()}
+    assert max(accuracy.values()) >= 0.97
+    assert all(value >= 0.93 for (patch_size, _), value in accuracy.items() if patch_size <= 12)
+
+
+@pytest.mark.parametrize(("patch_size", "heads"), [(12, 4), (16, 1)])
+def test_the_scores_they_carry_are_what_they_get(patch_size, heads):
+    """Measured anew, on the same 2,000 images; another processor may round one of them to the other side."""
+    measured = evaluate(load_tiny(patch_size, heads), ClutteredDigits("test"), 2000)
+    assert measured == pytest.approx(scores_of(bundled()[patch_size, heads])["test_accuracy"], abs=0.0021)

@@ -24,7 +24,7 @@ from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model import VisionTransformer
 from vit_walkthrough.pretrained import load_checkpoint
-from vit_walkthrough.training import History, evaluate, fit, main, schedule
+from vit_walkthrough.training import History, adamw, evaluate, fit, fresh, main, schedule
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,7 +78,7 @@ def measured(history: History) -> tuple[list[float], ...]:
 
 
 def stop_at(wanted: int):
-    def watch(step, model):
+    def watch(step, model, history):
         if step == wanted:
             raise KeyboardInterrupt
 
@@ -141,9 +141,9 @@ def test_fit_is_the_loop_written_out(config, randomize, clip):
             for name, parameter in theirs.named_parameters():
                 gradient, (mean, square) = gradients[name] * min(1, clip / norm), moments[name]
                 mean.mul_(0.9).add_(0.1 * gradient)
-                square.mul_(0.999).add_(0.001 * gradient**2)
+                square.mul_(0.95).add_(0.05 * gradient**2)
                 parameter.mul_(1 - lr * decay)
-                change = mean / (1 - 0.9 ** (step + 1)) / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+                change = mean / (1 - 0.9 ** (step + 1)) / ((square / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8)
                 parameter.sub_(lr * change)
         losses.append(loss.item())
         norms.append(norm)
@@ -236,15 +236,17 @@ def test_black_images_do_no_harm(config):
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def test_watch_sees_the_model_before_every_step(train, config):
-    seen, weights = [], []
+def test_watch_sees_the_model_and_its_history_before_every_step(train, config):
+    seen, weights, told = [], [], []
 
-    def watch(step, model):
+    def watch(step, model, history):
         seen.append((step, model.training))
+        told.append(tuple(map(list, measured(history))))
         weights.append(model.head.logits.weight.detach().clone())
 
     fitted = train(watch=watch)
     assert seen == [(step, True) for step in range(10)]
+    assert told == [tuple(series[:step] for series in measured(fitted.history)) for step in range(10)]
     assert torch.equal(weights[0], torch.zeros(3, 8))  # as it starts
     assert len({tensor.sum().item() for tensor in weights}) == 10
     assert same(fitted.model, train().model)
@@ -270,6 +272,139 @@ def test_what_is_frozen_stays(config):
     fit(model, Bars(), steps=5, batch=6, weight_decay=0.5, progress=False)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.logits.weight", "head.logits.bias"}
+
+
+# --- where a training starts -------------------------------------------------------------------------------------
+
+
+def test_a_fresh_model_is_the_same_for_the_same_seed(config):
+    first = fresh(config, Bars(), 3)
+    torch.manual_seed(12345)
+    assert same(first, fresh(config, Bars(), 3))
+    assert not same(first, fresh(config, Bars(), 4))
+    assert same(fresh(config, Bars()), fresh(config, Bars(), 0))
+
+
+def test_a_fresh_model_neither_touches_the_randomness_of_others_nor_takes_a_draw_of_the_data(config):
+    before, digits = torch.get_rng_state(), ClutteredDigits()
+    fresh(config, Bars())
+    fresh(ViTConfig(48, 24, dim=8, depth=1, heads=1, hidden=8, classes=10), digits)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert digits.draws == 0
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_fit_starts_from_the_fresh_model_of_its_seed(train, config, seed):
+    found = []
+
+    def watch(step, model, history):
+        found.append(same(model, fresh(config, Bars(), seed)))
+
+    train(steps=2, seed=seed, watch=watch)
+    assert found == [True, False]
+
+
+def test_every_weight_of_a_fresh_model_can_be_learned(config):
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in fresh(config, Bars()).parameters())
+
+
+def test_the_blocks_of_a_fresh_model_start_with_uniform_numbers_of_xaviers_size(config):
+    model = fresh(replace(config, dim=32, hidden=64), Bars())
+    matrices = [module for module in model.blocks.modules() if isinstance(module, nn.Linear)]
+    assert len(matrices) == 2 * 4
+    for matrix in matrices:
+        limit = math.sqrt(6 / sum(matrix.weight.shape))
+        assert 0.95 * limit < matrix.weight.abs().max() <= limit
+        assert matrix.weight.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.1)
+        assert not matrix.bias.any()
+    assert not model.head.logits.weight.any()
+
+
+def test_a_fresh_model_reads_pixels_as_if_their_mean_were_0_and_their_deviation_1(config):
+    shown, (images, _, _) = torch.rand(20, 1, 4, 6), Bars().sample(256, draw=0)
+    for gain, offset in ((1, 0), (0.1, 0.3), (7, -2)):
+
+        class Other(Bars):
+            def sample(self, count, draw, gain=gain, offset=offset):
+                images, labels, masks = super().sample(count, draw)
+                return gain * images + offset, labels, masks
+
+        embedding = fresh(replace(config, dim=32), Other()).patch_embedding
+        # Xavier's numbers, for pixels that are standardised
+        limit, spread = math.sqrt(6 / (32 + 4)), gain * images.numpy().std(ddof=1)
+        assert 0.95 * limit < spread * embedding.projection.weight.abs().max() <= 1.0001 * limit
+        even = torch.full((1, 1, 4, 6), gain * images.mean().item() + offset)
+        assert_close(embedding(even), torch.zeros(1, 6, 32), rtol=0, atol=1e-4)
+        if (gain, offset) == (1, 0):
+            expected = embedding(shown)
+        assert_close(embedding(gain * shown + offset), expected, rtol=0, atol=1e-3)
+
+
+def test_the_positions_of_a_fresh_model_are_as_loud_as_its_patches(config):
+    large = replace(config, image_size=(40, 60), dim=32)
+    positions = fresh(large, Bars(shape=(1, 40, 60))).position_embedding.positions
+    assert positions.shape == (1, 601, 32)
+    assert positions.mean().item() == pytest.approx(0, abs=0.02)
+    assert positions.std().item() == pytest.approx(0.4, rel=0.05)
+
+
+@pytest.mark.parametrize("positions", ["sincos", "none"])
+def test_positions_that_are_not_learned_are_left_as_they_are(config, positions):
+    other = replace(config, positions=positions)
+    plain, model = VisionTransformer(other), fresh(other, Bars())
+    assert not [name for name, _ in model.named_parameters() if "position" in name]
+    assert all(map(torch.equal, plain.position_embedding.buffers(), model.position_embedding.buffers()))
+
+
+# --- the optimizer -----------------------------------------------------------------------------------------------
+
+
+def test_by_default_the_second_moment_remembers_20_steps(train):
+    asked = []
+
+    def spy(parameters, **settings):
+        asked.append(settings)
+        return adamw(parameters, **settings)
+
+    chosen = train(optimizer=spy, weight_decay=0.2)
+    assert asked == [{"lr": 3e-3, "weight_decay": 0.2}]
+    made = adamw([nn.Parameter(torch.zeros(1))], lr=0.1)
+    assert type(made) is torch.optim.AdamW
+    assert made.defaults["betas"] == (0.9, 0.95)
+    assert same(chosen.model, train(weight_decay=0.2).model)
+    assert not same(chosen.model, train(optimizer=torch.optim.AdamW, weight_decay=0.2).model)
+
+
+def sgd(parameters, lr, weight_decay):
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
+
+
+def test_stochastic_gradient_descent_can_be_chosen(config, randomize):
+    torch.manual_seed(1)
+    ours, theirs = (randomize(VisionTransformer(config)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    recipe = dict(learning_rate=0.1, weight_decay=0.01, warmup=0.0, clip=1e9, progress=False)
+    fit(ours, Bars(), steps=3, batch=6, optimizer=sgd, **recipe)
+    speeds = [torch.zeros_like(parameter) for parameter in theirs.parameters()]
+    for step, share in enumerate((1, 1, 0.5)):
+        images, labels, _ = Bars().sample(6, draw=step)
+        loss = -theirs(images).log_softmax(-1)[range(6), labels].mean()
+        gradients = torch.autograd.grad(loss, list(theirs.parameters()))
+        with torch.no_grad():
+            for parameter, gradient, speed in zip(theirs.parameters(), gradients, speeds, strict=True):
+                speed.mul_(0.9).add_(gradient + 0.01 * parameter)
+                parameter.sub_(0.1 * share * speed)
+    for name, tensor in ours.state_dict().items():
+        assert_close(tensor, theirs.state_dict()[name], rtol=0, atol=1e-4, msg=name)
+
+
+def test_a_run_with_another_optimizer_goes_on_too_and_is_another_run(train, tmp_path):
+    state = tmp_path / "run.partial"
+    train(optimizer=sgd, state=state, save_every=4, watch=stop_at(6))
+    with pytest.raises(ValueError, match=r"^.*run\.partial is the state of another run"):
+        train(state=state, save_every=4, watch=refuse)
+    resumed = train(optimizer=sgd, state=state, save_every=4)
+    assert same(resumed.model, train(optimizer=sgd).model)
 
 
 # --- what is refused before anything is trained ------------------------------------------------------------------
@@ -353,7 +488,7 @@ def test_a_stop_within_a_step_leaves_the_model_and_its_history(train, config):
 
 
 def test_other_errors_are_not_swallowed(train):
-    def watch(step, model):
+    def watch(step, model, history):
         raise RuntimeError("mine")
 
     with pytest.raises(RuntimeError, match=r"^mine$"):
@@ -389,7 +524,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(config, tmp_path, dropout,
 
     seen = []
     torch.manual_seed(777)
-    resumed = run(watch=lambda step, model: seen.append(step))
+    resumed = run(watch=lambda step, model, history: seen.append(step))
     assert seen == list(range(first, 11))
     assert measured(resumed.history) == measured(whole.history)
     assert same(resumed.model, whole.model)
@@ -573,6 +708,18 @@ def test_the_command_writes_a_checkpoint_with_its_config_and_scores(tmp_path, ca
     assert [float(loss) for loss in line.split()[1:]] == pytest.approx(fitted.history.loss[:4], abs=1e-5)
     assert f"tiny.safetensors: {scores['test_accuracy']:.1%} of 2,000 test images right" in out
     assert err == ""
+
+
+def test_the_command_takes_the_defaults_that_the_bundled_checkpoints_were_trained_with(tmp_path, monkeypatch):
+    def stop(config, data, **recipe):
+        raise LookupError(config, {name: recipe[name] for name in ("steps", "batch", "learning_rate", "seed")})
+
+    monkeypatch.setattr(training, "fit", stop)
+    with pytest.raises(LookupError) as caught:
+        main(["--output", str(tmp_path / "tiny.safetensors")])
+    config, recipe = caught.value.args
+    assert config == ViTConfig(48, 8, dim=64, depth=4, heads=4, hidden=128, classes=10)
+    assert recipe == {"steps": 4000, "batch": 64, "learning_rate": 3e-3, "seed": 0}
 
 
 def test_without_an_output_the_checkpoint_comes_along_with_the_package(tmp_path, monkeypatch, capsys):

@@ -1,14 +1,16 @@
 """Every panel is driven to both ends and to every option, and what it says is computed again by other means."""
 
 import base64
+import inspect
 import io
 import itertools
 import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from html.parser import HTMLParser
-from math import log2
+from math import log, log2
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,24 +25,39 @@ from matplotlib.text import Text
 from PIL import Image
 from traitlets import TraitError
 
-from vit_walkthrough import MultiHeadSelfAttention, VisionTransformer, data, record, widgets
+from vit_walkthrough import MultiHeadSelfAttention, VisionTransformer, ViTConfig, data, pretrained, record, widgets
+from vit_walkthrough.explain import occlusion, relevance
 from vit_walkthrough.plots import plot_matrix
+from vit_walkthrough.pretrained import bundled, load_tiny, read_tensors, save_checkpoint
 from vit_walkthrough.tokens import resample_positions, sincos_positions
+from vit_walkthrough.training import Fitted, History, fit, fresh
 from vit_walkthrough.widgets import (
     Panel,
     explore_attention,
     explore_heads,
+    explore_maps,
     explore_patches,
     explore_positions,
     explore_vit,
+    train_and_look,
 )
+
+
+def of_twelve(make, heads: int = 4):
+    """A panel over trained models, with patches of 12 pixels, which are quick; a skip while they are being trained."""
+    if (12, heads) not in widgets.bundled():
+        pytest.skip("the models with patches of 12 pixels are not trained yet")
+    return make(12, heads)
+
 
 PANELS = {
     "explore_patches": explore_patches,
     "explore_positions": explore_positions,
     "explore_attention": explore_attention,
     "explore_heads": explore_heads,
-    "explore_vit": explore_vit,
+    "explore_vit": partial(of_twelve, explore_vit),
+    "explore_maps": partial(of_twelve, explore_maps),
+    "train_and_look": train_and_look,
 }
 every_panel = pytest.mark.parametrize("name", PANELS)
 
@@ -48,7 +65,7 @@ every_panel = pytest.mark.parametrize("name", PANELS)
 def ends(control) -> list:
     """Both ends of a slider; every option of what has options."""
     if hasattr(control, "options"):
-        return list(control.options)
+        return [option[1] if isinstance(option, tuple) else option for option in control.options]
     if isinstance(control, ipywidgets.FloatLogSlider):
         return [control.base**control.min, control.base**control.max]
     return [control.min, control.max]
@@ -69,6 +86,18 @@ def opened(name: str) -> Panel:
     if "query" in panel.controls:
         panel.controls["query"].value = "patch"
     return panel
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whole():
+    """The bundled models of those patch sizes that are there with every number of heads, so that these tests run while
+    others are being trained; they are the only ones offered here. All of them, once all are there."""
+    there = bundled()
+    counts = {heads for _, heads in there}
+    there = {key: path for key, path in there.items() if all((key[0], heads) in there for heads in counts)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(widgets, "bundled", lambda: there)
+        yield there
 
 
 class Page(HTMLParser):
@@ -135,6 +164,15 @@ def count_forward(monkeypatch):
     return watch
 
 
+def turn_together(panel: Panel, **values) -> None:
+    """Turn several controls, and draw once."""
+    draw, panel.draw = panel.draw, lambda **values: (plot_matrix([1.0]), "")
+    for name, value in values.items():
+        panel.controls[name].value = value
+    panel.draw = draw
+    panel.update()
+
+
 def count_draws(panel: Panel) -> list:
     calls, real = [], panel.draw
     panel.draw = lambda **values: (calls.append(values), real(**values))[1]
@@ -183,7 +221,8 @@ def journey(request):
 
 
 def test_every_panel_is_tried_here():
-    assert {name for name in vars(widgets) if name.startswith("explore_")} == set(PANELS)
+    functions = {name for name, thing in inspect.getmembers(widgets, inspect.isfunction) if name[0] != "_"}
+    assert {name for name in functions if getattr(widgets, name).__module__ == widgets.__name__} == set(PANELS)
 
 
 def test_every_control_is_turned_to_both_ends_and_to_every_option(journey):
@@ -192,7 +231,7 @@ def test_every_control_is_turned_to_both_ends_and_to_every_option(journey):
         values = [journey.start.values[name], *(value for turned_name, value in turns if turned_name == name)]
         values += [stop.values[name] for stop in journey.turns]
         if hasattr(control, "options"):
-            assert set(values) == set(control.options)
+            assert set(values) == set(ends(control))
         else:
             assert len(set(values)) >= 2
 
@@ -653,84 +692,711 @@ def test_explore_heads_runs_the_module_for_new_heads_only(count_forward):
     assert len(runs) == 2
 
 
+# What the panels over trained models share
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch, randomize):
+    """Models with random weights, on grids of 8 x 8 and of 2 x 2, where the bundled ones are looked for."""
+    for patch_size, heads in itertools.product((6, 24), (1, 2)):
+        config = ViTConfig(48, patch_size, dim=8, depth=4, heads=heads, hidden=8, classes=10)
+        scores = {"test_accuracy": 0.2 + patch_size / 1000, "test_images": 1000 * heads}
+        path = tmp_path / f"tiny_p{patch_size}_h{heads}.safetensors"
+        save_checkpoint(path, randomize(VisionTransformer(config)), **scores)
+    monkeypatch.setattr(pretrained, "TINY", tmp_path)
+    monkeypatch.setattr(widgets, "bundled", bundled)
+    widgets._tiny.cache_clear()
+    yield
+    widgets._tiny.cache_clear()
+
+
+def digit(picture: int, count: int = 1):
+    return data.ClutteredDigits("test").sample(count, draw=picture)
+
+
+def attention_of(model, images: torch.Tensor, layer: int) -> torch.Tensor:
+    """(batch, heads, tokens, tokens)"""
+    with torch.no_grad(), record(model) as trace:
+        model(images)
+    return trace[f"blocks.{layer - 1}.attention.weights"]
+
+
+def share_inside(weights, mask) -> float:
+    """The share of a map of patches (patches,) on the mask, counted pixel by pixel, in per cent."""
+    side = round(len(weights) ** 0.5)
+    pixels = np.kron(np.asarray(weights).reshape(side, side), np.ones((48 // side, 48 // side)))
+    return 100 * pixels[np.asarray(mask)].sum() / pixels.sum()
+
+
+over_models = pytest.mark.parametrize("make", [explore_vit, explore_maps])
+
+
+@over_models
+def test_a_panel_over_models_opens_with_one_that_comes_along(make, whole):
+    default = inspect.signature(make).parameters
+    sizes = default["patch_size"].default, default["heads"].default
+    if sizes not in whole:
+        pytest.skip(f"{sizes} is not trained yet")
+    panel = make()
+    assert (panel.controls["patch_size"].value, panel.controls["heads"].value) == sizes
+
+
+@over_models
+def test_a_panel_over_models_offers_those_that_come_along_and_no_others(make, whole):
+    panel = of_twelve(make)
+    offered = itertools.product(panel.controls["patch_size"].options, panel.controls["heads"].options)
+    assert sorted(offered) == sorted(whole)
+    assert panel.controls["patch_size"].value == 12
+
+
+@over_models
+@pytest.mark.usefixtures("made_up")
+def test_a_panel_over_models_offers_whatever_lies_there(make):
+    panel = make(24, 1)
+    assert list(panel.controls["patch_size"].options) == [6, 24]
+    assert list(panel.controls["heads"].options) == [1, 2]
+    assert (panel.controls["patch_size"].value, panel.controls["heads"].value) == (24, 1)
+
+
+@over_models
+@pytest.mark.usefixtures("made_up")
+@pytest.mark.parametrize("sizes", [(12, 1), (6, 3)])
+def test_a_panel_over_models_does_not_open_with_one_that_is_not_there(make, sizes):
+    with pytest.raises(TraitError):
+        make(*sizes)
+
+
 # explore_vit
 
 
-def test_explore_vit_offers_only_what_fits_together():
-    panel = explore_vit()
-    assert list(panel.controls["patch_size"].options) == [7, 8, 14, 16, 28, 56]
-    assert list(panel.controls["heads"].options) == [1, 2, 3, 4, 6, 8]
-    assert (panel.controls["layer"].min, panel.controls["layer"].max) == (1, 4)
-    other = explore_vit(size=48, dim=20, depth=2)
-    assert all(48 % size == 0 for size in other.controls["patch_size"].options)
-    assert list(other.controls["heads"].options) == [1, 2, 4, 5]
+def test_explore_vit_names_the_digit_the_model_and_its_scores(whole, spy):
+    bars = spy("plot_probabilities")
+    panel = of_twelve(explore_vit)
+    chosen = {sizes: path for sizes, path in whole.items() if sizes[0] == 12 or sizes[1] == 4}
+    for picture, ((patch_size, heads), path) in enumerate(chosen.items()):
+        turn_together(panel, picture=picture, patch_size=patch_size, heads=heads)
+        image, label, mask = digit(picture)
+        with torch.no_grad():
+            expected = load_tiny(patch_size, heads)(image)[0].softmax(-1)
+        torch.testing.assert_close(bars[-1][0][0], expected, atol=1e-5, rtol=1e-4)
+        assert bars[-1][1]["names"] == [*"0123456789"]
+        said = numbers(panel.text, r"This is an? (\d); the model says (\d), with ([\d.]+)%")
+        assert said == pytest.approx([label.item(), expected.argmax().item(), 100 * expected.max().item()], abs=0.06)
+        scores = read_tensors(path)[1]["scores"]
+        said = numbers(panel.text, r"of (\d+) pixels and (\d+) heads? this ViT gets ([\d.]+)% of ([\d,]+) unseen")
+        known = [patch_size, heads, 100 * scores["test_accuracy"], scores["test_images"]]
+        assert said == pytest.approx(known, abs=0.051)
+        assert numbers(panel.text, r"square is (\d+)% of") == pytest.approx(
+            [100 * mask.float().mean().item()], abs=0.51
+        )
+        assert panel.text.count(f"{heads} heads") == (2 if heads > 1 else 0)
 
 
+@pytest.mark.usefixtures("made_up")
+def test_explore_vit_tells_what_the_model_says_from_what_is_right(count_forward):
+    runs, wrong = count_forward(VisionTransformer), 0
+    panel = explore_vit(24, 1)
+    for picture in (99, 1, 2):
+        panel.controls["picture"].value = picture
+        ((model, image), label) = (runs[-1], int(digit(picture)[1]))
+        said = numbers(panel.text, r"This is an? (\d); the model says (\d)")
+        assert said == [label, int(model(image).argmax())]
+        wrong += said[0] != said[1]
+    assert wrong  # its weights are random
+
+
+@pytest.mark.parametrize(
+    ("query", "row", "col", "layer", "heads"),
+    [("class token", 0, 0, 4, 4), ("class token", 2, 1, 1, 1), ("patch", 0, 3, 2, 8), ("patch", 3, 1, 3, 2)],
+)
+def test_explore_vit_shows_where_the_query_looks(spy, query, row, col, layer, heads):
+    shown, grids = spy("plot_heads"), spy("plot_grid")
+    panel = of_twelve(explore_vit, heads)
+    turn_together(panel, query=query, row=row, col=col, layer=layer, picture=7)
+    image, _, mask = digit(7)
+    token = 0 if query == "class token" else 1 + 4 * row + col
+    expected = attention_of(load_tiny(12, heads), image, layer)[0, :, token, 1:]
+    (held, maps), more = shown[-1]
+    torch.testing.assert_close(maps, expected.reshape(heads, 4, 4))
+    torch.testing.assert_close(held, image[0], rtol=0, atol=0)
+    assert more["query"] == (token - 1 if token else None)
+    (held, patch_size), more = grids[-1]
+    torch.testing.assert_close(held, image[0], rtol=0, atol=0)
+    assert (patch_size, more["marked"], more["title"]) == (
+        12,
+        {token - 1: "query"} if token else None,
+        "4 * 4 = 16 patches",
+    )
+    who = f"the patch at row {row}, column {col}" if token else "the class token"
+    assert f"Layer {layer}: where {who} looks, in each of {heads} head{'s' * (heads > 1)}. " in panel.text
+    share = share_inside(expected.mean(dim=0), mask[0])
+    assert numbers(panel.text, r"\. (\d+)% of what goes to patches") == pytest.approx([share], abs=0.51)
+
+
+@pytest.mark.usefixtures("made_up")
 def test_explore_vit_never_points_outside_its_grid():
-    panel = explore_vit(dim=8, depth=1)
+    panel = explore_vit(24, 1)
     panel.controls["query"].value = "patch"
-    for size, rows in ((7, 16), (56, 2), (8, 14), (28, 4)):
+    for size, rows in ((6, 8), (24, 2)):
         panel.controls["patch_size"].value = size
         assert (panel.controls["row"].max, panel.controls["col"].max) == (rows - 1, rows - 1)
-        for row, col in ((rows - 1, 0), (rows - 1, rows - 1), (0, rows - 1), (0, 0), (rows - 1, rows - 1)):
-            panel.controls["row"].value, panel.controls["col"].value = row, col
-            assert f"the patch at row {row}, column {col} looks among {rows * rows + 1} tokens" in panel.text
+        for row, col in ((rows - 1, 0), (0, rows - 1)):
+            turn_together(panel, row=row, col=col)
+            assert f"where the patch at row {row}, column {col} looks" in panel.text
+    turn_together(panel, patch_size=6, row=7, col=7)
     draws = count_draws(panel)
-    panel.controls["patch_size"].value = 56
-    assert len(draws) == 1
-    assert (draws[0]["row"], draws[0]["col"]) == (1, 1)
+    panel.controls["patch_size"].value = 24
+    assert [(values["row"], values["col"]) for values in draws] == [(1, 1)]
+    assert panel.message.value == ""
+
+
+@pytest.mark.usefixtures("made_up")
+def test_explore_vit_reads_the_scores_beside_the_weights():
+    panel = explore_vit(24, 2)
+    assert "this ViT gets 22.4% of 2,000 unseen digits right" in panel.text
+    turn_together(panel, patch_size=6, heads=1)
+    assert "this ViT gets 20.6% of 1,000 unseen digits right" in panel.text
+
+
+@pytest.mark.usefixtures("made_up")
+@pytest.mark.parametrize("heads", [1, 2])
+def test_explore_vit_has_room_for_100_percent(heads):
+    widgets._tiny(24, heads)[0].head.logits.bias.data[3] = 1000
+    panel = explore_vit(24, heads)
+    assert "the model says 3, with 100.0%" in panel.text
+    figure = panel.figure.figure
+    (label,) = (text for text in words_drawn(figure) if text.get_text() == "100.0%")
+    assert label.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_explore_vit_lets_row_and_column_be_turned_only_for_a_patch():
-    panel = explore_vit(dim=8, depth=1)
+    panel = of_twelve(explore_vit)
+    assert [panel.controls[name].disabled for name in ("row", "col")] == [True, True]
     for query, idle in (("patch", False), ("class token", True)):
         panel.controls["query"].value = query
         assert [panel.controls[name].disabled for name in ("row", "col")] == [idle, idle]
 
 
-def test_explore_vit_runs_the_model_again_only_when_the_model_or_the_photo_changes(count_forward):
+@pytest.mark.usefixtures("made_up")
+def test_explore_vit_runs_the_model_again_only_for_another_model_or_picture(count_forward):
     runs = count_forward(VisionTransformer)
-    panel = explore_vit(dim=8)
-    changes = {
-        "patch_size": (28, 1), "layer": (1, 0), "query": ("patch", 0), "row": (2, 0), "heads": (2, 1),
-        "photo_name": ("coffee", 1),
-    }  # fmt: skip
+    panel = explore_vit(24, 1)
+    assert len(runs) == 1
+    changes = {"patch_size": (6, 1), "layer": (1, 0), "query": ("patch", 0), "row": (5, 0), "col": (7, 0),
+               "heads": (2, 1), "picture": (3, 1)}  # fmt: skip
     for name, (value, expected) in changes.items():
         runs.clear()
         panel.controls[name].value = value
         assert len(runs) == expected, name
     runs.clear()
-    panel.controls["heads"].value = 4
-    panel.controls["heads"].value = 2
-    assert len(runs) == 1  # what was computed before is remembered
+    for name, value in (("heads", 1), ("heads", 2), ("picture", 0), ("patch_size", 24), ("patch_size", 6)):
+        panel.controls[name].value = value
+    assert len(runs) == 2  # two pairs that are new; what was computed before is remembered
+
+
+# explore_maps
+
+
+def shown_maps(shown: list) -> dict[str, np.ndarray]:
+    (_, maps), more = shown[-1]
+    return dict(zip(more["titles"], maps, strict=True))
+
+
+def shares(text: str) -> dict[str, float | None]:
+    """By the map's name, None for a map that is all 0."""
+    found = re.findall(r"(last block|rollout|relevance|occlusion)(?: (\d+)%|: nothing)[,.]", text)
+    return {name: float(share) if share else None for name, share in found}
+
+
+def arrived(attention: torch.Tensor) -> torch.Tensor:
+    """Rollout's map of the class token, (layers, heads, tokens, tokens) -> (patches,)."""
+    tokens = torch.eye(attention.shape[-1])
+    for layer in attention:
+        tokens = (0.5 * layer.mean(dim=0) + 0.5 * torch.eye(len(tokens))) @ tokens
+    return tokens[0, 1:]
+
+
+def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(whole, spy):
+    shown = spy("plot_heads")
+    panel = of_twelve(explore_maps)
+    asked = itertools.cycle([None, 0, 9, 3, 5])
+    chosen = [sizes for sizes in whole if sizes[0] == 12 or sizes[1] == 2]
+    for picture, (patch_size, heads) in enumerate(chosen):
+        values = {"picture": picture, "asked": next(asked), "patch_size": patch_size, "heads": heads}
+        turn_together(panel, **values)
+        model, (image, label, mask) = load_tiny(patch_size, heads), digit(picture)
+        with torch.no_grad():
+            probabilities = model(image)[0].softmax(-1)
+        meant = int(probabilities.argmax()) if values["asked"] is None else values["asked"]
+        attention = torch.stack([attention_of(model, image, layer)[0] for layer in (1, 2, 3, 4)])
+        expected = {
+            "last block": attention[-1].mean(dim=0)[0, 1:],
+            "rollout": arrived(attention),
+            "relevance": relevance(model, image, torch.tensor([meant]))[0],
+            "occlusion": occlusion(model, image, torch.tensor([meant]))[0].clamp(min=0),
+        }
+        maps, side = shown_maps(shown), 48 // patch_size
+        assert list(maps) == list(expected)
+        said = shares(panel.text)
+        assert list(said) == list(expected)
+        for name, each in expected.items():
+            np.testing.assert_allclose(maps[name], each.reshape(side, side), atol=1e-5)
+            share = share_inside(each, mask[0]) if each.sum() > 0 else None
+            assert said[name] == (share if share is None else pytest.approx(share, abs=0.51)), name
+        torch.testing.assert_close(shown[-1][0][0], image[0], rtol=0, atol=0)
+        said = numbers(
+            panel.text,
+            r"^This is an? (\d); the model says (\d) \(([\d.]+)%\)\. What .* an? (\d) \(([\d.]+)%\)\?",
+        )
+        best, sure, likely = (
+            int(probabilities.argmax()),
+            100 * probabilities.max().item(),
+            100 * probabilities[meant].item(),
+        )
+        assert said == pytest.approx([label.item(), best, sure, meant, likely], abs=0.06)
+
+
+def test_explore_maps_asks_for_each_digit_or_for_what_the_model_says():
+    assert ends(of_twelve(explore_maps).controls["asked"]) == [None, *range(10)]
+    assert [label for label, _ in of_twelve(explore_maps).controls["asked"].options] == ["what it says", *"0123456789"]
+
+
+def test_the_class_that_is_asked_for_changes_relevance_and_occlusion_and_nothing_else(spy):
+    shown = spy("plot_heads")
+    panel = of_twelve(explore_maps)
+    first, said = shown_maps(shown), int(*numbers(panel.text, r"the model says (\d)"))
+    for asked in range(10):
+        panel.controls["asked"].value = asked
+        maps = shown_maps(shown)
+        for name in ("last block", "rollout"):
+            np.testing.assert_array_equal(maps[name], first[name])
+        for name in ("relevance", "occlusion"):
+            assert np.allclose(maps[name], first[name]) == (asked == said), (name, asked)
+        assert numbers(panel.text, r"What speaks for an? (\d)") == [asked]
+    assert "The last block and the rollout do not ask which class is meant" in panel.text
+
+
+@pytest.mark.usefixtures("made_up")
+def test_explore_maps_says_of_an_empty_map_that_it_shows_nothing(monkeypatch, spy):
+    shown = spy("plot_heads")
+    monkeypatch.setattr(widgets, "occlusion", lambda model, images, classes: torch.full((1, 4), -0.25))
+    panel = explore_maps(24, 2)
+    assert shares(panel.text)["occlusion"] is None
+    assert "occlusion: nothing." in panel.text
+    np.testing.assert_array_equal(shown_maps(shown)["occlusion"], np.zeros((2, 2)))
+
+
+@pytest.mark.usefixtures("made_up")
+def test_explore_maps_runs_the_model_again_only_for_something_new(count_forward):
+    runs = count_forward(VisionTransformer)
+    panel = explore_maps(24, 1)
+    once = 3 + 4  # as it is, for the relevance, before any patch is covered, and with each of four covered
+    assert len(runs) == once
+    for name, value, expected in (("picture", 3, once), ("asked", 7, once), ("heads", 2, once), ("patch_size", 6, 67)):
+        runs.clear()
+        panel.controls[name].value = value
+        assert len(runs) == expected, name
+    runs.clear()
+    for name, value in (("patch_size", 24), ("heads", 1), ("asked", None), ("picture", 0)):
+        panel.controls[name].value = value
+    panel.update()
+    assert runs == []
+
+
+# train_and_look
+
+
+SMALL = {"patch_size": 12, "heads": 2, "dim": 16, "depth": 1}
+
+
+def small_config(**sizes) -> ViTConfig:
+    sizes = SMALL | sizes
+    return ViTConfig(48, **sizes, hidden=2 * sizes["dim"], classes=10)
+
+
+def trainable(steps: int = 4, **sizes) -> Panel:
+    """A panel at a size that is trained in no time."""
+    panel = train_and_look(steps)
+    turn_together(panel, **SMALL | sizes)
+    return panel
+
+
+def button_and_progress(panel: Panel) -> tuple[ipywidgets.Button, ipywidgets.IntProgress]:
+    _, line, *_ = panel.box.children
+    return line.children
+
+
+def progress_of(text: str) -> tuple[int, int, str]:
+    """Steps taken, steps in all, and what the text says of the accuracy."""
+    found = re.search(r"parameters, ([\d,]+) of ([\d,]+) steps, (.+?)\. On these four", text)
+    assert found, text
+    return int(found[1].replace(",", "")), int(found[2].replace(",", "")), found[3]
+
+
+def same_weights(model, other) -> bool:
+    weights, others = model.state_dict(), other.state_dict()
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> list:
+    """No images are named to measure a model, which takes longer than to train it; the models that were measured."""
+    measured = []
+
+    def evaluate(model, digits, count):
+        measured.append(model)
+        assert (digits.split, count) == ("test", 500)
+        return 0.432
+
+    monkeypatch.setattr(widgets, "evaluate", evaluate)
+    return measured
+
+
+@pytest.fixture
+def fits(monkeypatch) -> list:
+    """What each training was called with, and what came of it."""
+    calls = []
+
+    def watched(config, digits, **more):
+        calls.append(SimpleNamespace(config=config, digits=digits, **more))
+        calls[-1].fitted = fit(config, digits, **more)
+        return calls[-1].fitted
+
+    monkeypatch.setattr(widgets, "fit", watched)
+    return calls
+
+
+@pytest.fixture
+def break_at(monkeypatch):
+    """Let the training come no further than a step."""
+
+    def arrange(step: int, error: BaseException) -> None:
+        real = data.ClutteredDigits.sample
+
+        def sample(self, count, draw=None):
+            if (self.split, count, draw) == ("train", 64, step):
+                raise error
+            return real(self, count, draw)
+
+        monkeypatch.setattr(data.ClutteredDigits, "sample", sample)
+
+    return arrange
+
+
+def test_opening_train_and_look_trains_nothing(fits, quick, count_forward):
+    runs = count_forward(VisionTransformer)
+    panel = train_and_look()
+    assert fits == quick == []
+    assert [len(images) for _, images in runs] == [4]
+    assert not any(model.training for model, _ in runs)
+    assert progress_of(panel.text) == (0, 300, "not trained to the end")
+    button, progress = button_and_progress(panel)
+    assert (button.description, button.disabled, progress.value) == ("train", False, 0)
+
+
+def test_train_and_look_offers_only_sizes_that_make_a_model():
+    controls = train_and_look().controls
+    names = ["patch_size", "heads", "dim", "depth"]
+    for values in itertools.product(*(ends(controls[name]) for name in names)):
+        small_config(**dict(zip(names, values, strict=True)))
+    assert list(controls["steps"].options) == [100, 300, 1000, 2000, 4000]
+    assert list(train_and_look(7).controls["steps"].options) == [7, 100, 300, 1000, 2000, 4000]
+    assert train_and_look(7).controls["steps"].value == 7
+
+
+def test_train_and_look_shows_the_model_as_it_is_before_training(spy, fits):
+    shown, curves = spy("plot_maps"), spy("plot_curves")
+    panel, picture = trainable(steps=5), 31
+    panel.controls["picture"].value = picture
+    assert fits == []
+    model = fresh(small_config(), data.ClutteredDigits("train")).eval()
+    images, labels, masks = digit(picture, 4)
+    with torch.no_grad():
+        said = model(images).argmax(-1).tolist()
+    looks = attention_of(model, images, layer=1).mean(dim=1)[:, 0, 1:]
+    (held, maps), more = shown[-1]
+    torch.testing.assert_close(held, images, rtol=0, atol=0)
+    torch.testing.assert_close(more["masks"], masks, rtol=0, atol=0)
+    assert more["titles"] == [f"{label}: says {word}" for label, word in zip(labels.tolist(), said, strict=True)]
+    assert list(maps) == ["it looks"]
+    torch.testing.assert_close(maps["it looks"], looks.reshape(4, 4, 4))
+    share = np.mean([share_inside(look, mask) for look, mask in zip(looks, masks, strict=True)])
+    parameters = sum(weights.numel() for weights in model.parameters())
+    said = numbers(panel.text, r"^([\d,]+) parameters, .* digits (\d+)% of .* square, (\d+)% of the picture")
+    assert said == pytest.approx([parameters, share, 100 * masks.float().mean().item()], abs=0.51)
+    assert curves[-1][0][0]["loss"][1] == [log(10)]
+
+
+def test_training_gives_the_model_that_fit_gives_whatever_is_drawn_meanwhile(quick, fits, count_forward, capsys):
+    panel, before = trainable(steps=3), random_states()
+    _, progress = button_and_progress(panel)
+
+    def disturb(change):
+        if change.new:
+            panel.controls["picture"].value = 10 * change.new
+
+    progress.observe(disturb, names="value")
+    draws = count_draws(panel)
+    panel.train()
+    assert [values["picture"] for values in draws] == [0, 10, 10, 20, 20, 20]
+    (call,), runs = fits, count_forward(VisionTransformer)
+    expected = fit(small_config(), data.ClutteredDigits("train"), steps=3, progress=False)
+    assert call.fitted.history.loss == expected.history.loss
+    assert same_weights(call.fitted.model, expected.model)
+    assert quick == [call.fitted.model]
+    runs.clear()
+    panel.update()
+    ((shown, _),) = runs
+    assert shown is call.fitted.model
+    assert not shown.training
+    assert random_states() == before
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_was_trained_is_measured_and_shown(spy):
+    curves, panel = spy("plot_curves"), trainable(steps=5)
+    panel.train()
+    model, history = fit(small_config(), data.ClutteredDigits("train"), steps=5, progress=False)
+    device, right = next(model.parameters()).device, 0
+    for draw in (0, 1):
+        images, labels, _ = digit(draw, 250)
+        with torch.no_grad():
+            right += int((model(images.to(device)).argmax(-1).cpu() == labels).sum())
+    assert progress_of(panel.text) == (5, 5, f"{right / 5:.1f}% of 500 test images right")
+    images, _, masks = digit(0, 4)
+    looks = attention_of(model, images.to(device), layer=1).mean(dim=1)[:, 0, 1:].cpu()
+    share = np.mean([share_inside(look, mask) for look, mask in zip(looks, masks, strict=True)])
+    assert numbers(panel.text, r"digits (\d+)% of what the class token gives") == pytest.approx([share], abs=0.51)
+    steps, losses = curves[-1][0][0]["loss"]
+    assert list(steps) == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(losses, history.loss, rtol=1e-6)
+
+
+def test_the_curve_of_many_steps_is_a_running_mean_that_ends_with_the_last_step(monkeypatch, quick, spy):
+    curves, panel = spy("plot_curves"), trainable(steps=95)
+    losses = torch.rand(95).tolist()
+
+    def fake(config, digits, **more):
+        return Fitted(fresh(config, digits).eval(), History(loss=losses))
+
+    monkeypatch.setattr(widgets, "fit", fake)
+    panel.train()
+    steps, shown = curves[-1][0][0]["loss"]
+    assert list(steps) == list(range(2, 95))
+    np.testing.assert_allclose(shown, [np.mean(losses[step - 2 : step + 1]) for step in range(2, 95)], rtol=1e-6)
+    left = panel.figure.figure.axes[0]
+    assert left.get_xlim() == (0, 95)
+    assert left.lines[-1].get_ydata() == pytest.approx([log(10)] * 2)
 
 
 @pytest.mark.parametrize(
-    ("query", "row", "col", "layer"), [("class token", 0, 0, 1), ("patch", 0, 3, 2), ("patch", 2, 1, 3)]
+    ("patch_size", "heads", "dim", "depth", "steps"), [(6, 8, 96, 8, 4000), (24, 1, 16, 1, 100), (16, 4, 32, 3, 3)]
 )
-def test_explore_vit_shows_the_attention_of_the_model_that_it_ran(count_forward, spy, query, row, col, layer):
-    runs, shown, grids = count_forward(VisionTransformer), spy("plot_heads"), spy("plot_grid")
-    panel = explore_vit(dim=24, depth=3)
-    for name, value in {"patch_size": 28, "query": query, "row": row, "col": col, "layer": layer, "heads": 3}.items():
-        panel.controls[name].value = value
-    model, images = runs[-1]
-    assert (model.config.patch_size, model.config.heads, model.config.depth) == (28, 3, 3)
-    torch.testing.assert_close(images, data.photo("cat", 112)[None], rtol=0, atol=0)
-    with torch.no_grad(), record(model) as trace:
-        model(images)
-    token = 0 if query == "class token" else 1 + 4 * row + col
-    expected = trace[f"blocks.{layer - 1}.attention.weights"][0, :, token, 1:].reshape(3, 4, 4)
-    (_, maps), more = shown[-1]
-    torch.testing.assert_close(maps, expected)
-    assert more["query"] == (token - 1 if token else None)
-    assert grids[-1][1]["marked"] == ({token - 1: "query"} if token else None)
-    said = numbers(
-        panel.text, r"Layer (\d+) of (\d+), (\d+) heads: .* among (\d+) tokens.* gets ([\d.]+); .* ([\d.]+)\.$"
+def test_training_takes_exactly_the_chosen_sizes_and_steps(monkeypatch, quick, patch_size, heads, dim, depth, steps):
+    calls = []
+
+    def fake(config, digits, **more):
+        calls.append((config, digits, more))
+        return Fitted(VisionTransformer(config).eval(), History(loss=[1.0] * more["steps"]))
+
+    monkeypatch.setattr(widgets, "fit", fake)
+    panel = trainable(3, patch_size=patch_size, heads=heads, dim=dim, depth=depth)
+    panel.controls["steps"].value, panel.controls["picture"].value = steps, 5
+    panel.train()
+    ((config, digits, more),) = calls
+    assert config == ViTConfig(48, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
+    assert (digits.split, digits.size) == ("train", 48)
+    assert more.keys() == {"steps", "watch", "progress"}
+    assert (more["steps"], more["progress"]) == (steps, False)
+    assert len(quick) == 1
+    assert progress_of(panel.text) == (steps, steps, "43.2% of 500 test images right")
+
+
+def test_the_button_trains_and_is_disabled_until_all_is_done(quick, fits, monkeypatch):
+    panel = trainable(steps=3)
+    button, progress = button_and_progress(panel)
+    seen = []
+    progress.observe(lambda change: seen.append((change.new, progress.max, button.disabled)), names="value")
+    measure = widgets.evaluate
+    monkeypatch.setattr(
+        widgets, "evaluate", lambda *all: (seen.append(("measured", button.disabled)), measure(*all))[1]
     )
-    assert said == pytest.approx([layer, 3, 3, 17, expected.max().item(), 1 / 17], abs=6e-5)
+    button.click()
+    assert [(call.config, call.steps) for call in fits] == [(small_config(), 3)]
+    assert seen[:3] == [(1, 3, True), (2, 3, True), ("measured", True)]
+    assert seen[3][0] == 0
+    assert (button.disabled, progress.value) == (False, 0)
+    assert progress_of(panel.text) == (3, 3, "43.2% of 500 test images right")
+    assert panel.message.value == ""
 
 
-def test_explore_vit_says_that_nothing_is_learned_yet():
-    text = explore_vit().text
-    assert text.startswith("Random weights")
-    assert "learned nothing yet" in text
+def test_the_panel_follows_the_training_in_ten_parts(quick, monkeypatch):
+    panel, history, told = trainable(steps=45), History(), []
+
+    def fake(config, digits, steps, watch, progress):
+        model = fresh(config, digits)
+        for step in range(steps):
+            watch(step, model, history)
+            history.loss.append(2.0)
+        return Fitted(model, history)
+
+    def draw(**values):
+        told.append(len(history.loss))
+        return plot_matrix([1.0]), ""
+
+    monkeypatch.setattr(widgets, "fit", fake)
+    panel.draw = draw
+    panel.train()
+    assert told == [*range(0, 45, 4), 45]
+
+
+def test_no_control_trains_and_what_was_trained_is_shown_again(fits, quick, count_forward):
+    panel = trainable(steps=2)
+    panel.controls["picture"].value = 99
+    panel.train()
+    text, picture = panel.text, panel.picture.value
+    runs = count_forward(VisionTransformer)
+    for name, value in (("patch_size", 24), ("heads", 4), ("dim", 32), ("depth", 2), ("steps", 100)):
+        before = panel.controls[name].value
+        panel.controls[name].value = value
+        assert progress_of(panel.text) == (0, panel.controls["steps"].value, "not trained to the end"), name
+        panel.controls[name].value = before
+        assert (panel.text, panel.picture.value) == (text, picture), name
+        assert runs[-1][0] is fits[0].fitted.model
+    assert len(fits) == len(quick) == 1
+
+
+def test_each_size_keeps_its_own_model(fits, quick):
+    panel, pictures = trainable(steps=2), {}
+    for dim in (16, 32):
+        panel.controls["dim"].value = dim
+        panel.train()
+        assert progress_of(panel.text)[0] == 2
+        pictures[dim] = panel.picture.value
+    assert [call.config.dim for call in fits] == [16, 32]
+    panel.controls["dim"].value = 16
+    assert panel.picture.value == pictures[16] != pictures[32]
+
+
+def test_what_is_chosen_while_it_trains_changes_what_is_shown_and_not_what_is_trained(fits, quick):
+    panel = trainable(steps=4)
+    _, progress = button_and_progress(panel)
+
+    def disturb(change):
+        if change.new == 2:
+            panel.controls["dim"].value = 32
+
+    progress.observe(disturb, names="value")
+    panel.train()
+    assert progress_of(panel.text) == (0, 4, "not trained to the end")
+    panel.controls["dim"].value = 16
+    assert progress_of(panel.text) == (4, 4, "43.2% of 500 test images right")
+    expected = fit(small_config(), data.ClutteredDigits("train"), steps=4, progress=False)
+    assert same_weights(fits[0].fitted.model, expected.model)
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_an_error_while_training_is_shown_and_raised(quick, break_at, step):
+    panel = trainable(steps=2)
+    button, progress = button_and_progress(panel)
+    break_at(step, ValueError("the <digits> are lost"))
+    with pytest.raises(ValueError, match="the <digits> are lost"):
+        panel.train()
+    page = Page(panel.message.value)
+    assert page.words == "the <digits> are lost"
+    assert page.attributes["p"]["role"] == "alert"
+    assert (button.disabled, progress.value, quick) == (False, 0, [])
+    assert progress_of(panel.text) == (step, 2, "not trained to the end")
+
+
+def test_after_an_error_the_button_trains_from_the_start(fits, quick, monkeypatch):
+    panel = trainable(steps=3)
+    button, _ = button_and_progress(panel)
+    with monkeypatch.context() as patch:
+
+        def fail(*args, **kwargs):
+            raise MemoryError
+
+        patch.setattr(widgets, "fit", fail)
+        with pytest.raises(MemoryError):
+            panel.train()
+    assert Page(panel.message.value).words == "MemoryError"
+    button.click()
+    assert panel.message.value == ""
+    assert progress_of(panel.text) == (3, 3, "43.2% of 500 test images right")
+    expected = fit(small_config(), data.ClutteredDigits("train"), steps=3, progress=False)
+    assert same_weights(fits[0].fitted.model, expected.model)
+
+
+def test_an_error_while_measuring_is_shown_and_raised(fits, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("no count")
+
+    panel = trainable(steps=2)
+    monkeypatch.setattr(widgets, "evaluate", fail)
+    with pytest.raises(RuntimeError, match="no count"):
+        panel.train()
+    assert 'role="alert"' in panel.message.value
+    assert not button_and_progress(panel)[0].disabled
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_an_interruption_leaves_the_model_that_far_and_says_so(fits, quick, break_at, count_forward, step):
+    runs, panel = count_forward(VisionTransformer), trainable(steps=5)
+    button, progress = button_and_progress(panel)
+    break_at(step, KeyboardInterrupt())
+    panel.train()
+    assert progress_of(panel.text) == (step, 5, "not trained to the end")
+    assert (button.disabled, progress.value, panel.message.value, quick) == (False, 0, "", [])
+    shown = runs[-1][0]
+    assert not shown.training
+    expected = fit(small_config(), data.ClutteredDigits("train"), steps=5, progress=False)
+    assert len(expected.history.loss) == step  # it is interrupted there too
+    assert same_weights(shown, expected.model)
+    text = panel.text
+    panel.controls["heads"].value = 1
+    panel.controls["heads"].value = 2
+    assert panel.text == text
+    assert len(fits) == 1
+
+
+def test_an_interruption_while_it_draws_leaves_a_panel_that_draws(quick, monkeypatch):
+    panel = trainable(steps=3)
+    real, calls = widgets.plot_maps, []
+
+    def plot_maps(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(widgets, "plot_maps", plot_maps)
+    panel.train()
+    assert len(calls) == 3
+    assert progress_of(panel.text) == (1, 3, "not trained to the end")
+    panel.controls["picture"].value = 1
+    assert len(calls) == 4
+
+
+def test_an_interruption_of_a_second_training_is_not_told_the_accuracy_of_the_first(quick, break_at):
+    panel = trainable(steps=3)
+    panel.train()
+    assert progress_of(panel.text) == (3, 3, "43.2% of 500 test images right")
+    break_at(2, KeyboardInterrupt())
+    panel.train()
+    assert progress_of(panel.text) == (2, 3, "not trained to the end")
+
+
+def test_an_interruption_while_measuring_does_not_deny_the_training(monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    panel = trainable(steps=2)
+    monkeypatch.setattr(widgets, "evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        panel.train()
+    assert not button_and_progress(panel)[0].disabled
+    panel.update()
+    done, steps, told = progress_of(panel.text)
+    assert (done, steps) == (2, 2)
+    assert "not trained to the end" not in told

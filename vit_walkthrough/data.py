@@ -200,11 +200,11 @@ class ClutteredDigits:
             if not 1 <= scans <= len(own):
                 raise ValueError(f"scans is {scans}; {split} has 1 to {len(own):,}")
             own = own[:scans]
-        small = torch.tensor(pixels[own], dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+        small = torch.tensor(pixels, dtype=torch.float32)[own].reshape(-1, 1, 8, 8) / 16
         self.split, self.size, self.seed, self.draws = split, size, seed, 0
         self.augment = split == "train" if augment is None else augment
         self.scans = F.interpolate(small, (size // 2, size // 2), mode="bicubic", antialias=True).clamp(0, 1)
-        self.labels = torch.tensor(labels[own])
+        self.labels = torch.tensor(labels)[own]
 
     def sample(
         self, count: int, draw: int | None = None
@@ -244,10 +244,10 @@ class ClutteredDigits:
         images.permute(0, 2, 3, 1).index_put_((batch, *place), colours, accumulate=True)
 
         which = whole(len(self.scans), count)
+        corner = whole(self.size - side + 1, count, 2)
         digits = self.scans[which]
         if self.augment:
             digits = _turned(digits, uniform(-1.0, 1.0, count, 4))
-        corner = whole(self.size - side + 1, count, 2)
         batch, place = batch[..., 0], _window(corner, side)
         under = images.permute(0, 2, 3, 1)[(batch, *place)]
         painted = torch.lerp(under, hues[:, :1, None].expand_as(under), digits[:, 0, :, :, None])

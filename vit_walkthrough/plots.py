@@ -516,6 +516,10 @@ def plot_maps(
         raise ValueError(f"{len(titles)} titles for {count} images")
     if maps and cols not in (None, count):
         raise ValueError(f"with maps, all {count} images stand in one row; leave cols out")
+    if masks is not None:
+        masks = _array(masks, 3, "masks are (count, height, width)")
+        if masks.shape != (count, height, width) or not masks.any(axis=(1, 2)).all():
+            raise ValueError(f"masks {masks.shape} are not one for each of the images, none of them empty")
     rows = [pictures]
     for name, weights in (maps or {}).items():
         weights = _array(weights, 3, f"the maps {name!r} are (count, rows, cols)")
@@ -534,7 +538,7 @@ def plot_maps(
         if titles is not None and index < count:
             ax.text(left + width / 2, top - 0.05 * height, titles[index], ha="center", va="bottom", size=10)
         if masks is not None:
-            inside = np.argwhere(_array(masks[index % count], 2, "masks are (count, height, width)"))
+            inside = np.argwhere(masks[index % count])
             square = int(np.ptp(inside[:, 0])) + 1
             _outline(ax, *((inside[0] + (top, left)) / square), square, ROLES["query"], width=1.5)
     ax.set(ylim=(canvas.shape[0], -(gap if titles is None else 0.3 * height)))
@@ -641,7 +645,8 @@ def plot_bars(
         ax.axvline(chance, color=ROLES["neutral"], lw=1.2, ls=":", zorder=0)
     ax.bar_label(bars, [unit.format(value) for value in values.values()], padding=4, color=ROLES["neutral"])
     ax.invert_yaxis()
-    ax.set(xticks=[], xlim=(0, limit or max(values.values()) * 1.02 or 1))
+    longest = max(value + (errors or {}).get(name, 0) for name, value in values.items())
+    ax.set(xticks=[], xlim=(0, limit or max(longest, chance or 0) * 1.02 or 1))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     if title:

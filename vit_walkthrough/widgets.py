@@ -315,6 +315,10 @@ def _test_digits() -> data.ClutteredDigits:
     return data.ClutteredDigits("test")
 
 
+def _a(digit: int) -> str:
+    return f"an {digit}" if digit == 8 else f"a {digit}"
+
+
 def _bundled_controls(patch_size: int, heads: int) -> dict:
     """Patch size and heads among the tiny ViTs that come along, which are there in every combination."""
     sizes, counts = (sorted(set(kind)) for kind in zip(*bundled(), strict=True))
@@ -351,12 +355,12 @@ def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
         query_patch = token - 1 if token else None
         plot_heads(image[0], maps, query=query_patch, cols=heads if heads <= 2 else -(-heads // 2), ax=middle)
         plot_probabilities(probabilities, names=list("0123456789"), top=3, title="what it says", ax=right)
-        left.figure.subplots_adjust(0.01, 0.03, 0.94, 0.9, 0.12)
+        left.figure.subplots_adjust(0.01, 0.03, 0.925, 0.9, 0.12)
         who = "the class token" if not token else f"the patch at row {row}, column {col}"
         share, area = mass_on_object(weights.mean(0, keepdim=True), mask), mask.float().mean()
         said, scores = int(probabilities.argmax()), _tiny(patch_size, heads)[1]
         return left, (
-            f"This is a {label}; the model says {said}, with {probabilities[said]:.1%}. Layer {layer}: where {who} "
+            f"This is {_a(label)}; the model says {said}, with {probabilities[said]:.1%}. Layer {layer}: where {who} "
             f"looks, in each of {heads} head{'s' * (heads > 1)}. {share.item():.0%} of what goes to patches goes to "
             f"those of the digit, whose square is {area:.0%} of the picture. With patches of {patch_size} pixels and "
             f"{heads} head{'s' * (heads > 1)} this ViT gets {scores['test_accuracy']:.1%} of "
@@ -405,9 +409,9 @@ def explore_maps(patch_size: int = 6, heads: int = 4) -> Panel:
             for name, each in maps.items()
         )
         return ax, (
-            f"A {label}; the model says {int(probabilities.argmax())} ({probabilities.max():.1%}). What speaks for "
-            f"a {chosen} ({probabilities[chosen]:.1%})? Of each map there lies on the digit: {shares}. The last block "
-            "and the rollout do not ask which class is meant; relevance and occlusion do."
+            f"This is {_a(label)}; the model says {int(probabilities.argmax())} ({probabilities.max():.1%}). What "
+            f"speaks for {_a(chosen)} ({probabilities[chosen]:.1%})? Of each map there lies on the digit: {shares}. "
+            "The last block and the rollout do not ask which class is meant; relevance and occlusion do."
         )
 
     classes = [("what it says", None), *((str(digit), digit) for digit in range(10))]
@@ -452,7 +456,8 @@ def train_and_look(steps: int = 300) -> Panel:
         plot_maps(images, maps, masks=masks, titles=titles, ax=right)
         left.figure.subplots_adjust(0.06, 0.18, 0.99, 0.88, 0.12)
         share = mass_on_object(seen, masks).mean()
-        how = f"{accuracy[key]:.1%} of 500 test images right" if key in accuracy else "not trained to the end"
+        how = "not measured" if done == steps else "not trained to the end"
+        how = f"{accuracy[key]:.1%} of 500 test images right" if key in accuracy else how
         return left, (
             f"{count_parameters(model):,} parameters, {done:,} of {steps:,} steps, {how}. On these four digits "
             f"{share:.0%} of what the class token gives to patches in the last block goes to the digit's square, "
@@ -482,6 +487,7 @@ def train_and_look(steps: int = 300) -> Panel:
                 known[key] = Fitted(model, history)
                 panel.update()
 
+        accuracy.pop(key, None)
         progress.max, button.disabled = steps, True
         try:
             with panel.tell():
