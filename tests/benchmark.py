@@ -27,6 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_walkthrough import Trace, VisionTransformer, ViTConfig, count_parameters, record
+from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.training import evaluate, fit
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ViTConfig.named("B/16")
@@ -247,11 +249,11 @@ def positions(control) -> list[tuple[str, object]]:
 
 
 def widgets(rounds: int) -> Iterator[Row]:
-    """Every control of every explore_* is moved through its positions; the picture is drawn before the move returns."""
+    """Every control of every panel is moved through its positions; the picture is drawn before the move returns."""
     if find_spec("vit_walkthrough.widgets") is None:
         return log("widgets: not there, left out")
     for name, explore in inspect.getmembers(import_module("vit_walkthrough.widgets"), inspect.isfunction):
-        if not name.startswith("explore_"):
+        if not name.startswith(("explore_", "train_")):
             continue
         log(name)
         panel, seconds, same = explore(), [], 0
@@ -268,6 +270,26 @@ def widgets(rounds: int) -> Iterator[Row]:
         yield Row(f"{name}, change to picture", median(seconds), measured=median(seconds), bound=0.15, note=note)
 
 
+def learning(rounds: int) -> Iterator[Row]:
+    """What a reader does in 08: train on digits. And what drawing the digits takes of a step's time."""
+    log("1,600 steps on digits")
+    config, digits = ViTConfig(48, 12, dim=64, depth=4, heads=4, hidden=128, classes=10), ClutteredDigits("train")
+    model, history = fit(config, digits, steps=1600, progress=False)
+    accuracy = evaluate(model, ClutteredDigits("test"), 2000)
+    measured = history.seconds if accuracy >= 0.9 else float("nan")
+    note = f"{accuracy:.1%} of 2,000 test images right (at least 90%)"
+    yield Row("08's training, 1,600 steps", history.seconds, measured=measured, bound=60, note=note)
+
+    draws = []
+    for draw in range(100):
+        start = time.perf_counter()
+        digits.sample(64, draw=draw)
+        draws.append(time.perf_counter() - start)
+    share = median(draws) / (history.seconds / 1600)
+    note = f"{share:.0%} of a step (at most 20%)"
+    yield Row("drawing 64 digits", median(draws), measured=median(draws), bound=0.2 * history.seconds / 1600, note=note)
+
+
 def notebooks(rounds: int) -> Iterator[Row]:
     """Each executed once, from starting nbconvert and a kernel to the end."""
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -277,14 +299,14 @@ def notebooks(rounds: int) -> Iterator[Row]:
             start = time.perf_counter()
             done = subprocess.run([*command, str(notebook)], capture_output=True, text=True)
             taken = time.perf_counter() - start
-        bound = 20 if notebook.name < "08" or done.returncode else None
+        bound = {"08": 150, "09": 60}.get(notebook.name[:2], 20)
         measured = float("nan") if done.returncode else taken
         note = f"FAILED: {done.stderr.strip().splitlines()[-1]}" if done.returncode else ""
         yield Row(f"executing {notebook.stem}", taken, measured=measured, bound=bound, note=note)
 
 
 SECTIONS = dict(forward=forward, attention=attention, training=training) | {"import": import_time}
-SECTIONS |= dict(widgets=widgets, notebooks=notebooks)
+SECTIONS |= dict(widgets=widgets, learning=learning, notebooks=notebooks)
 
 
 def duration(seconds: float | None) -> str:

@@ -43,20 +43,13 @@ from vit_walkthrough.widgets import (
 )
 
 
-def of_twelve(make, heads: int = 4):
-    """A panel over trained models, with patches of 12 pixels, which are quick; a skip while they are being trained."""
-    if (12, heads) not in widgets.bundled():
-        pytest.skip("the models with patches of 12 pixels are not trained yet")
-    return make(12, heads)
-
-
 PANELS = {
     "explore_patches": explore_patches,
     "explore_positions": explore_positions,
     "explore_attention": explore_attention,
     "explore_heads": explore_heads,
-    "explore_vit": partial(of_twelve, explore_vit),
-    "explore_maps": partial(of_twelve, explore_maps),
+    "explore_vit": partial(explore_vit, 12),
+    "explore_maps": partial(explore_maps, 12),
     "train_and_look": train_and_look,
 }
 every_panel = pytest.mark.parametrize("name", PANELS)
@@ -86,18 +79,6 @@ def opened(name: str) -> Panel:
     if "query" in panel.controls:
         panel.controls["query"].value = "patch"
     return panel
-
-
-@pytest.fixture(scope="module", autouse=True)
-def whole():
-    """The bundled models of those patch sizes that are there with every number of heads, so that these tests run while
-    others are being trained; they are the only ones offered here. All of them, once all are there."""
-    there = bundled()
-    counts = {heads for _, heads in there}
-    there = {key: path for key, path in there.items() if all((key[0], heads) in there for heads in counts)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(widgets, "bundled", lambda: there)
-        yield there
 
 
 class Page(HTMLParser):
@@ -732,20 +713,18 @@ over_models = pytest.mark.parametrize("make", [explore_vit, explore_maps])
 
 
 @over_models
-def test_a_panel_over_models_opens_with_one_that_comes_along(make, whole):
+def test_a_panel_over_models_opens_with_one_that_comes_along(make):
     default = inspect.signature(make).parameters
     sizes = default["patch_size"].default, default["heads"].default
-    if sizes not in whole:
-        pytest.skip(f"{sizes} is not trained yet")
     panel = make()
     assert (panel.controls["patch_size"].value, panel.controls["heads"].value) == sizes
 
 
 @over_models
-def test_a_panel_over_models_offers_those_that_come_along_and_no_others(make, whole):
-    panel = of_twelve(make)
+def test_a_panel_over_models_offers_those_that_come_along_and_no_others(make):
+    panel = make(12, 4)
     offered = itertools.product(panel.controls["patch_size"].options, panel.controls["heads"].options)
-    assert sorted(offered) == sorted(whole)
+    assert sorted(offered) == sorted(bundled())
     assert panel.controls["patch_size"].value == 12
 
 
@@ -769,10 +748,10 @@ def test_a_panel_over_models_does_not_open_with_one_that_is_not_there(make, size
 # explore_vit
 
 
-def test_explore_vit_names_the_digit_the_model_and_its_scores(whole, spy):
+def test_explore_vit_names_the_digit_the_model_and_its_scores(spy):
     bars = spy("plot_probabilities")
-    panel = of_twelve(explore_vit)
-    chosen = {sizes: path for sizes, path in whole.items() if sizes[0] == 12 or sizes[1] == 4}
+    panel = explore_vit(12, 4)
+    chosen = {sizes: path for sizes, path in bundled().items() if sizes[0] == 12 or sizes[1] == 4}
     for picture, ((patch_size, heads), path) in enumerate(chosen.items()):
         turn_together(panel, picture=picture, patch_size=patch_size, heads=heads)
         image, label, mask = digit(picture)
@@ -811,7 +790,7 @@ def test_explore_vit_tells_what_the_model_says_from_what_is_right(count_forward)
 )
 def test_explore_vit_shows_where_the_query_looks(spy, query, row, col, layer, heads):
     shown, grids = spy("plot_heads"), spy("plot_grid")
-    panel = of_twelve(explore_vit, heads)
+    panel = explore_vit(12, heads)
     turn_together(panel, query=query, row=row, col=col, layer=layer, picture=7)
     image, _, mask = digit(7)
     token = 0 if query == "class token" else 1 + 4 * row + col
@@ -870,7 +849,7 @@ def test_explore_vit_has_room_for_100_percent(heads):
 
 
 def test_explore_vit_lets_row_and_column_be_turned_only_for_a_patch():
-    panel = of_twelve(explore_vit)
+    panel = explore_vit(12, 4)
     assert [panel.controls[name].disabled for name in ("row", "col")] == [True, True]
     for query, idle in (("patch", False), ("class token", True)):
         panel.controls["query"].value = query
@@ -916,11 +895,11 @@ def arrived(attention: torch.Tensor) -> torch.Tensor:
     return tokens[0, 1:]
 
 
-def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(whole, spy):
+def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(spy):
     shown = spy("plot_heads")
-    panel = of_twelve(explore_maps)
+    panel = explore_maps(12, 4)
     asked = itertools.cycle([None, 0, 9, 3, 5])
-    chosen = [sizes for sizes in whole if sizes[0] == 12 or sizes[1] == 2]
+    chosen = [sizes for sizes in bundled() if sizes[0] == 12 or sizes[1] == 2]
     for picture, (patch_size, heads) in enumerate(chosen):
         values = {"picture": picture, "asked": next(asked), "patch_size": patch_size, "heads": heads}
         turn_together(panel, **values)
@@ -957,13 +936,13 @@ def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(whole, spy):
 
 
 def test_explore_maps_asks_for_each_digit_or_for_what_the_model_says():
-    assert ends(of_twelve(explore_maps).controls["asked"]) == [None, *range(10)]
-    assert [label for label, _ in of_twelve(explore_maps).controls["asked"].options] == ["what it says", *"0123456789"]
+    assert ends(explore_maps(12, 4).controls["asked"]) == [None, *range(10)]
+    assert [label for label, _ in explore_maps(12, 4).controls["asked"].options] == ["what it says", *"0123456789"]
 
 
 def test_the_class_that_is_asked_for_changes_relevance_and_occlusion_and_nothing_else(spy):
     shown = spy("plot_heads")
-    panel = of_twelve(explore_maps)
+    panel = explore_maps(12, 4)
     first, said = shown_maps(shown), int(*numbers(panel.text, r"the model says (\d)"))
     for asked in range(10):
         panel.controls["asked"].value = asked
