@@ -234,11 +234,11 @@ def test_the_class_token_gets_no_position_on_another_device_either():
 @pytest.mark.parametrize(("group", "name"), names_of("projection"))
 def test_a_grey_model_sees_no_colour(group, name, digits):
     once = trained(group, name)
-    config = replace(BASE, channels=1, dim=144, hidden=288)
+    config = replace(BASE, patch_size=8, channels=1)
     assert once.model.model.config == config
     assert_close(once.model(digits.flip(1)), once.model(digits))
     assert_close(once.model(digits), once.model.model((digits[:, :1] + digits[:, 1:2] + digits[:, 2:]) / 3))
-    embedding = 144 * 144 + 144
+    embedding = 64 * 64 + 64
     frozen = embedding if name == "grey, raw pixels" else 0
     assert once.result["parameters"] == count_parameters(VisionTransformer(config)) - frozen
 
@@ -248,7 +248,7 @@ def test_raw_pixels_are_standardised_and_nothing_is_learned_about_them(digits):
     shown = ClutteredDigits("train").sample(256, draw=0)[0].mean(dim=1, keepdim=True)
     for model in (once.start.model, once.model.model):
         tokens = model.patch_embedding(shown)
-        flat = F.unfold(shown, 12, stride=12).transpose(1, 2)  # the patches as they are
+        flat = F.unfold(shown, 8, stride=8).transpose(1, 2)  # the patches as they are
         assert_close(tokens, (flat - shown.mean()) / shown.std(), rtol=0, atol=1e-4)
         assert tokens.mean().item() == pytest.approx(0, abs=1e-4)
         assert tokens.std().item() == pytest.approx(1, abs=1e-4)
@@ -256,7 +256,7 @@ def test_raw_pixels_are_standardised_and_nothing_is_learned_about_them(digits):
     assert not torch.equal(*(each.model.patch_embedding.projection.weight for each in (learned.start, learned.model)))
 
 
-@pytest.mark.parametrize("side", [24, 16, 8, 6])
+@pytest.mark.parametrize("side", [24, 16, 8])
 def test_patches_are_as_large_as_the_name_says(side, digits):
     model = trained("patch size", f"{side} px").model
     assert model.config == replace(BASE, patch_size=side)
@@ -276,7 +276,7 @@ def test_overlapping_patches_are_seven_by_seven_windows(digits):
     assert not torch.equal(once.model.patch_embedding.projection.weight, once.start.patch_embedding.projection.weight)
 
 
-@pytest.mark.parametrize("heads", [1, 2, 8])
+@pytest.mark.parametrize("heads", [1, 8])
 def test_there_are_as_many_heads_as_the_name_says(heads, digits):
     once = trained("heads", f"{heads}")
     assert recorded(once.model, digits, "*.weights").attention.shape == (4, 6, heads, 17, 17)
@@ -420,7 +420,6 @@ def made_by(once: SimpleNamespace) -> torch.optim.Optimizer:
         ("weight decay 0", {"weight_decay": 0.0}),
         ("weight decay 1", {"weight_decay": 1.0}),
         ("no augmentation", {}),
-        ("dropout 0.1", {}),
         ("published start", {}),
     ],
 )
@@ -431,7 +430,7 @@ def test_of_the_training_one_thing_is_changed(name, recipe):
         assert differing(once.start, trained(*BASIC).start) == {f"patch_embedding.projection.{part}" for part in PARTS}
     elif name != "published start":
         assert same(once.start, trained(*BASIC).start)
-    assert once.model.config == replace(BASE, dropout=0.1 if name == "dropout 0.1" else 0.0)
+    assert once.model.config == BASE
 
 
 def test_adamws_own_betas_are_those_of_torch():
@@ -441,7 +440,7 @@ def test_adamws_own_betas_are_those_of_torch():
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.5, 0.25)
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.03, 0.1, 0.3])
+@pytest.mark.parametrize("rate", [0.03, 0.1])
 def test_stochastic_gradient_descent_has_momentum_and_its_own_weight_decay(rate):
     once = trained("training", f"SGD {rate}")
     optimizer = made_by(once)
@@ -450,13 +449,6 @@ def test_stochastic_gradient_descent_has_momentum_and_its_own_weight_decay(rate)
     assert optimizer.defaults.items() >= chosen.items()
     assert once.history.learning_rate == [rate]
     assert same(once.start, trained(*BASIC).start)
-
-
-def test_without_clipping_a_gradient_of_any_size_is_taken_as_it_is():
-    parameter = nn.Parameter(torch.zeros(3))
-    parameter.grad = torch.tensor([3e5, 4e5, 0])
-    nn.utils.clip_grad_norm_([parameter], trained("training", "no clipping").recipe["clip"])
-    assert torch.equal(parameter.grad, torch.tensor([3e5, 4e5, 0]))
 
 
 def test_the_published_start_is_made_of_small_normal_numbers():
@@ -474,7 +466,7 @@ def test_the_published_start_is_made_of_small_normal_numbers():
 
 @pytest.mark.parametrize(
     "which",
-    [BASIC, ONE_MATRIX, ("positions start", "std 2.0"), ("data", "CNN, 100 scans"), ("training", "dropout 0.1")],
+    [BASIC, ONE_MATRIX, ("positions start", "std 2.0"), ("data", "CNN, 100 scans")],
     ids=" ".join,
 )
 def test_the_same_seed_gives_the_same_result_whatever_the_randomness_of_others(which):
@@ -493,12 +485,12 @@ def test_the_same_seed_gives_the_same_result_whatever_the_randomness_of_others(w
     assert {each.evaluated[0][0].seed for each in (first, other)} == {0}  # the same test for all
 
 
-def test_unless_told_there_are_a_thousand_steps_on_seed_0(monkeypatch):
+def test_unless_told_there_are_800_steps_on_seed_0(monkeypatch):
     def stop(model, data, **recipe):
         raise LookupError(recipe["steps"], recipe["seed"])
 
     monkeypatch.setattr(experiments, "fit", stop)
-    with pytest.raises(LookupError, match=r"^\(1000, 0\)$"):
+    with pytest.raises(LookupError, match=r"^\(800, 0\)$"):
         run(*BASIC)
 
 
@@ -659,8 +651,8 @@ def test_an_experiment_beside_others_takes_one_thread(monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", lambda count: asked.append(count))
     monkeypatch.setattr(experiments, "run", lambda *which: asked.append(which) or {"accuracy": 0.5})
-    assert experiments._run_alone("heads", "2", 1) == {"accuracy": 0.5}
-    assert asked == [1, ("heads", "2", 1)]
+    assert experiments._run_alone("heads", "8", 1) == {"accuracy": 0.5}
+    assert asked == [1, ("heads", "8", 1)]
 
 
 # --- the results that come along ---------------------------------------------------------------------------------

@@ -755,3 +755,13 @@ def test_occlusion_refuses_classes_that_the_model_does_not_have(config, images, 
     with pytest.raises(ValueError, match=r"^classes must be 2 whole numbers from 0 to 4, one for each image; not "):
         occlusion(witness, images, torch.tensor(classes))
     assert len(witness.seen) == 1  # not asked of any cover
+
+
+@pytest.mark.parametrize("curve", [deletion_curve, insertion_curve])
+def test_stations_may_be_named_by_their_numbers_of_patches(curve, model, images):
+    maps, classes = torch.rand(2, 15), torch.tensor([1, 3])
+    whole = curve(model, images, maps, classes, steps=15)
+    assert_close(curve(model, images, maps, classes, steps=[0, 2, 2, 15]), whole[:, [0, 2, 2, 15]])
+    for wrong in ([], [-1, 3], [0, 16]):
+        with pytest.raises(ValueError, match=r"are not numbers of patches from 0 to 15"):
+            curve(model, images, maps, classes, steps=wrong)

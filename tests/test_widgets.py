@@ -42,7 +42,6 @@ from vit_walkthrough.widgets import (
     train_and_look,
 )
 
-
 PANELS = {
     "explore_patches": explore_patches,
     "explore_positions": explore_positions,

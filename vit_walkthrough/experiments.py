@@ -25,7 +25,7 @@ from vit_walkthrough.training import evaluate, fit, fresh
 
 RESULTS = Path(__file__).with_name("experiments.json")
 BASE = ViTConfig(48, 12, dim=64, depth=4, heads=4, hidden=128, classes=10)
-STEPS, SEEDS = 1000, (0, 1, 2)
+STEPS, SEEDS = 800, (0, 1, 2)
 TEST_IMAGES = 2000
 
 
@@ -200,7 +200,7 @@ def sgd(parameters, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=1e-4)
 
 
-GREY = dict(channels=1, dim=144, hidden=288)  # a grey patch of 12 x 12 is 144 numbers
+GREY = dict(patch_size=8, channels=1)  # so that a flat patch has 64 pixels, as many as a token has numbers
 
 # group -> what is changed -> how.
 EXPERIMENTS: dict[str, dict[str, Experiment]] = {
@@ -212,10 +212,8 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     "positions start": {f"std {std}": Experiment(change=partial(start_positions, std=std)) for std in (0.0, 0.02, 2.0)},
     "pooling": {
         "class, 1e-3": Experiment(recipe=dict(learning_rate=1e-3)),
-        "class, 6e-3": Experiment(recipe=dict(learning_rate=6e-3)),
         "mean, 1e-3": Experiment(config=dict(pooling="mean"), recipe=dict(learning_rate=1e-3)),
         "mean, 3e-3": Experiment(config=dict(pooling="mean")),
-        "mean, 6e-3": Experiment(config=dict(pooling="mean"), recipe=dict(learning_rate=6e-3)),
     },
     "class token": {
         "patches may not see it": Experiment(change=keep_patches_from_class_token),
@@ -225,9 +223,9 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "grey, learned": Experiment(config=GREY, change=Grey),
         "grey, raw pixels": Experiment(config=GREY, change=raw_pixels),
     },
-    "patch size": {f"{side} px": Experiment(config=dict(patch_size=side)) for side in (24, 16, 8, 6)},
+    "patch size": {f"{side} px": Experiment(config=dict(patch_size=side)) for side in (24, 16, 8)},
     "overlap": {"12 px, 6 apart": Experiment(config=dict(image_size=84), change=overlap)},
-    "heads": {f"{heads}": Experiment(config=dict(heads=heads)) for heads in (1, 2, 8)},
+    "heads": {f"{heads}": Experiment(config=dict(heads=heads)) for heads in (1, 8)},
     "attention": {
         "one matrix for q, k and v": Experiment(change=one_matrix),
         "no matrix after the heads": Experiment(change=no_last_matrix),
@@ -253,13 +251,10 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "weight decay 0": Experiment(recipe=dict(weight_decay=0.0)),
         "weight decay 1": Experiment(recipe=dict(weight_decay=1.0)),
         "AdamW's own betas": Experiment(recipe=dict(optimizer=torch.optim.AdamW)),
-        "no clipping": Experiment(recipe=dict(clip=1e9)),
         "no augmentation": Experiment(data=dict(augment=False)),
-        "dropout 0.1": Experiment(config=dict(dropout=0.1)),
         "published start": Experiment(change=published_start),
-        **{
-            f"SGD {rate}": Experiment(recipe=dict(optimizer=sgd, learning_rate=rate)) for rate in (0.01, 0.03, 0.1, 0.3)
-        },
+        "SGD 0.03": Experiment(recipe=dict(optimizer=sgd, learning_rate=0.03)),
+        "SGD 0.1": Experiment(recipe=dict(optimizer=sgd, learning_rate=0.1)),
     },
 }
 

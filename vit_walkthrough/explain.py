@@ -1,6 +1,7 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -200,11 +201,15 @@ def occlusion(
 
 
 @torch.inference_mode()
-def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int, insert: bool) -> Tensor:
+def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int | Sequence[int], insert: bool) -> Tensor:
     if maps.shape != (len(images), model.config.patches):
         raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; it must be at least 1")
+    if isinstance(steps, int):
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; it must be at least 1")
+        steps = [round(maps.shape[1] * step / steps) for step in range(steps + 1)]
+    if not steps or min(steps) < 0 or max(steps) > maps.shape[1]:
+        raise ValueError(f"steps {list(steps)} are not numbers of patches from 0 to {maps.shape[1]}")
     if maps.isnan().any():
         raise ValueError("a map has numbers that are NaN")
     _check_classes(classes, len(images), model.config.classes)
@@ -212,10 +217,8 @@ def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int, ins
     ground = _ground(images)
     side, rows = model.config.patch_size, model.config.rows
     probabilities = []
-    for step in range(steps + 1):
-        touched = rearrange(
-            rank < round(maps.shape[1] * step / steps), "batch (rows cols) -> batch 1 rows cols", rows=rows
-        )
+    for count in steps:
+        touched = rearrange(rank < count, "batch (rows cols) -> batch 1 rows cols", rows=rows)
         touched = touched.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
         shown = torch.where(touched == insert, images, ground)
         probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
@@ -227,12 +230,14 @@ def deletion_curve(
     images: Float[Tensor, "batch channels height width"],
     maps: Float[Tensor, "batch patches"],
     classes: Int[Tensor, " batch"],
-    steps: int = 8,
+    steps: int | Sequence[int] = 8,
 ) -> Float[Tensor, "batch stations"]:
     """The probability of each image's class while its patches are covered with the image's median colour, the
     strongest of the map first: none at the first station, all at the last. A good map makes it fall early.
 
-    Raises: ValueError for maps of another shape or with NaN, classes out of range, steps below 1.
+    steps: in how many equal steps, or how many patches are covered at each station.
+
+    Raises: ValueError for maps of another shape or with NaN, classes out of range, steps below 1, more than there are.
     Source: Petsiuk et al. 2018 (RISE), arXiv 1806.07421, for patches instead of pixels.
     """
     return _curve(model, images, maps, classes, steps, insert=False)
@@ -243,7 +248,7 @@ def insertion_curve(
     images: Float[Tensor, "batch channels height width"],
     maps: Float[Tensor, "batch patches"],
     classes: Int[Tensor, " batch"],
-    steps: int = 8,
+    steps: int | Sequence[int] = 8,
 ) -> Float[Tensor, "batch stations"]:
     """As deletion_curve, the other way round: from the bare colour, patches are uncovered, the strongest first. A good
     map makes the probability rise early."""

@@ -556,7 +556,7 @@ def plot_curves(
     ax = _axes(ax, 5.4, 3.4)
     dark = np.array(to_rgb(_colour(role) if role else "#222222"))
     cycle = [dark + light * (1 - dark) for light in (0, 0.35, 0.55)]
-    dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))]  # never told apart by colour alone
+    dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2))]  # never by colour alone
     for index, (name, (x, y)) in enumerate(curves.items()):
         x, y = _array(x, 1, "a curve's x has one axis"), _array(y, 1, "a curve's y has one axis")
         colour = cycle[index % len(cycle)]
