@@ -702,7 +702,9 @@ def test_the_command_writes_a_checkpoint_with_its_config_and_scores(tmp_path, ca
     assert scores.items() >= recipe.items()
 
     fitted = fit(model.config, ClutteredDigits("train"), **recipe, progress=False)
-    assert same(model, fitted.model)
+    assert same(model, copy.deepcopy(fitted.model).half().float())
+    assert not same(model, fitted.model)
+    assert output.stat().st_size < 2.5 * count_parameters(model) + 4000
     out, err = capsys.readouterr()
     [line] = [line for line in out.splitlines() if line.startswith("losses ")]
     assert [float(loss) for loss in line.split()[1:]] == pytest.approx(fitted.history.loss[:4], abs=1e-5)

@@ -48,7 +48,8 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
 
 
 def save_checkpoint(path: str | os.PathLike, model: VisionTransformer, **scores) -> None:
-    """A model with its config and what was measured of it, `scores` being anything that JSON can say."""
+    """A model with its config and what was measured of it, `scores` being anything that JSON can say. Its numbers are
+    written in the precision that they have, and read as 32 bits."""
     write_tensors(path, model.state_dict(), config=asdict(model.config), scores=scores)
 
 

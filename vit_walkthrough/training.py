@@ -274,8 +274,9 @@ def main(arguments: list[str] | None = None) -> None:
         if len(history.loss) < chosen.steps:
             print(f"stopped after {len(history.loss)} steps; the same command goes on from the last saved one")
             return
+        model.half().float()  # what half the bytes can hold; it is measured as it will be read back
         accuracy = evaluate(model, ClutteredDigits("test"), 2000)
-        save_checkpoint(output, model, **recipe, test_accuracy=accuracy, test_images=2000)
+        save_checkpoint(output, model.half(), **recipe, test_accuracy=accuracy, test_images=2000)
         state.unlink(missing_ok=True)
         print(f"{output.name}: {accuracy:.1%} of 2,000 test images right, after {history.seconds:.0f} s")
     accelerator.end_training()

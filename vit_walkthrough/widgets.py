@@ -140,7 +140,7 @@ def explore_patches(size: int = 224) -> Panel:
         side, pixels = size // patch_size, 3 * patch_size**2
         patches, tokens = side**2, side**2 + 1
         left, right = side_by_side(2, width=8, height=3.9)
-        plot_grid(image, patch_size, title=f"{side} rows of {side} patches", ax=left)
+        plot_grid(image, patch_size, title=f"{side} rows of {side} patches" if side > 1 else "one patch", ax=left)
         plot_patches(patchify(image[None], patch_size)[0], side, number=False, title="pulled apart", ax=right)
         left.figure.subplots_adjust(0.01, 0.02, 0.99, 0.91, 0.06)
         return left, (
@@ -277,7 +277,7 @@ def explore_heads(
         weights, parameters = look(heads)
         query = row * cols + col
         maps = rearrange(weights[:, query], "heads (rows cols) -> heads rows cols", rows=rows)
-        across = {1: 1, 2: 2, 3: 3, 4: 4}.get(heads, 6 if heads <= 12 else 12)
+        across = {8: 4, 16: 8, 24: 8}.get(heads, min(heads, 6 if heads <= 12 else 12))  # full rows
         titles = None if heads <= 12 else [""] * heads
         (ax,) = side_by_side(1, width=9, height=3.4 if heads > 6 else 2.6)
         plot_heads(image, maps, query=query, cols=across, titles=titles, ax=ax)
