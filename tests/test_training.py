@@ -22,7 +22,7 @@ from torch.testing import assert_close
 from vit_walkthrough import training
 from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.data import ClutteredDigits
-from vit_walkthrough.model import VisionTransformer
+from vit_walkthrough.model import VisionTransformer, count_parameters
 from vit_walkthrough.pretrained import load_checkpoint
 from vit_walkthrough.training import History, adamw, evaluate, fit, fresh, main, schedule
 
