@@ -84,7 +84,10 @@ def data_of(shown: Explorer) -> dict:
         script for script in Page(shown.html).of("script") if getattr(script, "type", "") == "application/json"
     ]
     data = json.loads(carrier.text)
-    raw = {name: base64.b64decode(data[name], validate=True) for name in ("attention", "peaks", "class", "colours")}
+    raw = {
+        name: base64.b64decode(data[name].split(",")[1], validate=True)
+        for name in ("attention", "peaks", "class", "colours")
+    }
     patches = data["rows"] * data["cols"]
     shape = (len(data["layers"]), len(data["heads"]), patches + 1)
     shades = np.frombuffer(raw["attention"], np.uint8).reshape(*shape, patches)
@@ -92,7 +95,7 @@ def data_of(shown: Explorer) -> dict:
     own = np.frombuffer(raw["class"], "<f4").reshape(*shape, 1)
     data |= {"shades": shades, "peaks": peaks, "weights": np.concatenate([own, shades / 255 * peaks], axis=-1)}
     data["colours"] = np.frombuffer(raw["colours"], np.uint8).reshape(256, 3)
-    data["image"] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image"], validate=True))))
+    data["image"] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image"].split(",")[1], validate=True))))
     return data
 
 

@@ -3,7 +3,7 @@ function (root) {
   if (root.explorer) return; // a page that is restored, or holds this twice, runs its scripts again
   root.explorer = {};
   const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const bytes = (address) => Uint8Array.from(atob(address.split(",")[1]), (letter) => letter.charCodeAt(0));
   const shades = bytes(data.attention), colours = bytes(data.colours);
   const peaks = new Float32Array(bytes(data.peaks).buffer), toClass = new Float32Array(bytes(data.class).buffer);
   const { rows, cols, side } = data, patches = rows * cols, tokens = patches + 1;
@@ -12,7 +12,7 @@ function (root) {
 
   const picture = new Image();
   picture.onload = start;
-  picture.src = "data:image/png;base64," + data.image;
+  picture.src = data.image;
 
   function element(kind, attributes, parent) {
     const made = document.createElement(kind);

@@ -98,13 +98,13 @@ def explore(
         "cols": width // side,
         "layers": layers,
         "heads": heads,
-        "attention": base64.b64encode(shades.tobytes()).decode(),
-        "peaks": base64.b64encode(peaks.astype("<f4").tobytes()).decode(),
-        "class": base64.b64encode(weights[..., 0].astype("<f4").tobytes()).decode(),
-        "colours": base64.b64encode(
-            np.round(255 * matplotlib.colormaps["inferno"](range(256))[:, :3]).astype(np.uint8)
-        ).decode(),
-        "image": _png(pixels),
+        "attention": _address(shades.tobytes()),
+        "peaks": _address(peaks.astype("<f4").tobytes()),
+        "class": _address(weights[..., 0].astype("<f4").tobytes()),
+        "colours": _address(
+            np.round(255 * matplotlib.colormaps["inferno"](range(256))[:, :3]).astype(np.uint8).tobytes()
+        ),
+        "image": _address(_png(pixels), "image/png"),
     }
     strongest = 1 + int(weights[-1, :, 0, 1:].mean(axis=0).argmax())
     row, col = divmod(strongest - 1, width // side)
@@ -121,7 +121,7 @@ def explore(
     name = "vit-" + hashlib.sha256((payload + script).encode()).hexdigest()[:12]  # a random one would change every run
     html = (
         f'<div id="{name}" class="vit-explorer"><style>{style}</style>'
-        f'<img class="vit-still" alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(still).decode()}">'
+        f'<img class="vit-still" alt="{escape(text)}" src="{_address(still, "image/png")}">'
         f'<script type="application/json">{payload}</script>'
         f'<script>document.querySelectorAll("#{name}").forEach({script});</script></div>'  # a page may hold it twice
     )
@@ -135,7 +135,12 @@ def _chosen(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:
     return chosen
 
 
-def _png(pixels: np.ndarray) -> str:
+def _address(content: bytes, kind: str = "application/octet-stream") -> str:
+    """Bytes as a data address, which says what they are."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.round(255 * pixels).astype(np.uint8)).save(buffer, format="png", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
