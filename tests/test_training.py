@@ -308,8 +308,13 @@ def test_every_weight_of_a_fresh_model_can_be_learned(config):
     assert all(parameter.requires_grad and parameter.grad is None for parameter in fresh(config, Bars()).parameters())
 
 
-def test_the_blocks_of_a_fresh_model_start_with_uniform_numbers_of_xaviers_size(config):
+def test_the_blocks_of_a_fresh_model_start_with_xaviers_numbers_and_those_of_queries_and_keys_twice_as_large(config):
     model = fresh(replace(config, dim=32, hidden=64), Bars())
+    with torch.no_grad():
+        for block in model.blocks:
+            queries_and_keys = block.attention.qkv.weight[:64]
+            assert queries_and_keys.abs().max() > 1.9 * math.sqrt(6 / (32 + 96))
+            queries_and_keys /= 2
     matrices = [module for module in model.blocks.modules() if isinstance(module, nn.Linear)]
     assert len(matrices) == 2 * 4
     for matrix in matrices:
