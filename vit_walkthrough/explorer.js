@@ -11,7 +11,10 @@ function (root) {
   const width = cols * side, height = rows * side;
 
   const picture = new Image();
-  picture.onload = start;
+  picture.onload = () => { // of a page saved alive the old controls may not have been read yet
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+    else start();
+  };
   picture.src = data.image;
 
   function element(kind, attributes, parent) {
