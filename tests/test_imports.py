@@ -30,7 +30,7 @@ ALLOWED = {
     "explain": STAGES | {"trace"},
     "data": set(),
     "training": STAGES | {"data", "pretrained"},
-    "experiments": STAGES | {"data", "training"},
+    "experiments": STAGES | {"data", "pretrained", "training"},
     "pretrained": STAGES,
     "plots": set(),
     "diagrams": {"config", "data", "plots"},

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model import ClassificationHead, VisionTransformer, count_parameters
+from vit_walkthrough.pretrained import replacing
 from vit_walkthrough.training import evaluate, fit, fresh
 
 RESULTS = Path(__file__).with_name("experiments.json")
@@ -305,7 +306,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train what has no result yet, or all of some groups anew, and keep the results."""
     parser = argparse.ArgumentParser(prog="python -m vit_walkthrough.experiments", description=main.__doc__)
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(EXPERIMENTS)}")
-    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1)))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.groups) - set(EXPERIMENTS):
         parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(EXPERIMENTS)}")
@@ -332,12 +333,8 @@ def _keep(known: dict) -> None:
         for group, names in EXPERIMENTS.items()
         if set(names) & set(known.get(group, {}))
     }
-    unfinished = RESULTS.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with replacing(RESULTS) as unfinished:
         unfinished.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, RESULTS)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,17 +19,24 @@ from vit_walkthrough.model import VisionTransformer
 TINY = Path(__file__).parent / "checkpoints"
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` when all went well; after an error nothing does."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)  # at once: a reader sees the old file or the new one
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def write_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], **facts) -> None:
     """A safetensors file with `facts` as JSON beside the tensors, written whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as unfinished:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, unfinished, metadata={name: json.dumps(fact) for name, fact in facts.items()})
-        os.replace(unfinished, path)  # at once: a reader sees the old file or the new one
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
