@@ -438,9 +438,13 @@ def train_and_look(steps: int = 300) -> Panel:
     def config(patch_size: int, heads: int, dim: int, depth: int) -> ViTConfig:
         return ViTConfig(48, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
 
+    @lru_cache(maxsize=16)
+    def untrained(**sizes: int) -> VisionTransformer:
+        return fresh(config(**sizes), digits).eval()
+
     def draw(picture: int, steps: int, **sizes):
         key = (steps, *sizes.values())
-        model, history = known.get(key) or Fitted(fresh(config(**sizes), digits).eval(), History())
+        model, history = known.get(key) or Fitted(untrained(**sizes), History())
         images, labels, masks = _test_digits().sample(4, draw=picture)
         with torch.no_grad(), record(model, "*.attention.weights") as trace:
             said = model(images.to(next(model.parameters()).device)).argmax(-1)
