@@ -15,7 +15,9 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from vit_walkthrough import VisionTransformer, ViTConfig, explorer, record
+from vit_walkthrough.data import photo
 from vit_walkthrough.explorer import LIMIT, Explorer, explore
+from vit_walkthrough.plots import plot_heads, render
 from vit_walkthrough.trace import Trace
 
 
@@ -88,11 +90,12 @@ def data_of(shown: Explorer) -> dict:
         name: base64.b64decode(data[name].split(",")[1], validate=True)
         for name in ("attention", "peaks", "class", "colours")
     }
-    patches = data["rows"] * data["cols"]
-    shape = (len(data["layers"]), len(data["heads"]), patches + 1)
+    patches, first = data["rows"] * data["cols"], data["first"]
+    assert first in (0, 1)
+    shape = (len(data["layers"]), len(data["heads"]), patches + first)
     shades = np.frombuffer(raw["attention"], np.uint8).reshape(*shape, patches)
     peaks = np.frombuffer(raw["peaks"], "<f4").reshape(*shape, 1)
-    own = np.frombuffer(raw["class"], "<f4").reshape(*shape, 1)
+    own = np.frombuffer(raw["class"], "<f4").reshape(*shape, first)
     data |= {"shades": shades, "peaks": peaks, "weights": np.concatenate([own, shades / 255 * peaks], axis=-1)}
     data["colours"] = np.frombuffer(raw["colours"], np.uint8).reshape(256, 3)
     data["image"] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image"].split(",")[1], validate=True))))
@@ -102,10 +105,11 @@ def data_of(shown: Explorer) -> dict:
 def assert_carries(shown: Explorer, attention) -> None:
     """The data are this attention (layers, heads, queries, keys) to within the rounding of 8 bits, row by row."""
     expected, data = np.asarray(attention, dtype=np.float64), data_of(shown)
-    steps = expected[..., 1:].max(axis=-1, keepdims=True) / 255
+    first = data["first"]
+    steps = expected[..., first:].max(axis=-1, keepdims=True) / 255
     assert data["weights"].shape == expected.shape
-    assert (abs(data["weights"] - expected)[..., 1:] <= 0.501 * steps + 1e-9).all()
-    np.testing.assert_allclose(data["weights"][..., 0], expected[..., 0], rtol=1e-6, atol=1e-12)
+    assert (abs(data["weights"] - expected)[..., first:] <= 0.501 * steps + 1e-9).all()
+    np.testing.assert_allclose(data["weights"][..., :first], expected[..., :first], rtol=1e-6, atol=1e-12)
 
 
 def random_states() -> tuple:
@@ -170,11 +174,18 @@ def test_the_text_and_the_still_picture_are_of_the_chosen_heads_and_the_last_cho
     attention[:, 0, :, 0] = 0.01
     attention[0, 0, 2, 0, 1 + 8] = 0.85
     shown = explore(trace, layers=[2, 0], heads=[2])
-    assert "looks in block 1, " in shown.text
-    assert "the strongest patch, in row 1, column 3, gets 0.85." in shown.text
+    assert "looks in block 1: an image" in shown.text
+    assert ". The strongest patch, in row 1, column 3, gets 0.85." in shown.text
     assert explore(trace, layers=[0], heads=[2]).png == shown.png
     assert explore(trace, layers=[2], heads=[2]).png != shown.png
     assert explore(trace, layers=[0], heads=[1]).png != shown.png
+
+
+def test_the_still_picture_is_of_the_class_token_in_the_last_block(trace, attention, images):
+    maps = attention[2, 1, :, 0, 1:].unflatten(-1, (3, 5))
+    expected = plot_heads(images[1], maps, titles=[f"head {head}" for head in range(4)])
+    shown = explore(trace, index=1)
+    assert shown.png == render(expected, caption=shown.text, colours=256)
 
 
 # What it carries
@@ -207,7 +218,7 @@ def test_a_query_that_looks_only_at_the_class_token_is_no_division_by_zero(atten
 
 def test_the_grid_and_the_numbers_of_layers_and_heads_come_through(trace):
     data = data_of(explore(trace))
-    assert (data["rows"], data["cols"], data["side"]) == (3, 5, 4)
+    assert (data["rows"], data["cols"], data["side"], data["first"]) == (3, 5, 4, 1)
     assert (data["layers"], data["heads"]) == ([0, 1, 2], [0, 1, 2, 3])
 
 
@@ -306,6 +317,108 @@ def test_no_random_number_is_drawn(trace):
     assert random_states() == before
 
 
+# Attention weights themselves
+
+
+def test_attention_weights_are_shown_as_their_trace_is(trace, attention, images):
+    assert explore(attention, images[0]).html == explore(trace).html
+    chosen = {"index": 1, "layers": [2, 0], "heads": [3, 1]}
+    assert explore(attention, images[1], **chosen).html == explore(trace, **chosen).html
+
+
+def test_fewer_axes_are_those_of_one_layer_of_one_image_of_one_head(attention, images):
+    one = attention[1:2, 1:2, 2:3]
+    expected = explore(traced(one, images[1:]))
+    for weights in (one, one[0], one[0, 0], one[0, 0, 0]):
+        shown = explore(weights, images[1])
+        assert_carries(shown, one[:, 0])
+        assert shown.html == expected.html
+    data = data_of(explore(attention[2], images[1], index=1, heads=[3, 0]))
+    assert (data["layers"], data["heads"]) == ([0], [3, 0])
+    assert_carries(explore(attention[2], images[1], index=1), attention[2:, 1])
+    assert_carries(explore(attention[2, 1], images[1]), attention[2:, 1])
+
+
+def test_weights_of_one_block_on_an_autograd_graph_are_shown_and_stay_on_it(model, images):
+    images.requires_grad_()
+    with record(model) as trace:
+        model(images)
+    weights = trace["blocks.1.attention.weights"]
+    assert_carries(explore(weights, images[1], index=1), weights[None, 1].detach())
+    weights.sum().backward()
+    assert images.grad is not None
+
+
+def test_a_trace_of_one_block_is_shown_over_a_picture_that_is_given(model, images):
+    with torch.no_grad(), record(model) as whole:
+        model(images)
+    with torch.no_grad(), record(model.blocks[1]) as trace:
+        model.blocks[1](whole["blocks.1"])
+    with pytest.raises(ValueError, match=r"no picture was recorded; .* say image="):
+        explore(trace)  # its input is tokens
+    assert_carries(explore(trace, images[1], index=1), trace.attention[:, 1])
+
+
+# Patches without a class token
+
+
+@pytest.fixture
+def bare():
+    return softmaxed(3, 2, 4, 15)  # 3 x 5 patches and no class token
+
+
+def test_attention_without_class_token_comes_through(bare, images):
+    for index in (0, 1):
+        shown = explore(traced(bare, images), index=index)
+        assert_carries(shown, bare[:, index])
+        assert explore(bare, images[index], index=index).html == shown.html
+    data = data_of(shown)
+    assert (data["rows"], data["cols"], data["side"], data["first"]) == (3, 5, 4, 0)
+    assert (data["shades"].max(axis=-1) == 255).all()
+    assert data["weights"].shape == (3, 4, 15, 15)
+
+
+def test_without_class_token_the_text_has_the_numbers_of_the_middle_patch(bare, images):
+    bare[1, 0, :, 7, :] = 0.01
+    bare[1, 0, 3, 7, 11] = 0.81
+    shown = explore(traced(bare, images), layers=[0, 1])
+    assert shown.text.startswith("Where the patch in row 1, column 2 looks in block 2, head by head")
+    assert "an image of 12 x 20 pixels in 3 x 5 patches." in shown.text
+    assert "the strongest patch, in row 2, column 1, gets 0.21." in shown.text
+    assert "class" not in shown.text
+
+
+def test_without_class_token_the_still_picture_is_of_the_middle_patch_which_is_outlined(bare, images):
+    maps, titles = bare[2, 1, :, 7].unflatten(-1, (3, 5)), [f"head {head}" for head in range(4)]
+    shown = explore(bare, images[1], index=1)
+    outlined, plain = (plot_heads(images[1], maps, titles=titles, query=query) for query in (7, None))
+    assert shown.png == render(outlined, caption=shown.text, colours=256)
+    assert shown.png != render(plain, caption=shown.text, colours=256)
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "row", "col"), [(1, 2, 0, 1), (2, 1, 1, 0), (2, 3, 1, 1), (4, 4, 2, 2), (5, 2, 2, 1), (1, 7, 0, 3)]
+)
+def test_the_middle_patch_of_every_grid(rows, cols, row, col):
+    weights, image = softmaxed(1, 1, 2, rows * cols), torch.rand(3, 4 * rows, 4 * cols)
+    shown = explore(weights, image)
+    assert_carries(shown, weights[:, 0])
+    assert shown.text.startswith(f"Where the patch in row {row}, column {col} looks, head by head: ")
+    mean = weights[0, 0, :, row * cols + col].mean(dim=0)
+    best = int(mean.argmax())
+    assert f"in row {best // cols}, column {best % cols}, gets {mean[best]:.2f}." in shown.text
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (1, 2), (2, 1), (1, 3), (2, 2), (3, 5), (5, 3), (6, 6), (1, 16)])
+@pytest.mark.parametrize("side", [1, 2, 7])
+@pytest.mark.parametrize("first", [0, 1])
+def test_no_grid_is_taken_for_another(rows, cols, side, first):
+    tokens = rows * cols + first
+    if tokens == 1:
+        return  # the class token alone, or what cannot be told from it
+    assert explorer._grid(tokens, rows * side, cols * side) == (side, first)
+
+
 # The HTML
 
 
@@ -375,9 +488,26 @@ def test_a_trace_without_attention_says_so_itself(model, images):
         explore(Trace(), images[0])
 
 
-def test_a_trace_without_its_input_asks_for_the_image(attention):
-    with pytest.raises(ValueError, match="the trace holds no input; record it too, or say image="):
-        explore(traced(attention))
+def test_without_a_recorded_picture_one_is_asked_for(attention):
+    for one in (traced(attention), attention, attention[0, 0, 0]):
+        with pytest.raises(
+            ValueError, match="no picture was recorded; record the whole model, with its input, or say image="
+        ):
+            explore(one)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("shape", [(), (16,), (1, 3, 2, 4, 16, 16)])
+def test_weights_of_other_axes_are_told_which_they_have(images, shape):
+    message = re.escape(f"attention of shape {shape}; it is (layers batch heads queries keys) or less")
+    with pytest.raises(ValueError, match=message):
+        explore(torch.rand(shape), images[0])
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(16, 20), (15, 16), (16, 15), (1, 16)])
+def test_weights_that_are_not_of_the_same_queries_and_keys_are_told_so(images, queries, keys):
+    with pytest.raises(ValueError, match=f"{queries} queries .*{keys} keys"):
+        explore(torch.rand(2, 1, 4, queries, keys), images[0])
 
 
 @pytest.mark.parametrize("index", [-1, 2, 100])
@@ -399,20 +529,34 @@ def test_heads_that_are_not_there_are_told_which_are(trace, chosen):
         explore(trace, heads=chosen)
 
 
-@pytest.mark.parametrize("size", [(12, 18), (20, 20), (16, 16), (1, 1), (1, 2), (3, 6), (20, 3)])
+@pytest.mark.parametrize("size", [(12, 18), (20, 21), (16, 17), (1, 1), (1, 2), (3, 6), (20, 3)])
 def test_an_image_that_the_patches_do_not_tile_is_told_its_size(trace, size):
-    with pytest.raises(ValueError, match=f"15 patches do not tile an image of {size[0]} x {size[1]} pixels"):
+    with pytest.raises(ValueError, match=untiled(15, *size)):
         explore(trace, torch.rand(3, *size))
 
 
-def test_a_trace_without_class_token_is_not_taken_for_one_with(images):
-    with pytest.raises(ValueError, match="14 patches do not tile an image of 12 x 20 pixels with squares"):
-        explore(traced(softmaxed(2, 2, 4, 15), images))
+def untiled(patches: int, height: int, width: int) -> str:
+    return re.escape(
+        f"{patches} patches (or {patches + 1}, without a class token) do not tile an image of {height} x {width} pixels"
+        " with squares"
+    )
 
 
-def test_a_trace_of_the_class_token_alone_has_nothing_to_show(images):
-    with pytest.raises(ValueError, match="0 patches do not tile an image of 12 x 20 pixels"):
-        explore(traced(softmaxed(2, 2, 4, 1), images))
+@pytest.mark.parametrize("tokens", [14, 17, 2, 59])
+def test_so_many_tokens_that_the_image_has_neither_with_nor_without_a_class_token_are_told(images, tokens):
+    with pytest.raises(ValueError, match=untiled(tokens - 1, 12, 20)):
+        explore(traced(softmaxed(2, 2, 4, tokens), images))
+
+
+@pytest.mark.parametrize("size", [(12, 20), (4, 4), (1, 1)])
+def test_a_trace_of_the_class_token_alone_has_nothing_to_show(size):
+    with pytest.raises(ValueError, match=untiled(0, *size)):
+        explore(traced(softmaxed(2, 2, 4, 1), torch.rand(2, 3, *size)))
+
+
+def test_a_single_patch_behind_a_class_token_is_shown():
+    weights = softmaxed(1, 1, 2, 2)
+    assert_carries(explore(traced(weights, torch.rand(1, 3, 4, 4))), weights[:, 0])
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -428,61 +572,131 @@ def test_what_is_no_image_is_told_what_one_is(trace):
 # How much fits
 
 
-def follow(error: ValueError, layers: int) -> dict:
-    """What the advice of the error says, as arguments."""
+def follow(error: ValueError, layers: list[int]) -> list[dict]:
+    """What the advice of the error says, as arguments: every way to follow it that differs."""
     advice = str(error).split("; ")[1]
     if most := re.fullmatch(r"choose at most (\d+) layers", advice):
-        return {"layers": list(range(layers))[-int(most[1]) :]}
-    found = re.fullmatch(r"choose layers=(\[\d+\])(?: and heads=(\[[\d, ]+\]))?", advice)
+        return [{"layers": layers[-int(most[1]) :]}, {"layers": layers[: int(most[1])]}]
+    found = re.fullmatch(r"choose layers=(\[[\d, ]+\])(?: and heads=(\[[\d, ]+\]))?", advice)
     assert found, advice
-    return {name: json.loads(value) for name, value in zip(("layers", "heads"), found.groups(), strict=True) if value}
+    named = zip(("layers", "heads"), found.groups(), strict=True)
+    return [{name: json.loads(value) for name, value in named if value}]
+
+
+def assert_advice_works(trace: Trace, *image, **chosen) -> dict:
+    """Followed in one step, in any way, the advice leads to a view that fits; how much of it is returned."""
+    with pytest.raises(ValueError, match=r"^a view of \d+\.\d MB for \d+ layers and \d+ heads, above") as caught:
+        explore(trace, *image, **chosen)
+    for way in follow(caught.value, list(chosen.get("layers", range(len(trace.attention))))):
+        shown = explore(trace, *image, **(chosen | way))
+        assert len(shown.html) <= explorer.LIMIT
+    return data_of(shown)
 
 
 def test_twelve_blocks_of_twelve_heads_are_too_many_and_the_advice_works():
     attention, image = softmaxed(12, 1, 12, 197), torch.rand(3, 28, 28)
     trace = traced(attention, image[None])
-    with pytest.raises(ValueError, match=r"^7\.5 MB for 12 layers and 12 heads; choose at most 3 layers$") as caught:
+    message = (
+        r"^a view of 7\.8 MB for 12 layers and 12 heads, above 2; choose (at most [23] layers|layers=\[(9, )?10, 11\])$"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
         explore(trace)
-    shown = explore(trace, **follow(caught.value, 12))
-    assert_carries(shown, attention[9:, 0])
-    assert len(shown.html) < 1.1 * LIMIT
-    with pytest.raises(ValueError, match=r"2\.5 MB for 4 layers and 12 heads"):
+    for way in follow(caught.value, list(range(12))):
+        shown = explore(trace, **way)
+        assert_carries(shown, attention[way["layers"], 0])
+        assert len(shown.html) <= LIMIT
+    with pytest.raises(ValueError, match=r"a view of 2\.[67] MB for 4 layers and 12 heads"):
         explore(trace, layers=range(4))
 
 
 def test_a_block_that_fits_alone_is_named():
     trace = traced(softmaxed(2, 1, 3, 577), torch.rand(1, 3, 24, 24))
-    with pytest.raises(ValueError, match=r"^2\.7 MB for 2 layers and 3 heads; choose layers=\[1\]$") as caught:
+    message = r"^a view of 2\.7 MB for 2 layers and 3 heads, above 2; choose layers=\[1\]$"
+    with pytest.raises(ValueError, match=message):
         explore(trace)
-    assert data_of(explore(trace, **follow(caught.value, 2)))["layers"] == [1]
+    assert assert_advice_works(trace)["layers"] == [1]
+    assert assert_advice_works(trace, layers=[1, 0])["layers"] == [0]
 
 
 def test_heads_of_which_not_even_one_block_fits_are_named():
     trace = traced(softmaxed(2, 1, 5, 785), torch.rand(1, 3, 28, 28))
-    with pytest.raises(ValueError, match=r"2 layers and 5 heads; choose layers=\[1\] and heads=\[0, 1\]$") as caught:
+    with pytest.raises(ValueError, match=r"2 layers and 5 heads, above 2; choose layers=\[1\] and heads=\[0, 1\]$"):
         explore(trace)
-    data = data_of(explore(trace, **follow(caught.value, 2)))
+    data = assert_advice_works(trace)
     assert (data["layers"], data["heads"]) == ([1], [0, 1])
-    with pytest.raises(ValueError, match=r"1 layers and 4 heads; choose layers=\[0\] and heads=\[4, 2\]$"):
-        explore(trace, layers=[0], heads=[4, 2, 3, 1])
+    data = assert_advice_works(trace, layers=[0], heads=[4, 2, 3, 1])
+    assert (data["layers"], data["heads"]) == ([0], [4, 2])
 
 
 def test_tokens_too_many_for_one_head_ask_for_larger_patches():
     trace = traced(softmaxed(1, 1, 1, 1 + 36 * 36), torch.rand(1, 3, 36, 36))
-    with pytest.raises(
-        ValueError, match=r"2\.2 MB for 1 layers and 1 heads; 1297 tokens are too many for a single head"
-    ):
+    message = r"a view of 2\.3 MB for 1 layers and 1 heads, above 2; 1297 tokens are too many for a single head"
+    with pytest.raises(ValueError, match=message):
         explore(trace)
+
+
+def test_the_whole_view_counts_its_picture_as_well():
+    trace, picture = traced(softmaxed(3, 1, 12, 197)), torch.rand(3, 560, 560)
+    assert len(explore(trace, picture[:, ::20, ::20], layers=[1, 2]).html) <= LIMIT
+    with pytest.raises(ValueError, match=r"a view of 2\.\d MB for 2 layers and 12 heads"):
+        explore(trace, picture, layers=[1, 2])
+    data = assert_advice_works(trace, picture, layers=[1, 2])
+    assert data["image"].shape == (560, 560, 3)
+
+
+def test_a_picture_that_is_too_large_itself_is_not_blamed_on_the_patches(trace):
+    message = r"for 3 layers and 4 heads, above 2; .*picture of 960 x 1600 pixels"
+    with pytest.raises(ValueError, match=message) as caught:
+        explore(trace, torch.rand(3, 960, 1600))
+    assert "larger patches" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def larger():
+    """A trace of 3 layers of 4 heads, and the size of its view; the size of one head of one layer is 14678."""
+    torch.manual_seed(0)
+    trace = traced(softmaxed(3, 1, 4, 101), torch.rand(1, 3, 40, 40))
+    return trace, len(explore(trace).html)
 
 
 @pytest.mark.parametrize("room", range(1, 13))
-def test_whatever_the_room_the_advice_is_followed_in_one_step(trace, monkeypatch, room):
-    monkeypatch.setattr(explorer, "LIMIT", -(-room * 16**2 * 4 // 3))
+def test_whatever_the_room_the_advice_is_followed_in_one_step(larger, monkeypatch, room):
+    trace, size = larger
+    monkeypatch.setattr(explorer, "LIMIT", size + 4000 - (12 - room) * 14678)  # up to 4000 bytes of caution
     if room == 12:
-        explore(trace)
+        assert len(explore(trace).html) <= explorer.LIMIT
         return
-    with pytest.raises(ValueError, match="3 layers and 4 heads; choose") as caught:
-        explore(trace)
-    data = data_of(explore(trace, **follow(caught.value, 3)))
+    data = assert_advice_works(trace)
     fitting = len(data["layers"]) * len(data["heads"])
     assert fitting == (room if room < 4 else room // 4 * 4)  # as many as there is room for, with all heads if they fit
+
+
+def test_no_room_at_all_is_no_endless_search(larger, monkeypatch):
+    trace, size = larger
+    for limit in (size + 4000 - 12 * 14678, 1000, 0):
+        monkeypatch.setattr(explorer, "LIMIT", limit)
+        with pytest.raises(ValueError, match="for 3 layers and 4 heads"):
+            explore(trace)
+
+
+def test_the_advice_works_also_where_fewer_heads_stand_in_a_larger_still_picture(monkeypatch):
+    picture = torch.as_tensor(photo("cat")).float()[:, :224, :224]
+    trace = traced(softmaxed(1, 1, 6, 50), picture[None])
+    monkeypatch.setattr(explorer, "LIMIT", 10**9)
+    sizes = [len(explore(trace, heads=range(count)).html) for count in range(1, 7)]
+    assert max(sizes[1:5]) > sizes[5]
+    for limit in range(sizes[5] - 12_000, sizes[5], 1300):
+        explorer.LIMIT = limit  # which monkeypatch takes back
+        assert_advice_works(trace)
+
+
+def test_the_advice_works_for_whichever_layers_are_chosen(monkeypatch):
+    attention = softmaxed(3, 1, 4, 101)
+    attention[2] = 1 / 101  # of which the still picture is smaller than those of the others
+    trace = traced(attention, torch.rand(1, 3, 160, 160))
+    monkeypatch.setattr(explorer, "LIMIT", 10**9)
+    sizes = [len(explore(trace, layers=layers).html) for layers in ([1, 2], [0, 1])]
+    assert sizes[0] < sizes[1] - 4000
+    for limit in range(sizes[0] + 4000, sizes[1], 1300):
+        explorer.LIMIT = limit
+        assert_advice_works(trace)

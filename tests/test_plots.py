@@ -19,6 +19,7 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from vit_walkthrough import plots
@@ -41,6 +42,7 @@ from vit_walkthrough.plots import (
     plot_matrix,
     plot_patches,
     plot_probabilities,
+    plot_scatter,
     plot_sequence,
     plot_similarity,
     plot_stream,
@@ -61,6 +63,8 @@ SIMILARITY = np.random.default_rng(2).uniform(-1, 1, (ROWS * COLS, ROWS * COLS))
 NORMS = np.random.default_rng(3).uniform(1, 5, (4, 7))
 MATRIX = np.array([[-2.0, 0.25, 1.0], [0.0, 0.5, 3.0]])
 CURVE = np.array([0.0, 1.0, 2.0, 4.0])
+POINTS = np.random.default_rng(4).normal(size=(6, 2)).astype(np.float32)
+LABELS = [3, 0, 3, 17, 7, 0]
 IMAGES = np.stack([IMAGE, 1 - IMAGE[::-1], IMAGE[:, ::-1] ** 2])  # all different, none white
 assert IMAGES.max() < 1
 SQUARES = {0: (1, 2, 3), 1: (0, 0, 2), 2: (2, 4, 2)}  # row, column and side of the mask of each of them
@@ -95,6 +99,7 @@ PLOTS = {
         lambda data, **more: plot_dots({"a": data.tolist(), "b": data[1:].tolist()}, chance=0.1, **more),
         CURVE / 10,
     ),
+    "plot_scatter": (lambda data, **more: plot_scatter(data, LABELS, **more), POINTS),
 }
 every_plot = pytest.mark.parametrize("name", PLOTS)
 
@@ -110,6 +115,7 @@ def drawn(ax: Axes) -> dict:
         "images": [np.ma.filled(np.ma.asarray(image.get_array(), float), -9).tolist() for image in ax.images],
         "places": [image.get_extent() for image in ax.images],
         "lines": [line.get_xydata().tolist() for line in ax.lines],
+        "points": [collection.get_offsets().tolist() for collection in ax.collections],
         "bars and outlines": [box_of(patch) for patch in ax.patches],
         "words": [(text.get_text(), *text.get_position()) for text in ax.texts],
         "ticks": [label.get_text() for label in (*ax.get_xticklabels(), *ax.get_yticklabels())],
@@ -209,6 +215,24 @@ def test_a_title_is_written(name):
         assert draw(name).get_title() == "title"
     elif name not in ("plot_heads", "plot_maps"):  # which have a title for each
         assert draw(name, title="of what").get_title() == "of what"
+
+
+@every_plot
+@pytest.mark.parametrize("across", [1, 2])
+def test_a_title_sits_where_matplotlib_would_put_it(name, across, monkeypatch):
+    if name in ("plot_heads", "plot_maps"):
+        return
+
+    def place() -> list[float]:
+        more = {} if name == "plot_image" else {"title": "of what"}
+        ax = draw(name, **more) if across == 1 else draw(name, **more, ax=side_by_side(2)[1])
+        (title,) = [text for text in words_drawn(ax.figure) if text is ax.title]
+        return title.get_window_extent().extents.tolist()
+
+    told = place()
+    monkeypatch.delitem(plots.STYLE, "axes.titley")
+    with matplotlib.rc_context({"axes.titley": None}):
+        assert place() == pytest.approx(told, abs=1e-6)
 
 
 @every_plot
@@ -675,6 +699,34 @@ def test_blend_lets_the_picture_be_read_under_the_full_weight():
     assert np.ptp(blended) > 0.3 * np.ptp(grey)
 
 
+@pytest.mark.parametrize(
+    "image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE)], ids=["rgb", "grey", "flat", "torch"]
+)
+@pytest.mark.parametrize("scale", [1, 0, 1e-6, -1])
+def test_several_maps_are_blended_as_each_of_them_is(image, scale):
+    weights = np.concatenate([scale * WEIGHTS, np.zeros((1, ROWS, COLS)), np.eye(ROWS, COLS)[None]])
+    together = plots._blended(image, weights)
+    assert together.shape == (7, ROWS * SIDE, COLS * SIDE, 3)
+    for blended, each in zip(together, weights, strict=True):
+        np.testing.assert_array_equal(blended, blend(image, each))
+    assert together.min() >= 0
+    assert together.max() <= 1
+
+
+def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture():
+    grey = (hwc(IMAGE) @ (0.299, 0.587, 0.114))[..., None]
+    heat = matplotlib.colormaps["inferno"](WEIGHTS[0] / WEIGHTS[0].max())[..., :3]
+    heat = heat.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
+    expected = 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / grey.max())
+    np.testing.assert_allclose(blend(IMAGE, WEIGHTS[0]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, bool])
+def test_blend_takes_weights_of_every_kind(dtype):
+    weights = (10 * WEIGHTS[0]).astype(dtype)
+    np.testing.assert_array_equal(blend(IMAGE, weights), blend(IMAGE, weights.astype(float)))
+
+
 def test_plot_attention_holds_the_blend_and_outlines_the_query():
     ax = plot_attention(IMAGE, WEIGHTS[0], query=5)
     np.testing.assert_array_equal(ax.images[0].get_array(), blend(IMAGE, WEIGHTS[0]))
@@ -721,6 +773,58 @@ def test_plot_heads_writes_each_title_over_its_head():
         assert top - 5 < text.get_position()[1] <= top
     named = plot_heads(IMAGE, WEIGHTS, titles=list("abcde"))
     assert [text.get_text() for text in named.texts] == list("abcde")
+
+
+def test_plot_heads_draws_no_text_for_an_empty_title():
+    assert not plot_heads(large(IMAGE), WEIGHTS, titles=[""] * 5).texts
+    ax = plot_heads(large(IMAGE), WEIGHTS, titles=["", "b", "", "", "e"], cols=2)
+    corners = corners_of_tiles(ax.images[0].get_array())
+    found = [(text.get_text(), text.get_position()[0]) for text in ax.texts]
+    assert found == [("b", corners[1][1] + 60), ("e", corners[4][1] + 60)]
+
+
+def averaged(image: np.ndarray, step: int) -> np.ndarray:
+    """Every square of step x step pixels as one, its mean."""
+    return np.mean([image[:, down::step, across::step] for down in range(step) for across in range(step)], axis=0)
+
+
+@pytest.mark.parametrize(
+    ("side", "heads", "cols", "step"),
+    [
+        *((16, 20, 20, 4), (16, 12, 12, 2), (16, 12, 40, 2), (16, 20, 6, 1), (16, 20, 4, 1), (16, 4, 20, 1)),
+        *((14, 20, 20, 2), (26, 12, 6, 2), (26, 12, 12, 2), (28, 12, 12, 4), (8, 12, 6, 1)),
+        *((15, 20, 20, 1), (25, 12, 6, 1), (27, 12, 12, 1)),  # whose patches would be no whole pixels
+    ],
+)
+def test_plot_heads_draws_large_pictures_of_many_heads_as_fine_as_they_are_seen(side, heads, cols, step):
+    rows, across, query = 10, 14, 137  # a grid that is not square
+    rng = np.random.default_rng(5)
+    image = (0.9 * rng.random((3, rows * side, across * side))).astype(np.float32)
+    weights = rng.dirichlet(np.ones(rows * across), heads).reshape(heads, rows, across)
+    ax = plot_heads(image, weights, cols=cols, titles=[""] * heads, query=query)
+    small, side = averaged(image, step), side // step
+    cols, gap = min(cols, heads), max(2, across * side // 20)
+    boxes = outlines(ax, "query")
+    canvas = ax.images[0].get_array()
+    assert canvas.shape[1] == cols * (across * side + gap) - gap
+    assert canvas.shape[1] >= min(1000, cols * across * side * step)
+    for head in range(heads):
+        top, left = (
+            place * (count * side + gap) for place, count in zip(divmod(head, cols), (rows, across), strict=True)
+        )
+        tile = canvas[top : top + rows * side, left : left + across * side]
+        np.testing.assert_allclose(tile, blend(small, weights[head]), atol=1e-6)
+        np.testing.assert_allclose(boxes[head], (left + 11 * side - 0.5, top + 9 * side - 0.5, side, side))
+
+
+@pytest.mark.parametrize("grey", [(280, 280), (1, 280, 280)])
+def test_plot_heads_reduces_grey_and_tensors_too(grey):
+    image = torch.rand(grey, requires_grad=True)
+    weights = np.random.default_rng(6).random((12, 14, 14))
+    canvas = plot_heads(image, weights, cols=12, titles=[""] * 12).images[0].get_array()
+    small = averaged(np.broadcast_to(image.detach().numpy(), (3, 280, 280)), 2)
+    np.testing.assert_allclose(canvas[:, :140], blend(small, weights[0]), atol=1e-6)
+    assert canvas.shape[1] == 12 * 147 - 7
 
 
 @pytest.mark.parametrize(("heads", "cols"), [(4, 4), (5, 4), (8, 4), (12, 6), (12, 4)])
@@ -1045,6 +1149,65 @@ def test_plot_dots_shows_every_dot_where_no_limits_are_given():
     assert left < 0.125 < 0.75 < right
 
 
+# plot_scatter
+
+
+def shape_of(path) -> np.ndarray:
+    """A path's points, wherever it lies and however large it is."""
+    points = path.vertices - path.get_extents().min
+    return points / path.get_extents().size.max()
+
+
+def test_plot_scatter_draws_each_point_as_its_label():
+    ax = plot_scatter(POINTS, LABELS)
+    assert len(ax.collections) == 4
+    for collection, label in zip(ax.collections, sorted(set(LABELS)), strict=True):
+        places = [place for place, own in enumerate(LABELS) if own == label]
+        np.testing.assert_array_equal(collection.get_offsets(), POINTS[places])
+        (path,) = collection.get_paths()
+        expected = TextPath((0, 0), str(label), size=10)
+        np.testing.assert_array_equal(path.codes, expected.codes)
+        np.testing.assert_allclose(shape_of(path), shape_of(expected), atol=1e-6)
+        assert len(collection.get_sizes()) == 1
+    sizes = {collection.get_sizes()[0] for collection in ax.collections}
+    assert len(sizes) == 1
+
+
+def test_plot_scatter_draws_the_middle_of_the_label_at_the_point():
+    for label in (0, 1, 4, 7, 42):
+        ax = plot_scatter([[0.0, 0.0], [0.75, 0.25], [1.0, 1.0]], [label] * 3)
+        ax.set(xlim=(-1, 2), ylim=(-1, 2))
+        pixels = np.asarray(open_png(render(ax, tight=False)).convert("L")).astype(int)
+        for point in ((0, 0), (0.75, 0.25), (1, 1)):
+            across, up = ax.transData.transform(point) * 90 / ax.figure.dpi
+            col, row = round(across), round(len(pixels) - up)
+            rows, cols = np.nonzero(pixels[row - 12 : row + 12, col - 12 : col + 12] < 200)
+            assert abs(rows.min() + rows.max() + 1 - 24) <= 3
+            assert abs(cols.min() + cols.max() + 1 - 24) <= 3
+            assert 6 <= max(np.ptp(rows), np.ptp(cols)) + 1 <= 14
+
+
+def test_plot_scatter_colours_each_label_by_its_number():
+    colours = {}
+    for collection, label in zip(plot_scatter(POINTS, LABELS).collections, sorted(set(LABELS)), strict=True):
+        colours[label] = collection.get_facecolor()
+        assert colours[label].tolist() == [list(matplotlib.colormaps["tab10"](label % 10))]
+    assert colours[17].tolist() == colours[7].tolist() != colours[0].tolist()
+    (sole,) = plot_scatter(POINTS[:2], [7, 7]).collections
+    assert sole.get_facecolor().tolist() == colours[7].tolist()  # whatever else is there
+
+
+def test_plot_scatter_shows_every_point_without_ticks():
+    ax = plot_scatter(torch.tensor(POINTS), torch.tensor(LABELS), title="digits")
+    assert ax.get_title() == "digits"
+    assert not [*ax.get_xticks(), *ax.get_yticks()]
+    assert not [spine for spine in ax.spines.values() if spine.get_visible()]
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert left < POINTS[:, 0].min() < POINTS[:, 0].max() < right
+    assert bottom < POINTS[:, 1].min() < POINTS[:, 1].max() < top
+    assert drawn(ax)["points"] == drawn(plot_scatter(POINTS.tolist(), LABELS))["points"]
+
+
 # side_by_side and style
 
 
@@ -1120,6 +1283,13 @@ BAD = [
     (lambda: plot_heads(IMAGE, WEIGHTS, query=6), "query 6 is outside the grid of 2 x 3 = 6 patches"),
     (lambda: plot_heads(IMAGE, WEIGHTS, query=-1), "query -1 is outside the grid of 2 x 3 = 6 patches"),
     (lambda: plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
+    (lambda: plot_heads(IMAGE[0, 0], WEIGHTS), r"an image is \(channels, height, width\) .* shape \(6,\)"),
+    (lambda: plot_heads(IMAGES, WEIGHTS), r"an image is \(channels, height, width\) .* shape \(3, 3, 4, 6\)"),
+    (lambda: plot_heads(IMAGE, np.ones((5, 3, 3))), r"weights of \(3, 3\) do not tile an image of 4 x 6 pixels"),
+    (
+        lambda: plot_heads(np.ones((3, 112, 112)), np.ones((20, 7, 8)), cols=20),
+        r"weights of \(7, 8\) do not tile an image of 112 x 112 pixels",
+    ),
     (lambda: plot_maps(IMAGE), r"several images are \(count, channels, height, width\), not .* shape \(3, 4, 6\)"),
     (lambda: plot_maps(IMAGES[:0]), r"several images are .* shape \(0, 3, 4, 6\)"),
     (lambda: plot_maps(IMAGES[:, :2]), "an image has 1 or 3 channels, not 2"),
@@ -1145,6 +1315,13 @@ BAD = [
         r"the measurements of one name are a list, not an array of shape \(0,\)",
     ),
     (lambda: plot_dots({"a": [1.0]}, role="star"), "role 'star' is unknown"),
+    (lambda: plot_scatter(POINTS, LABELS[1:]), r"^5 labels for points of shape \(6, 2\); points are \(points, 2\)$"),
+    (lambda: plot_scatter(POINTS.T, LABELS), r"^6 labels for points of shape \(2, 6\); points are \(points, 2\)$"),
+    (lambda: plot_scatter(NORMS, [0, 1, 2, 3]), r"^4 labels for points of shape \(4, 7\)"),
+    (lambda: plot_scatter(POINTS[0], [1, 2]), r"points are \(points, 2\), not an array of shape \(2,\)"),
+    (lambda: plot_scatter(POINTS[:0], []), r"points are \(points, 2\), not an array of shape \(0, 2\)"),
+    (lambda: plot_scatter(POINTS, [LABELS]), r"labels are \(points,\), not an array of shape \(1, 6\)"),
+    (lambda: plot_scatter(POINTS, 3), r"labels are \(points,\), not an array of shape \(\)"),
 ]
 
 

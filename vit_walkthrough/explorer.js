@@ -6,8 +6,9 @@ function (root) {
   const bytes = (address) => Uint8Array.from(atob(address.split(",")[1]), (letter) => letter.charCodeAt(0));
   const shades = bytes(data.attention), colours = bytes(data.colours);
   const peaks = new Float32Array(bytes(data.peaks).buffer), toClass = new Float32Array(bytes(data.class).buffer);
-  const { rows, cols, side } = data, patches = rows * cols, tokens = patches + 1;
+  const { rows, cols, side, first } = data, patches = rows * cols, tokens = patches + first; // first: 1 behind a class token
   const layerCount = data.layers.length, headCount = data.heads.length;
+  const boardCount = headCount + (headCount > 1 ? 1 : 0); // and their mean
   const width = cols * side, height = rows * side;
 
   const picture = new Image();
@@ -37,6 +38,8 @@ function (root) {
       grey[place] = (0.299 * pixels[4 * place] + 0.587 * pixels[4 * place + 1] + 0.114 * pixels[4 * place + 2]) / 255;
       brightest = Math.max(brightest, grey[place]);
     }
+    const light = grey.map((one) => 0.65 * (0.5 + (0.5 * one) / (brightest || 1)));
+    const ground = grey.map((one) => 0.35 * 255 * one);
     const patchOf = new Uint16Array(width * height);
     for (let y = 0; y < height; y++)
       for (let x = 0; x < width; x++)
@@ -50,11 +53,13 @@ function (root) {
     const slider = element("input", { type: "range", min: 0, max: layerCount - 1, value: layerCount - 1, step: 1 }, label);
     const shown = element("output", {}, label);
     const button = element("button", { type: "button", "aria-pressed": "true", text: "class token" }, bar);
+    button.hidden = !first;
+    label.hidden = layerCount === 1;
     element("span", { text: "point at a patch, or use the arrow keys; click or Enter pins it, Escape lets it go" }, bar);
     const line = element("div", { class: "vit-row" }, root);
     const view = element("canvas", {
       class: "vit-picture", width: width * zoom, height: height * zoom, tabindex: 0, role: "img",
-      "aria-label": "The picture. Arrow keys choose the patch whose attention is shown, Home the class token.",
+      "aria-label": "The picture. Arrow keys choose the patch whose attention is shown" + (first ? ", Home the class token." : "."),
     }, line);
     const maps = board(line, "now");
     const text = element("p", { class: "vit-text", "aria-live": "polite" }, root);
@@ -62,8 +67,11 @@ function (root) {
     const pinnedText = element("div", { style: "width:240px" }, below);
     const pinnedMaps = board(below, "pinned");
 
-    let query = 0, layer = layerCount - 1, pinned = null; // query 0 is the class token, as in the model
+    // Query 0 is the class token, as in the model; the patches begin at 1, also where there is none.
+    const home = first ? 0 : 1 + Math.floor(rows / 2) * cols + Math.floor(cols / 2);
+    let query = home, layer = layerCount - 1, pinned = null;
     slider.oninput = () => { layer = Number(slider.value); draw(); };
+    for (const one of [slider, button, view]) one.setAttribute("data-lm-suppress-shortcuts", "true"); // Jupyter's, for keys
     const modified = (event) => event.ctrlKey || event.altKey || event.metaKey || event.shiftKey;
     const keep = (control, keys) => control.addEventListener("keydown", (event) => { // or the notebook takes them
       if (keys.includes(event.key) && !modified(event)) event.stopPropagation();
@@ -75,10 +83,13 @@ function (root) {
       const box = view.getBoundingClientRect();
       const col = Math.floor(((event.clientX - box.left) / box.width) * cols);
       const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
-      return row < 0 || col < 0 || row >= rows || col >= cols ? query : 1 + row * cols + col;
+      return row < 0 || col < 0 || row >= rows || col >= cols ? null : 1 + row * cols + col;
     };
-    view.addEventListener("pointermove", (event) => look(under(event)));
-    view.addEventListener("pointerdown", (event) => { look(under(event)); pin(); });
+    let pressed = null; // a press and its release on one patch pin it; a finger may wander before it is lifted
+    view.addEventListener("pointermove", (event) => look(under(event) ?? query));
+    view.addEventListener("pointerdown", (event) => { look(under(event) ?? query); pressed = event.button === 0 ? query : null; });
+    view.addEventListener("pointerup", (event) => { if (pressed !== null && pressed === under(event)) pin(); pressed = null; });
+    view.addEventListener("pointerleave", () => { pressed = null; }); // what is released outside is not told here
     view.addEventListener("keydown", (event) => {
       if (modified(event)) return; // Shift+Enter is the notebook's, Alt+Left the browser's
       const row = Math.floor((query - 1) / cols), col = (query - 1) % cols;
@@ -88,9 +99,9 @@ function (root) {
         if (query === 0) look(1);
         else if (row + down >= 0 && row + down < rows && col + across >= 0 && col + across < cols)
           look(1 + (row + down) * cols + col + across);
-      } else if (event.key === "Home") look(0);
+      } else if (event.key === "Home") look(home);
       else if (event.key === "Enter" || event.key === " ") pin();
-      else if (event.key === "Escape") { pinned = null; draw(); }
+      else if (event.key === "Escape" && pinned !== null) { pinned = null; draw(); }
       else return;
       event.preventDefault();
       event.stopPropagation();
@@ -98,48 +109,49 @@ function (root) {
 
     function board(parent, what) {
       const grid = element("div", { class: "vit-maps" }, parent), list = [];
-      for (let head = 0; head <= headCount; head++) {
+      for (let head = 0; head < boardCount; head++) {
         const name = head < headCount ? "head " + data.heads[head] : "mean";
         const figure = element("figure", {}, grid);
         const canvas = element("canvas", { width, height, role: "img", "aria-label": what + ", " + name }, figure);
         element("figcaption", { text: name }, figure);
         const context = canvas.getContext("2d");
-        list.push({ context, frame: context.createImageData(width, height) });
+        const frame = context.createImageData(width, height);
+        frame.data.fill(255); // opaque
+        list.push({ context, frame });
       }
       return list;
     }
 
     function weights(head, from) {
-      const place = (layer * headCount + head) * tokens + from, peak = peaks[place] / 255;
-      const row = new Float32Array(tokens);
-      row[0] = toClass[place];
+      const place = (layer * headCount + head) * tokens + from - 1 + first, peak = peaks[place] / 255;
+      const row = new Float32Array(patches + 1);
+      if (first) row[0] = toClass[place];
       for (let key = 0; key < patches; key++) row[1 + key] = shades[place * patches + key] * peak;
       return row;
     }
 
     function paint(target, row) { // of the patches; the class token's own column is left out, as in every picture here
       let most = 1e-9;
-      for (let key = 1; key < tokens; key++) most = Math.max(most, row[key]);
-      const out = target.frame.data;
+      for (let key = 1; key <= patches; key++) most = Math.max(most, row[key]);
+      const out = target.frame.data, shadeOf = new Uint16Array(patches);
+      for (let key = 0; key < patches; key++) shadeOf[key] = 3 * Math.min(255, Math.round((255 * row[1 + key]) / most));
       for (let place = 0; place < grey.length; place++) {
-        const shade = 3 * Math.min(255, Math.round((255 * row[1 + patchOf[place]]) / most));
-        const light = 0.65 * (0.5 + (0.5 * grey[place]) / (brightest || 1)), ground = 0.35 * 255 * grey[place];
-        out[4 * place] = ground + light * colours[shade];
-        out[4 * place + 1] = ground + light * colours[shade + 1];
-        out[4 * place + 2] = ground + light * colours[shade + 2];
-        out[4 * place + 3] = 255;
+        const shade = shadeOf[patchOf[place]], part = light[place], base = ground[place];
+        out[4 * place] = base + part * colours[shade];
+        out[4 * place + 1] = base + part * colours[shade + 1];
+        out[4 * place + 2] = base + part * colours[shade + 2];
       }
       target.context.putImageData(target.frame, 0, 0);
     }
 
     function fill(list, from) {
-      const mean = new Float32Array(tokens);
+      const mean = new Float32Array(patches + 1);
       for (let head = 0; head < headCount; head++) {
         const row = weights(head, from);
-        for (let key = 0; key < tokens; key++) mean[key] += row[key] / headCount;
+        for (let key = 0; key <= patches; key++) mean[key] += row[key] / headCount;
         paint(list[head], row);
       }
-      paint(list[headCount], mean);
+      if (headCount > 1) paint(list[headCount], mean);
       return mean;
     }
 
@@ -147,8 +159,10 @@ function (root) {
       : "the patch in row " + Math.floor((token - 1) / cols) + ", column " + ((token - 1) % cols);
 
     function told(from, mean) {
-      const order = Array.from(mean.keys()).sort((a, b) => mean[b] - mean[a]).slice(0, 5);
-      return "Block " + (data.layers[layer] + 1) + ", mean of the heads: " + place(from) + " looks at "
+      const order = Array.from(mean.keys()).slice(1 - first).sort((a, b) => mean[b] - mean[a]).slice(0, 5);
+      const which = [data.of > 1 ? "block " + (data.layers[layer] + 1) : "", headCount > 1 ? "mean of the heads" : ""];
+      const start = which.filter(Boolean).join(", ") + (data.of > 1 || headCount > 1 ? ": " : "") + place(from);
+      return start[0].toUpperCase() + start.slice(1) + " looks at "
         + order.map((key) => place(key) + " (" + mean[key].toFixed(3) + ")").join(", ") + "; everywhere alike would be "
         + (1 / tokens).toFixed(3) + ".";
     }

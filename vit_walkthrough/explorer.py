@@ -8,7 +8,8 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Explorer:
 
 
 def explore(
-    trace: Trace,
+    trace: Trace | Float[Tensor, "... queries keys"],
     image: Float[Tensor, "channels height width"] | None = None,
     *,
     index: int = 0,
@@ -50,73 +51,85 @@ def explore(
     """A picture with its patches; point at one (mouse, finger or arrow keys), or at the class token, and beside it
     appear the maps of all heads, their mean, and the strongest keys in numbers. A click pins a query beside the next.
 
-    trace: of a recorded forward pass, with its attention. image: which it was; by default the recorded input.
+    trace: of a recorded forward pass, with its attention; or attention weights themselves, (layers batch heads queries
+    keys) or fewer axes, of the patches with or without a class token before them.
+    image: which it was; by default the recorded input.
     index: which image of the batch. layers, heads: only these, counted from 0; all by default.
 
     Raises: KeyError for a trace without attention; ValueError for one without image, an image that its patches do not
     tile, an index, layers or heads that are not there, and a view larger than LIMIT, with what to choose instead.
     """
-    attention = trace.attention
-    total, batch, count, tokens, _ = attention.shape
+    attention = trace if isinstance(trace, Tensor) else trace.attention
+    if not 2 <= attention.ndim <= 5:
+        raise ValueError(
+            f"attention of shape {tuple(attention.shape)}; it is (layers batch heads queries keys) or less"
+        )
+    attention = attention[(None,) * (5 - attention.ndim)]
+    total, batch, count, tokens, keys = attention.shape
+    if keys != tokens:
+        raise ValueError(f"attention of {tokens} queries to {keys} keys; a picture's patches look at each other")
     if not 0 <= index < batch:
         raise ValueError(f"index {index} is not one of the batch's {batch} images")
     if image is None:
-        if "input" not in trace:
-            raise ValueError("the trace holds no input; record it too, or say image=")
+        if isinstance(trace, Tensor) or "input" not in trace or trace["input"].ndim != 4:
+            raise ValueError("no picture was recorded; record the whole model, with its input, or say image=")
         image = trace["input"][index]
     image = image.detach().float().cpu()
     layers = _chosen("layers", layers, total)
     heads = _chosen("heads", heads, count)
     height, width = image.shape[-2:]
-    side = max(1, round((height * width / max(1, tokens - 1)) ** 0.5))
-    if height % side or width % side or (height // side) * (width // side) != tokens - 1:
-        raise ValueError(f"{tokens - 1} patches do not tile an image of {height} x {width} pixels with squares")
-
-    room = LIMIT * 3 // 4 // tokens**2  # so many heads of all layers together: base64 makes 4 bytes of 3
-    if len(layers) * len(heads) > room:
-        if not room:
-            advice = f"{tokens} tokens are too many for a single head; choose larger patches"
-        elif len(heads) > room:
-            advice = f"choose layers=[{layers[-1]}] and heads={heads[:room]}"
-        elif len(heads) * 2 > room:
-            advice = f"choose layers=[{layers[-1]}]"
-        else:
-            advice = f"choose at most {room // len(heads)} layers"
-        size = len(layers) * len(heads) * tokens**2 * 4 / 3 / 1e6
-        raise ValueError(f"{size:.1f} MB for {len(layers)} layers and {len(heads)} heads; {advice}")
+    side, first = _grid(tokens, height, width)
+    rows, cols = height // side, width // side
 
     weights = attention[layers][:, index][:, heads].detach().float().cpu().numpy()  # layers heads queries keys
-    first = weights[-1, :, 0, 1:].reshape(len(heads), height // side, width // side)
-    ax = plot_heads(image, first, titles=[f"head {head}" for head in heads], cols=min(6, len(heads)))
-    # The class token's column goes beside, exact: often the largest by far, it would leave the rest few of 255 steps.
-    peaks = weights[..., 1:].max(axis=-1, keepdims=True)
-    shades = np.round(255 * weights[..., 1:] / np.where(peaks > 0, peaks, 1)).astype(np.uint8)
-    pixels = image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
+    query = 0 if first else (rows // 2) * cols + cols // 2
+    maps = weights[-1, :, query, first:]
+    names = [f"head {head}" for head in heads]
+    who = "the class token" if first else f"the patch in row {query // cols}, column {query % cols}"
+
+    @cache
+    def drawn(count: int) -> tuple[bytes, str]:
+        """The still picture of the first `count` heads and its text; fewer heads stand larger, in more bytes."""
+        mean, across = maps[:count].mean(axis=0), min(6, count)
+        row, col = divmod(int(mean.argmax()), cols)
+        block = f" in block {layers[-1] + 1}" if total > 1 else ""
+        each, mean_of = (", head by head", "On the mean of the heads t") if count > 1 else ("", "T")
+        text = (
+            f"Where {who} looks{block}{each}: an image of {height} x {width} pixels in {rows} x {cols} patches. "
+            f"{mean_of}he strongest patch, in row {row}, column {col}, gets {mean.max():.2f}. Where scripts run: point "
+            "at any patch."
+        )
+        tiles, outlined = maps[:count].reshape(count, rows, cols), None if first else query
+        ax = plot_heads(image, tiles, titles=names[:count], cols=across, query=outlined)
+        return render(ax, caption=text, colours=256), text
+
+    still, text = drawn(len(heads))
     data = {
         "side": side,
-        "rows": height // side,
-        "cols": width // side,
+        "rows": rows,
+        "cols": cols,
+        "first": first,
         "layers": layers,
+        "of": total,
         "heads": heads,
-        "attention": _address(shades.tobytes()),
-        "peaks": _address(peaks.astype("<f4").tobytes()),
-        "class": _address(weights[..., 0].astype("<f4").tobytes()),
         "colours": _address(
             np.round(255 * matplotlib.colormaps["inferno"](range(256))[:, :3]).astype(np.uint8).tobytes()
         ),
-        "image": _address(_png(pixels), "image/png"),
+        "image": _address(_png(image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()), "image/png"),
     }
-    strongest = 1 + int(weights[-1, :, 0, 1:].mean(axis=0).argmax())
-    row, col = divmod(strongest - 1, width // side)
-    text = (
-        f"Where the class token looks in block {layers[-1] + 1}, head by head: an image of {height} x {width} pixels "
-        f"in {height // side} x {width // side} patches. On the mean of the heads the strongest patch, in row {row}, "
-        f"column {col}, gets {weights[-1, :, 0, strongest].mean():.2f}. Where scripts run: point at any patch."
-    )
-    still = render(ax, colours=256)
     folder = Path(__file__).parent
     script = (folder / "explorer.js").read_text(encoding="utf-8")
     style = (folder / "explorer.css").read_text(encoding="utf-8")
+    beside = len(script) + len(style) + 4000
+    if advice := _advice(layers, heads, tokens, image.shape, len(data["image"]), beside, drawn):
+        raise ValueError(advice)
+
+    # The class token's column goes beside, exact: often the largest by far, it would leave the rest few of 255 steps.
+    peaks = weights[..., first:].max(axis=-1, keepdims=True)
+    shades = np.round(255 * weights[..., first:] / np.where(peaks > 0, peaks, 1)).astype(np.uint8)
+    data["attention"] = _address(shades.tobytes())
+    data["peaks"] = _address(peaks.astype("<f4").tobytes())
+    data["class"] = _address(weights[..., :first].astype("<f4").tobytes())
     payload = json.dumps(data, separators=(",", ":"))
     name = "vit-" + hashlib.sha256((payload + script).encode()).hexdigest()[:12]  # a random one would change every run
     html = (
@@ -126,6 +139,49 @@ def explore(
         f'<script>document.querySelectorAll("#{name}").forEach({script});</script></div>'  # a page may hold it twice
     )
     return Explorer(html, still, text)
+
+
+def _grid(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """The side of the square patches, and the place of the first of them: 1 behind a class token, else 0."""
+    for first in (1, 0) if tokens > 1 else ():
+        patches = tokens - first
+        side = max(1, round((height * width / patches) ** 0.5))
+        if height % side == width % side == 0 and (height // side) * (width // side) == patches:
+            return side, first
+    raise ValueError(
+        f"{tokens - 1} patches (or {tokens}, without a class token) do not tile an image of {height} x {width} pixels "
+        "with squares"
+    )
+
+
+def _advice(
+    layers: list[int], heads: list[int], tokens: int, shape: Sequence[int], picture: int, beside: int,
+    drawn: Callable[[int], tuple[bytes, str]],
+) -> str | None:  # fmt: skip
+    """What to choose instead, if the view would be larger than LIMIT; then it is not."""
+    one = (tokens + 8) * tokens * 4 // 3  # bytes of a head of a layer: base64 makes 4 of 3
+
+    def size(layers: int, heads: int) -> int:
+        return layers * heads * one + picture + beside + len(drawn(heads)[0]) * 4 // 3
+
+    full = size(len(layers), len(heads))
+    if full <= LIMIT:
+        return None
+    fitting = len(layers) - -(-(full - LIMIT) // (len(heads) * one))
+    most = len(heads) - 1 - (size(1, len(heads)) - LIMIT) // one if fitting <= 0 else 0
+    fewer = next((count for count in range(min(len(heads) - 1, max(1, most)), 0, -1) if size(1, count) <= LIMIT), 0)
+    if fitting > 0:  # the last ones, so that the still picture is the same
+        advice = f"choose layers={layers[-fitting:]}"
+    elif fewer:
+        advice = f"choose layers=[{layers[-1]}] and heads={heads[:fewer]}"
+    elif size(1, 1) - picture <= LIMIT:
+        advice = (
+            f"{picture / 1e6:.1f} of them are the picture of {shape[-2]} x {shape[-1]} pixels; choose a smaller one"
+        )
+    else:
+        advice = f"{tokens} tokens are too many for a single head; choose larger patches"
+    counts = f"{len(layers)} layers and {len(heads)} heads"
+    return f"a view of {full / 1e6:.1f} MB for {counts}, above {LIMIT / 1e6:.0f}; {advice}"
 
 
 def _chosen(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:

@@ -9,7 +9,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 
 import matplotlib
 import numpy as np
@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 # One colour for one role, in every notebook, diagram and widget (Okabe and Ito's colour-blind safe set).
 ROLES = {
@@ -39,6 +41,7 @@ STYLE = {
     "axes.edgecolor": ROLES["neutral"],
     "axes.labelcolor": ROLES["neutral"],
     "axes.titlecolor": ROLES["neutral"],
+    "axes.titley": 1.0,  # told, it need not be found by measuring every label, which takes half of the drawing
     "text.color": ROLES["neutral"],
     "xtick.color": ROLES["neutral"],
     "ytick.color": ROLES["neutral"],
@@ -177,7 +180,7 @@ def render(figure: Figure | Axes, caption: str | None = None, colours: int | Non
         for colour in kept:
             places[(pixels == colour).all(axis=-1)] = len(table)
             table = np.vstack([table, colour])
-        picture = Image.fromarray(places, mode="P")
+        picture = Image.fromarray(places)
         picture.putpalette(table.tobytes())
         buffer = io.BytesIO()
         picture.save(buffer, format="png", optimize=True)
@@ -433,18 +436,27 @@ def blend(image, weights) -> np.ndarray:
     The colour says the weight, black 0 and pale yellow the largest; the picture in grey shines through, in the dark by
     its own light and in the bright by shading the colour, so that both stay readable.
     """
+    weights = _array(weights, 2, "weights over a picture are (rows, cols)")
+    return _blended(image, weights[None])[0]
+
+
+def _blended(image, weights: np.ndarray) -> np.ndarray:
+    """blend for several maps (maps, rows, cols) at once: (maps, height, width, 3)."""
     picture = _picture(image)
-    weights = _array(weights, 2, "weights over a picture are (rows, cols)").astype(float)
-    (height, width), (rows, cols) = picture.shape[:2], weights.shape
+    (height, width), (rows, cols) = picture.shape[:2], weights.shape[1:]
     patch = height // rows
     if (rows * patch, cols * patch) != (height, width):
         raise ValueError(
-            f"weights of {weights.shape} do not tile an image of {height} x {width} pixels with square patches"
+            f"weights of {weights.shape[1:]} do not tile an image of {height} x {width} pixels with square patches"
         )
-    heat = matplotlib.colormaps["inferno"](weights / (weights.max() or 1))[..., :3]
-    heat = heat.repeat(patch, axis=0).repeat(patch, axis=1)
-    grey = (picture @ np.array([0.299, 0.587, 0.114]))[..., None]
-    return 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / (grey.max() or 1))
+    peaks = weights.max(axis=(1, 2), keepdims=True).astype(float)
+    heat = matplotlib.colormaps["inferno"](weights / np.where(peaks == 0, 1, peaks))[..., :3].astype(np.float32)
+    grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
+    light = 0.65 * (0.5 + 0.5 * grey / (grey.max() or 1))
+    # (maps, rows, patch, cols, patch, 3): every pixel of a patch in its patch's colour
+    blended = heat[:, :, None, :, None] * light.reshape(rows, patch, cols, patch, 1)
+    blended += 0.35 * grey.reshape(rows, patch, cols, patch, 1)
+    return blended.reshape(len(weights), height, width, 3)
 
 
 @_styled
@@ -460,6 +472,21 @@ def plot_attention(
         _check_query(query, rows, cols)
         _outline(ax, *divmod(query, cols), blended.shape[1] / cols, ROLES["query"])
     return _bare(ax, title)
+
+
+def _seen(image, rows: int, cols: int, across: int):
+    """An image of rows x cols patches, no finer than it can be seen as one of `across` in a figure, which has about 800
+    pixels from side to side; every patch keeps whole pixels."""
+    picture = _picture(image)
+    height, width = picture.shape[:2]
+    side = height // rows
+    if (rows * side, cols * side) != (height, width):
+        return image
+    step = next((step for step in (4, 2) if across * width / step >= 1000 and side % step == 0), 1)
+    if step == 1:
+        return image
+    picture = picture.reshape(height // step, step, width // step, step, 3).mean(axis=(1, 3))
+    return picture.transpose(2, 0, 1)
 
 
 @_styled
@@ -478,9 +505,9 @@ def plot_heads(
         _check_query(query, *weights.shape[1:])
     if titles is not None and len(titles) != len(weights):
         raise ValueError(f"{len(titles)} titles for {len(weights)} heads")
-    tiles = np.stack([blend(image, head) for head in weights])
+    cols = min(cols, len(weights))
+    tiles = _blended(_seen(image, *weights.shape[1:], cols), weights)
     height, width = tiles.shape[1:3]
-    cols = min(cols, len(tiles))
     gap = round(0.18 * width) if titles is None or any(titles) else max(2, width // 20)
     canvas = _tiled(tiles, cols, gap)
     side = min(2.4, 9 / cols)
@@ -489,8 +516,8 @@ def plot_heads(
     for head in range(len(tiles)):
         row, col = divmod(head, cols)
         left, top = col * (width + gap), row * (height + gap)
-        title = f"head {head}" if titles is None else titles[head]
-        ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
+        if title := f"head {head}" if titles is None else titles[head]:
+            ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
         if query is not None:
             patch = width / weights.shape[2]
             query_row, query_col = divmod(query, weights.shape[2])
@@ -599,7 +626,7 @@ def plot_stream(norms, *, title: str | None = None, ax: Axes | None = None) -> A
     ax.plot(norms[:, 1:].mean(axis=1), color=ROLES["patch"], ls="--", label="patches, and their mean")
     ax.plot(norms[:, 0], color=ROLES["class"], label="class token")
     ax.set(xlabel="after how many blocks", ylabel="length of the token", ylim=(0, None))
-    ax.legend()
+    ax.legend(loc="lower right")
     if title:
         ax.set_title(title)
     return ax
@@ -682,6 +709,27 @@ def plot_dots(
     if title:
         ax.set_title(title)
     return ax
+
+
+@cache
+def _glyph(text: str) -> Path:
+    """A text's outline about (0, 0), as a marker: laid out once, not for every drawing."""
+    outline = TextPath((0, 0), text, size=1)
+    middle = outline.get_extents()
+    return Path(outline.vertices - [(middle.x0 + middle.x1) / 2, (middle.y0 + middle.y1) / 2], outline.codes)
+
+
+@_styled
+def plot_scatter(points, labels, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Points (points, 2), each drawn as its label, a short whole number, and coloured by it."""
+    points, labels = _array(points, 2, "points are (points, 2)"), _array(labels, 1, "labels are (points,)")
+    if points.shape != (len(labels), 2):
+        raise ValueError(f"{len(labels)} labels for points of shape {points.shape}; points are (points, 2)")
+    ax = _axes(ax, 4.4, 4.4)
+    for label in np.unique(labels):
+        colour = matplotlib.colormaps["tab10"](int(label) % 10)
+        ax.scatter(*points[labels == label].T, marker=_glyph(str(label)), s=52, color=colour, lw=0)
+    return _bare(ax, title)
 
 
 @_styled

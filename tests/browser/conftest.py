@@ -8,6 +8,7 @@ import pytest
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 FAILED = pytest.StashKey[bool]()
+pytest.register_assert_rewrite(f"{__package__}.jupyter")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -18,6 +19,22 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def pytest_collection_modifyitems(config, items):
+    def wanted(item) -> bool:
+        name = getattr(getattr(item, "obj", None), "only_in", None)
+        return name is None or item.callspec.params["opened"] == name
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = [item for item in items if wanted(item)]
+
+
+def keep_picture(page, name: str, number: int = 0) -> None:
+    """A picture of what the page shows, under the name of a test."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    name = re.sub(r"[^\w-]+", "_", name)
+    page.screenshot(path=SCREENSHOTS / f"{name}_{number}.png", full_page=True)
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium. Of a module, not of the session: while it is open, an event loop runs that others stumble over."""
@@ -26,20 +43,19 @@ def browser():
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("there is no chromium on the PATH; apt-get install chromium")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # allowed without a question
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", *camera])
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def open_page(browser, tmp_path, request):
-    """Open a file of this HTML in a fresh window: nothing else can be requested, and nothing else may be tried."""
+def open_file(browser, request):
+    """Open a file in a fresh window: nothing else can be requested, and nothing else may be tried."""
     contexts, pages, wanted, errors = [], [], [], []
 
-    def open_file(body: str, **options):
-        file = tmp_path / f"page{len(pages)}.html"
-        file.write_text(f'<!doctype html><meta charset="utf-8"><title>test</title>{body}', encoding="utf-8")
+    def open_file(file: Path, **options):
         options = {"viewport": {"width": 960, "height": 1100}} | options
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
@@ -54,11 +70,24 @@ def open_page(browser, tmp_path, request):
 
     yield open_file
     if request.node.stash.get(FAILED, True):
-        SCREENSHOTS.mkdir(exist_ok=True)
         for number, (page, _) in enumerate(pages):
-            name = re.sub(r"[^\w-]+", "_", request.node.name)
-            page.screenshot(path=SCREENSHOTS / f"{name}_{number}.png", full_page=True)
+            keep_picture(page, request.node.name, number)
     for context in contexts:
         context.close()
     assert sorted(url for url in wanted if not url.startswith("data:")) == sorted(url for _, url in pages)
     assert not errors
+
+
+@pytest.fixture
+def open_page(open_file, tmp_path):
+    """Open a page with this HTML, as `open_file` does."""
+    count = 0
+
+    def open_page(body: str, **options):
+        nonlocal count
+        file = tmp_path / f"page{count}.html"
+        count += 1
+        file.write_text(f'<!doctype html><meta charset="utf-8"><title>test</title>{body}', encoding="utf-8")
+        return open_file(file, **options)
+
+    return open_page
