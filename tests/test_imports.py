@@ -15,7 +15,16 @@ import vit_walkthrough
 from vit_walkthrough import MultiHeadSelfAttention, ViTConfig, attention_weights, patchify
 
 PACKAGE = Path(vit_walkthrough.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """A file's module, as the package sees it: plots.py is plots, widgets/panel.py widgets.panel."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+MODULES = sorted(FILES)
 
 STAGES = {"config", "patches", "tokens", "attention", "encoder", "model"}
 # The table of DESIGN.md. A stage may import what its row says; who builds on the whole model, any stage.
@@ -36,34 +45,53 @@ ALLOWED = {
     "diagrams": {"config", "data", "plots"},
     "explorer": {"plots", "trace"},
     "checks": STAGES | {"trace"},
+    "badges": set(),
     "__init__": STAGES | {"trace"},
 }
-ALLOWED["widgets"] = set(ALLOWED) - {"checks", "__init__"}
+ALLOWED["widgets"] = set(ALLOWED) - {"checks", "badges", "__init__"}
+# widgets is a folder: each of its files may import what the row says, and of the folder only what comes before it.
+WIDGETS = {
+    "widgets.panel": set(),
+    "widgets.pictures": {"widgets.panel"},
+    "widgets.stages": {"widgets.panel", "widgets.pictures"},
+    "widgets.models": {"widgets.panel", "widgets.pictures"},
+}
+ALLOWED |= {module: ALLOWED["widgets"] | row for module, row in WIDGETS.items()}
+ALLOWED["widgets"] = ALLOWED["widgets"] | set(WIDGETS)
 
 
 def tree_of(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    return ast.parse(FILES[module].read_text(encoding="utf-8"))
 
 
-def imports_of(tree: ast.Module) -> set[str]:
-    """Every module that is imported anywhere in the file, in full; `from a import b` counts as a and as a.b."""
+def imports_of(tree: ast.Module, folder: str = "vit_walkthrough") -> set[str]:
+    """Every module that is imported anywhere in the file, in full; `from a import b` counts as a and as a.b.
+
+    folder: in which the file lies, from where dots lead up.
+    """
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            origin = ".".join(filter(None, ["vit_walkthrough" if node.level else "", node.module]))
+            here = folder.split(".")[: len(folder.split(".")) + 1 - node.level] if node.level else []
+            origin = ".".join(filter(None, [*here, node.module]))
             found |= {origin} | {f"{origin}.{alias.name}" for alias in node.names}
     return found
 
 
+def imported_by(module: str) -> set[str]:
+    return imports_of(tree_of(module), ".".join(["vit_walkthrough", *FILES[module].relative_to(PACKAGE).parts[:-1]]))
+
+
 def internal(names: set[str]) -> set[str]:
     """Of the imported names the package's own modules; whatever else the package's root is asked for is __init__."""
-    modules = set()
+    modules, known = set(), {*MODULES, *ALLOWED}
     for name in names:
-        root, _, rest = name.partition(".")
+        root, *rest = name.split(".")
         if root == "vit_walkthrough" and rest:
-            modules.add(rest.split(".")[0] if rest.split(".")[0] in {*MODULES, *ALLOWED} else "__init__")
+            folder, inside = rest[0], ".".join(rest[:2])
+            modules.add(inside if inside in known else folder if folder in known else "__init__")
     return modules
 
 
@@ -88,36 +116,67 @@ def public(tree: ast.Module) -> list:
         ("from vit_walkthrough import record", {"__init__"}),
         ("def late():\n    from vit_walkthrough.checks import check_patchify", {"checks"}),
         ("import torch", set()),
+        ("import vit_walkthrough.widgets", {"widgets"}),
+        ("from vit_walkthrough import widgets", {"widgets"}),
+        ("from vit_walkthrough.widgets import panel", {"widgets", "widgets.panel"}),
+        ("from vit_walkthrough.widgets import Panel", {"widgets"}),
+        ("from vit_walkthrough.widgets.panel import Panel", {"widgets.panel"}),
+        ("import vit_walkthrough.widgets.panel", {"widgets.panel"}),
     ],
 )
 def test_no_spelling_of_an_import_goes_unseen(line, expected):
     assert internal(imports_of(ast.parse(line))) == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("from . import panel", {"widgets", "widgets.panel"}),
+        ("from .panel import Panel", {"widgets.panel"}),
+        ("from .. import plots", {"plots"}),
+        ("from ..plots import show", {"plots"}),
+    ],
+)
+def test_no_spelling_of_an_import_inside_a_folder_goes_unseen(line, expected):
+    assert internal(imports_of(ast.parse(line), "vit_walkthrough.widgets")) == expected
+
+
+def test_every_file_is_looked_at():
+    assert len(FILES) == len(list(PACKAGE.rglob("*.py")))
+    assert {"__init__", "plots", "widgets", *WIDGETS} <= set(MODULES)
+    assert {module for module in MODULES if "." in module} == set(WIDGETS)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_the_design_allows(module):
     assert module in ALLOWED, f"{module}.py has no row in the table of DESIGN.md"
-    assert internal(imports_of(tree_of(module))) <= ALLOWED[module]
+    assert internal(imported_by(module)) <= ALLOWED[module]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_nothing_imports_widgets_or_checks(module):
-    assert not internal(imports_of(tree_of(module))) & {"widgets", "checks"}
+def test_nothing_imports_widgets_checks_or_badges(module):
+    known = {name.split(".")[0] for name in internal(imported_by(module))}
+    assert not known & {"checks", "badges"}
+    assert "widgets" not in known or module.split(".")[0] == "widgets"
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "widgets"])
+def test_badges_needs_nothing_but_the_standard_library():
+    assert external(imported_by("badges")) <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.split(".")[0] != "widgets"])
 def test_only_widgets_imports_ipywidgets(module):
-    assert "ipywidgets" not in external(imports_of(tree_of(module)))
+    assert "ipywidgets" not in external(imported_by(module))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module in {*STAGES, "trace", "explain", "data"}])
 def test_what_draws_nothing_imports_no_matplotlib(module):
-    assert "matplotlib" not in external(imports_of(tree_of(module)))
+    assert "matplotlib" not in external(imported_by(module))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module in {"plots", "diagrams"}])
 def test_what_draws_knows_no_torch(module):
-    assert "torch" not in external(imports_of(tree_of(module)))
+    assert "torch" not in external(imported_by(module))
 
 
 def test_the_table_has_no_circle():
@@ -151,7 +210,7 @@ def test_all_lists_every_public_name_of_the_stages_and_of_trace():
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_has_a_docstring(module):
     tree = tree_of(module)
-    assert ast.get_docstring(tree), f"{module}.py"
+    assert ast.get_docstring(tree), module
     for node in public(tree):
         assert ast.get_docstring(node), f"{module}.{node.name}"
 
@@ -188,5 +247,5 @@ def test_the_signatures_are_not_checked_where_a_test_asks_for_it():
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module in {*STAGES, "trace"}])
 def test_annotations_are_read_at_run_time(module):
-    assert "__future__.annotations" not in imports_of(tree_of(module))
+    assert "__future__.annotations" not in imported_by(module)
     assert importlib.import_module(f"vit_walkthrough.{module}").__doc__

@@ -7,69 +7,97 @@ import itertools
 import re
 import subprocess
 import sys
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
-from html.parser import HTMLParser
-from math import log, log2
+from math import erf, log, log2
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.display import display
-from IPython.utils.capture import capture_output
+import torch.nn.functional as F
 from matplotlib.text import Text
+from panels import (
+    Page,
+    address,
+    choose,
+    count_draws,
+    drawn_once,
+    ends,
+    file_of,
+    leaves,
+    numbers,
+    turn_together,
+    turned,
+    values_of,
+)
 from PIL import Image
+from torch import nn
 from traitlets import TraitError
 
-from vit_walkthrough import MultiHeadSelfAttention, VisionTransformer, ViTConfig, data, pretrained, record, widgets
-from vit_walkthrough.explain import occlusion, relevance
+from vit_walkthrough import (
+    ClassToken,
+    Encoder,
+    MultiHeadSelfAttention,
+    PatchEmbedding,
+    VisionTransformer,
+    ViTConfig,
+    count_parameters,
+    data,
+    patchify,
+    pretrained,
+    record,
+    unpatchify,
+    widgets,
+)
+from vit_walkthrough.config import SIZES
+from vit_walkthrough.explain import occlusion, relevance, rollout
 from vit_walkthrough.plots import plot_matrix
 from vit_walkthrough.pretrained import bundled, load_tiny, read_tensors, save_checkpoint
 from vit_walkthrough.tokens import resample_positions, sincos_positions
 from vit_walkthrough.training import Fitted, History, fit, fresh
 from vit_walkthrough.widgets import (
     Panel,
+    explore_activation,
     explore_attention,
+    explore_depth,
     explore_heads,
     explore_maps,
+    explore_order,
     explore_patches,
+    explore_pooling,
     explore_positions,
+    explore_resolution,
+    explore_sizes,
     explore_vit,
+    models,
+    stages,
     train_and_look,
 )
+from vit_walkthrough.widgets import panel as panel_module
 
+MODULES = (panel_module, stages, models)
 PANELS = {
     "explore_patches": explore_patches,
     "explore_positions": explore_positions,
     "explore_attention": explore_attention,
     "explore_heads": explore_heads,
+    "explore_depth": explore_depth,
+    "explore_sizes": explore_sizes,
+    "explore_pooling": partial(explore_pooling, 12),
+    "explore_order": partial(explore_order, 12),
+    "explore_resolution": partial(explore_resolution, 8),
+    "explore_activation": partial(explore_activation, 12),
     "explore_vit": partial(explore_vit, 12),
     "explore_maps": partial(explore_maps, 12),
     "train_and_look": train_and_look,
 }
 every_panel = pytest.mark.parametrize("name", PANELS)
-
-
-def ends(control) -> list:
-    """Both ends of a slider; every option of what has options."""
-    if hasattr(control, "options"):
-        return [option[1] if isinstance(option, tuple) else option for option in control.options]
-    if isinstance(control, ipywidgets.FloatLogSlider):
-        return [control.base**control.min, control.base**control.max]
-    return [control.min, control.max]
-
-
-def turned(panel: Panel, *names: str):
-    """Turn each control to every place of `ends`, yielding after each turn that changed a value."""
-    for name in names or reversed(panel.controls):  # the last first: they are the cheaper ones
-        for value in ends(panel.controls[name]):
-            if panel.controls[name].value != value:
-                panel.controls[name].value = value
-                yield name, value
+A_PICTURE = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)))
 
 
 def opened(name: str) -> Panel:
@@ -77,51 +105,33 @@ def opened(name: str) -> Panel:
     panel = PANELS[name]()
     if "query" in panel.controls:
         panel.controls["query"].value = "patch"
+    if "chosen" in panel.controls:
+        send(panel, A_PICTURE)
+        panel.controls["chosen"].kind.value = "digit"
     return panel
 
 
-class Page(HTMLParser):
-    """What a panel's picture consists of."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags, self.attributes, self.words = [], {}, ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes[tag] = dict(attrs)
-
-    def handle_data(self, data):
-        self.words += data
-
-    @property
-    def png(self) -> bytes:
-        start, code = self.attributes["img"]["src"].split(",")
-        assert start == "data:image/png;base64"
-        return base64.b64decode(code, validate=True)
-
-
-def numbers(text: str, pattern: str) -> list[float]:
-    """The numbers that stand where the pattern has its groups."""
-    found = re.search(pattern, text)
-    assert found, f"no {pattern!r} in {text!r}"
-    return [float(number.replace(",", "")) for number in found.groups()]
+def send(panel: Panel, content: bytes) -> None:
+    """Choose one's own picture and let it come."""
+    panel.controls["chosen"].kind.value = "my own"
+    panel.controls["chosen"].file.value = address(content)
 
 
 @pytest.fixture
 def spy(monkeypatch):
-    """Record what a function of the module widgets is called with."""
+    """Record what a function is called with, in whichever file of the widgets uses it."""
 
     def watch(name: str) -> list:
-        calls, real = [], getattr(widgets, name)
+        calls, users = [], [module for module in MODULES if hasattr(module, name)]
+        assert users, f"no panel uses {name}"
 
         def watched(*args, **kwargs):
             calls.append((args, kwargs))
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(widgets, name, watched)
+        real = getattr(users[0], name)
+        for module in users:
+            monkeypatch.setattr(module, name, watched)
         return calls
 
     return watch
@@ -144,21 +154,6 @@ def count_forward(monkeypatch):
     return watch
 
 
-def turn_together(panel: Panel, **values) -> None:
-    """Turn several controls, and draw once."""
-    draw, panel.draw = panel.draw, lambda **values: (plot_matrix([1.0]), "")
-    for name, value in values.items():
-        panel.controls[name].value = value
-    panel.draw = draw
-    panel.update()
-
-
-def count_draws(panel: Panel) -> list:
-    calls, real = [], panel.draw
-    panel.draw = lambda **values: (calls.append(values), real(**values))[1]
-    return calls
-
-
 def words_drawn(figure) -> list[Text]:
     """The texts that drawing the figure really draws, ticks outside the picture left out."""
     seen, draw_text = [], Text.draw
@@ -172,28 +167,39 @@ def random_states() -> tuple:
     return torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
 
 
+def look_at(panel: Panel, turn) -> SimpleNamespace:
+    figure = getattr(panel.figure, "figure", panel.figure)
+    words = [(text.get_text(), text.get_size(), text.get_window_extent()) for text in words_drawn(figure)]
+    return SimpleNamespace(
+        turn=turn, values=panel.chosen(), leaves=values_of(panel.controls), words=words, text=panel.text,
+        page=Page(panel.picture.value), message=panel.message.value, figure_box=figure.bbox.frozen(),
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module", params=PANELS)
 def journey(request):
-    """A panel at its start, after every turn of `turned`, and back again; and what it did beside."""
-    printed, before = io.StringIO(), random_states()
+    """A panel at its start, after every turn of `turned`, back again, and with its controls anywhere; and what it did
+    beside."""
+    printed, before, dice = io.StringIO(), random_states(), Random(0)
     with redirect_stdout(printed), redirect_stderr(printed):
         panel = opened(request.param)
-        start = {name: control.value for name, control in panel.controls.items()}
+        start = values_of(panel.controls)
         draws, stops = count_draws(panel), []
-        for turn in itertools.chain(["start"], turned(panel)):
-            figure = getattr(panel.figure, "figure", panel.figure)
-            words = [(text.get_text(), text.get_size(), text.get_window_extent()) for text in words_drawn(figure)]
-            values = {name: control.value for name, control in panel.controls.items()}
-            page, stop = Page(panel.picture.value), SimpleNamespace(turn=turn, values=values, words=words)
-            stop.draws, stop.page, stop.text, stop.message = draws.copy(), page, panel.text, panel.message.value
-            stop.figure_box = figure.bbox.frozen()
-            stops.append(stop)
+        for turn in itertools.chain(["start"], turned(panel.controls)):
+            stops.append(look_at(panel, turn))
+            stops[-1].draws = draws.copy()
             draws.clear()
         for name, value in start.items():
-            panel.controls[name].value = value
+            leaves(panel.controls)[name].value = value
+        end, anywhere = panel.picture.value, []
+        for _ in range(8):
+            with drawn_once(panel):
+                for control in leaves(panel.controls).values():  # in their order: some decide what others offer
+                    control.value = dice.choice(ends(control))
+            anywhere.append(look_at(panel, values_of(panel.controls)))
     return SimpleNamespace(
-        panel=panel, start=stops[0], turns=stops[1:], end=panel.picture.value, printed=printed.getvalue(),
-        random_before=before, random_after=random_states(),
+        panel=panel, start=stops[0], turns=stops[1:], end=end, anywhere=anywhere, printed=printed.getvalue(),
+        stops=[*stops, *anywhere], random_before=before, random_after=random_states(),
     )  # fmt: skip
 
 
@@ -201,18 +207,20 @@ def journey(request):
 
 
 def test_every_panel_is_tried_here():
-    functions = {name for name, thing in inspect.getmembers(widgets, inspect.isfunction) if name[0] != "_"}
-    assert {name for name in functions if getattr(widgets, name).__module__ == widgets.__name__} == set(PANELS)
+    functions = {name for module in MODULES for name, _ in inspect.getmembers(module, inspect.isfunction)}
+    assert {name for name in functions if name.startswith(("explore_", "train_"))} == set(PANELS)
+    assert set(widgets.__all__) == {"Panel", *PANELS}
 
 
 def test_every_control_is_turned_to_both_ends_and_to_every_option(journey):
-    turns = [(*stop.turn,) for stop in journey.turns]
-    for name, control in journey.panel.controls.items():
-        values = [journey.start.values[name], *(value for turned_name, value in turns if turned_name == name)]
-        values += [stop.values[name] for stop in journey.turns]
-        if hasattr(control, "options"):
-            assert set(values) == set(ends(control))
+    for name, control in leaves(journey.panel.controls).items():
+        values = [stop.leaves[name] for stop in [journey.start, *journey.turns]]
+        if hasattr(control, "options") or isinstance(journey.start.leaves[name], bool):
+            assert set(values) >= set(ends(control)), name
         else:
+            assert {stop.turn[1] for stop in journey.turns if stop.turn[0] == name} | {journey.start.leaves[name]} >= {
+                *ends(control)
+            } or name in ("row", "col"), name
             assert len(set(values)) >= 2
 
 
@@ -227,14 +235,16 @@ def test_every_turn_draws_once_with_what_the_controls_say(journey):
 
 
 def test_the_text_stands_under_the_picture_and_in_its_place(journey):
-    for stop in [journey.start, *journey.turns]:
+    for stop in journey.stops:
         assert stop.page.tags == ["img", "p"]
         assert stop.page.words == stop.page.attributes["img"]["alt"] == stop.text
+        assert len(stop.text) > 60
+        assert "nan" not in stop.text
         assert stop.message == ""
 
 
 def test_no_label_is_cut_off_at_any_turn(journey):
-    for stop in [journey.start, *journey.turns]:
+    for stop in journey.stops:
         page = stop.figure_box
         for word, _, box in stop.words:
             assert page.x0 <= box.x0 <= box.x1 <= page.x1, (stop.turn, word)
@@ -242,13 +252,13 @@ def test_no_label_is_cut_off_at_any_turn(journey):
 
 
 def test_no_label_lies_on_another_at_any_turn(journey):
-    for stop in [journey.start, *journey.turns]:
+    for stop in journey.stops:
         for (one, _, box), (other, _, place) in itertools.combinations(stop.words, 2):
             assert not box.padded(-1).overlaps(place.padded(-1)), (stop.turn, one, other)
 
 
 def test_no_label_is_smaller_than_8_points_at_any_turn(journey):
-    for stop in [journey.start, *journey.turns]:
+    for stop in journey.stops:
         assert min((size for _, size, _ in stop.words), default=8) >= 8, stop.turn
 
 
@@ -266,14 +276,20 @@ def test_nothing_is_printed(journey):
 
 
 def test_nothing_is_drawn_while_a_slider_is_held(journey):
-    for control in journey.panel.controls.values():
+    for control in leaves(journey.panel.controls).values():
         assert not getattr(control, "continuous_update", False)
 
 
 def test_every_control_says_what_it_is(journey):
-    descriptions = [control.description for control in journey.panel.controls.values()]
+    descriptions = [control.description for control in leaves(journey.panel.controls).values()]
     assert all(descriptions)
     assert len(set(descriptions)) == len(descriptions)
+
+
+def test_every_panel_says_what_to_try_and_what_to_notice(journey):
+    hint = Page(journey.panel.box.children[0].value).words
+    assert re.match(r"Try: .{20,}\. Notice: .{20,}\.", hint)
+    assert journey.panel.box.children[0].value.count("<p") == 2
 
 
 @every_panel
@@ -284,8 +300,8 @@ def test_a_panel_made_again_shows_the_same(name):
 @every_panel
 def test_a_value_that_is_not_offered_cannot_be_chosen(name):
     panel = opened(name)
-    for control in panel.controls.values():
-        if hasattr(control, "options"):
+    for control in leaves(panel.controls).values():
+        if hasattr(control, "options") or isinstance(control.value, bool):
             with pytest.raises(TraitError):
                 control.value = "nothing of the sort"
         else:
@@ -297,9 +313,9 @@ def test_a_value_that_is_not_offered_cannot_be_chosen(name):
 @every_panel
 def test_a_panel_is_displayed_once_with_a_still_picture_and_its_text(name, monkeypatch):
     panel = opened(name)
-    for _ in (0, next(turned(panel))):  # as it is displayed first, and after a turn
+    for _ in (0, next(turned(panel.controls))):  # as it is displayed first, and after a turn
         calls = []
-        monkeypatch.setattr(widgets, "display", lambda *args, calls=calls, **kwargs: calls.append((args, kwargs)))
+        monkeypatch.setattr(panel_module, "display", lambda *args, calls=calls, **kwargs: calls.append((args, kwargs)))
         panel._ipython_display_()
         (((bundle,), options),) = calls
         view = bundle.pop("application/vnd.jupyter.widget-view+json")
@@ -314,24 +330,11 @@ def test_a_panel_is_displayed_once_with_a_still_picture_and_its_text(name, monke
         assert still.width >= 0.8 * live.width
 
 
-def test_a_panel_reaches_the_notebook_as_one_output():
-    panel = Panel(lambda side: (plot_matrix(np.eye(side)), "Ones."), {"side": ipywidgets.IntSlider(2, 1, 3)})
-    InteractiveShell.instance()
-    try:
-        with capture_output() as captured:
-            display(panel)
-    finally:
-        InteractiveShell.clear_instance()
-    assert (captured.stdout, captured.stderr) == ("", "")
-    (output,) = captured.outputs
-    assert set(output.data) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
-
-
 def test_pyplot_is_never_imported():
     code = """
 import sys
 from vit_walkthrough import widgets
-panel = widgets.explore_positions(side=3, dim=8)
+panel = widgets.explore_positions()
 panel.controls["grid"].value = 4
 assert "ipywidgets" in sys.modules and "matplotlib.figure" in sys.modules
 assert "matplotlib.pyplot" not in sys.modules
@@ -339,119 +342,6 @@ assert "matplotlib.pyplot" not in sys.modules
     root = Path(widgets.__file__).parents[1]
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-# Panel
-
-
-@pytest.fixture
-def panel():
-    def draw(side: int):
-        if side == 3:
-            raise ValueError('3 is <b>no</b> side & "that" is all')
-        return plot_matrix(np.eye(side)), f"{side} ones."
-
-    return Panel(draw, {"side": ipywidgets.IntSlider(2, 1, 4)})
-
-
-def test_a_panel_draws_as_soon_as_it_is_made(panel):
-    assert panel.text == "2 ones."
-    assert Page(panel.picture.value).tags == ["img", "p"]
-    assert Page(panel.picture.value).attributes["p"]["aria-live"] == "polite"
-
-
-def test_a_panel_holds_its_controls_its_message_and_its_picture(panel):
-    row, message, picture = panel.box.children
-    assert row.children == (panel.controls["side"],)
-    assert (message, picture) == (panel.message, panel.picture)
-
-
-def test_an_error_is_shown_and_raised(panel):
-    before = panel.picture.value
-    with pytest.raises(ValueError, match="3 is <b>no</b> side"):
-        panel.controls["side"].value = 3
-    page = Page(panel.message.value)
-    assert page.words == '3 is <b>no</b> side & "that" is all'
-    assert page.tags == ["p", "b"]
-    assert page.attributes["p"]["role"] == "alert"
-    assert panel.picture.value == before
-    with pytest.raises(ValueError, match="no</b> side"):
-        panel.update()
-
-
-def test_a_good_drawing_takes_the_message_away(panel):
-    with pytest.raises(ValueError, match="side"):
-        panel.controls["side"].value = 3
-    panel.controls["side"].value = 4
-    assert panel.message.value == ""
-    assert panel.text == "4 ones."
-
-
-def test_an_error_of_the_still_picture_leaves_text_and_picture_of_one_state(panel, monkeypatch):
-    before = panel.picture.value
-
-    def fail(*args, **kwargs):
-        raise MemoryError("no room")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(widgets, "render", fail)
-        with pytest.raises(MemoryError, match="no room"):
-            panel.controls["side"].value = 1
-    assert "no room" in panel.message.value
-    assert panel.picture.value == before
-    assert panel.text == Page(before).words
-
-
-def test_an_error_of_adapt_is_shown_and_raised(panel):
-    def adapt(controls):
-        raise KeyError("row")
-
-    panel.adapt = adapt
-    with pytest.raises(KeyError, match="row"):
-        panel.update()
-    assert "row" in Page(panel.message.value).words
-
-
-def test_an_error_without_words_still_says_something(panel):
-    def draw(side):
-        raise NotImplementedError
-
-    panel.draw = draw
-    with pytest.raises(NotImplementedError):
-        panel.update()
-    assert Page(panel.message.value).words == "NotImplementedError"
-
-
-def test_an_error_of_the_first_drawing_is_raised():
-    def draw(side):
-        raise ValueError("never")
-
-    with pytest.raises(ValueError, match="never"):
-        Panel(draw, {"side": ipywidgets.IntSlider(2, 1, 4)})
-
-
-def test_a_limit_that_moves_a_value_draws_once_and_with_the_moved_value():
-    drawn = []
-
-    def draw(size, place):
-        drawn.append((size, place))
-        return plot_matrix(np.eye(size)), f"{place} of {size}."
-
-    def adapt(controls):
-        controls["place"].max = controls["size"].value - 1
-
-    controls = {"size": ipywidgets.IntSlider(5, 1, 9), "place": ipywidgets.IntSlider(4, 0, 4)}
-    panel = Panel(draw, controls, adapt)
-    panel.controls["size"].value = 2
-    assert drawn == [(5, 4), (2, 1)]
-    assert panel.text == "1 of 2."
-
-
-@pytest.mark.parametrize("text", ['a "b" <i>c</i> & d', "it's > 1 < 2", "&lt;script&gt;", "1 · 2 × 3"])
-def test_a_text_of_any_signs_is_shown_as_it_is(text):
-    page = Page(Panel(lambda: (plot_matrix([1.0]), text), {}).picture.value)
-    assert page.tags == ["img", "p"]
-    assert page.words == page.attributes["img"]["alt"] == text
 
 
 # explore_patches
@@ -494,37 +384,60 @@ def test_explore_patches_cuts_the_photo_that_is_chosen(spy):
 
 def cosines(positions: torch.Tensor) -> torch.Tensor:
     patches = positions[0, 1:] - positions[0, 1:].mean(dim=0)
-    return torch.nn.functional.cosine_similarity(patches[:, None], patches[None], dim=-1)
+    return F.cosine_similarity(patches[:, None], patches[None], dim=-1)
 
 
-@pytest.mark.parametrize("kind", ["sines and cosines", "learned"])
+KINDS = ["sines and cosines", "random", "learned"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("grid", [3, 7, 14])
 def test_explore_positions_shows_the_similarity_of_the_resampled_positions(spy, kind, grid):
     learned = torch.randn(1, 50, 16, requires_grad=True)
     shown = spy("plot_similarity")
-    panel = explore_positions(side=7, dim=16, learned=learned)
-    panel.controls["kind"].value = kind
-    panel.controls["grid"].value = grid
-    panel.controls["row"].value, panel.controls["col"].value = 1, 2
+    panel = explore_positions(learned)
+    turn_together(panel, kind=kind, grid=grid)
+    turn_together(panel, row=1, col=2)
     (similarity, rows, cols), more = shown[-1]
-    original = learned.detach() if kind == "learned" else sincos_positions(7, 7, 16)
+    noise = torch.randn(1, 50, 16, generator=torch.Generator().manual_seed(0))
+    original = dict(zip(KINDS, (sincos_positions(7, 7, 16), noise, learned.detach()), strict=True))[kind]
     expected = cosines(resample_positions(original, grid, grid))
     torch.testing.assert_close(similarity, expected, atol=1e-5, rtol=0)
     assert (rows, cols, more["marked"]) == (grid, grid, {grid + 2: "position"})
     tile = panel.figure.figure.axes[1].images[0].get_array()
     np.testing.assert_allclose(tile, expected[grid + 2].reshape(grid, grid), atol=1e-5)
     assert (f"resampled to {grid} x {grid}" in panel.text) == (grid != 7)
+    assert panel.text.startswith("Positions for 7 x 7 patches")
 
 
-@pytest.mark.parametrize("grid", [3, 7, 10])
-@pytest.mark.parametrize("kind", ["sines and cosines", "learned"])
+def test_explore_positions_opens_with_those_of_the_tiny_vit(spy):
+    shown = spy("plot_similarity")
+    panel = explore_positions()
+    assert list(panel.controls["kind"].options) == KINDS
+    panel.controls["kind"].value = "learned"
+    expected = cosines(load_tiny(6, 4).position_embedding.positions.detach())
+    torch.testing.assert_close(shown[-1][0][0], expected, atol=1e-5, rtol=0)
+    assert shown[-1][0][1:] == (8, 8)
+
+
+def test_explore_positions_knows_no_neighbours_by_chance_and_all_of_them_by_sines():
+    panel, likeness = explore_positions(), {}
+    for kind in KINDS:
+        panel.controls["kind"].value = kind
+        row, col, likeness[kind] = numbers(panel.text, r"the one at row\s(\d+), column (\d+) \((-?[\d.]+)\)")
+        if kind != "random":
+            assert abs(row - 4) + abs(col - 4) == 1
+    assert likeness["random"] < 0.5 < likeness["sines and cosines"]
+
+
+@pytest.mark.parametrize("grid", [3, 8, 10])
+@pytest.mark.parametrize("kind", KINDS)
 def test_explore_positions_names_the_most_similar_patch(spy, kind, grid):
     shown = spy("plot_similarity")
-    panel = explore_positions(dim=16)
-    panel.controls["kind"].value = kind
-    panel.controls["grid"].value = grid
+    panel = explore_positions()
+    turn_together(panel, kind=kind, grid=grid)
     for row, col in ((0, 0), (grid - 1, 1), (1, grid - 1)):
-        panel.controls["row"].value, panel.controls["col"].value = row, col
+        turn_together(panel, row=row, col=col)
         similarity = shown[-1][0][0][row * grid + col].clone()
         itself = similarity[row * grid + col].item()
         similarity[row * grid + col] = -2
@@ -539,24 +452,30 @@ def test_explore_positions_names_the_most_similar_patch(spy, kind, grid):
 @pytest.mark.parametrize("seed", range(4))
 def test_explore_positions_names_the_first_of_equals_whatever_the_last_digits_are(monkeypatch, seed):
     noise = 1e-6 * torch.randn(1, 50, 64, generator=torch.Generator().manual_seed(seed))
-    monkeypatch.setattr(widgets, "sincos_positions", lambda *sizes: sincos_positions(*sizes) + noise)
-    panel = explore_positions()  # four neighbours of the middle are equally similar
+    monkeypatch.setattr(stages, "sincos_positions", lambda *sizes: sincos_positions(*sizes) + noise)
+    panel = explore_positions(torch.randn(1, 50, 64))  # four neighbours of the middle are equally similar
     assert "the one at row 2, column 3" in panel.text
 
 
-def test_explore_positions_never_points_outside_its_grid():
-    panel = explore_positions(dim=8)
-    for grid in (14, 3, 7):
+def test_explore_positions_never_points_outside_its_grid_and_stays_at_its_place():
+    panel = explore_positions()
+    turn_together(panel, row=6, col=1)
+    for grid, place in ((16, (13, 3)), (3, (2, 0)), (8, (6, 1))):
         panel.controls["grid"].value = grid
         assert (panel.controls["row"].max, panel.controls["col"].max) == (grid - 1, grid - 1)
+        assert f"row {place[0]}, column {place[1]} is 1.00" in panel.text
+    for grid in (14, 3, 7):
+        panel.controls["grid"].value = grid
         for name in ("row", "col"):
             panel.controls[name].value = grid - 1
         assert f"row {grid - 1}, column {grid - 1} is 1.00" in panel.text
 
 
-def test_explore_positions_refuses_learned_positions_of_another_grid():
-    with pytest.raises(ValueError, match="49 positions; 7 x 7 patches and the class token have 50"):
-        explore_positions(side=7, learned=torch.randn(1, 49, 64))
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("tokens", [49, 51, 1])
+def test_explore_positions_refuses_what_is_no_square_grid(tokens):
+    with pytest.raises(ValueError, match=f"{tokens} positions are not those of a square grid"):
+        explore_positions(torch.randn(1, tokens, 64))
 
 
 # explore_attention
@@ -580,30 +499,51 @@ def small():
     return torch.rand(3, 32, 32), torch.randn(16, 5, requires_grad=True), torch.randn(16, 5)
 
 
+@pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize(("row", "col", "temperature"), [(0, 0, 1.0), (3, 1, 0.2), (1, 3, 5.0)])
-def test_explore_attention_shows_the_softmax_of_the_scaled_scores(spy, small, row, col, temperature):
+def test_explore_attention_shows_the_softmax_of_the_scores(spy, small, row, col, temperature, scaled):
     image, queries, keys = small
     shown = spy("plot_attention")
     panel = explore_attention(image, queries, keys)
     panel.controls["row"].value, panel.controls["col"].value = row, col
     panel.controls["temperature"].value = temperature
+    panel.controls["scores"].value = "divided by √head_dim" if scaled else "as they are"
     (held, weights), more = shown[-1]
-    scores = (queries.detach()[4 * row + col] * keys).sum(dim=-1) / 5**0.5
+    scores = (queries.detach()[4 * row + col] * keys).sum(dim=-1) / (5**0.5 if scaled else 1)
     expected = torch.softmax(scores / temperature, dim=0)
     torch.testing.assert_close(weights, expected.reshape(4, 4))
     assert held is image
     assert more["query"] == 4 * row + col
     said = numbers(
-        panel.text, r"row (\d+), column (\d+) gives ([\d.]+) of .* row (\d+), column (\d+) and ([\d.]+) to the five"
+        panel.text,
+        r"query at row (\d+), column (\d+) gives ([\d.]+) of .* row (\d+), column (\d+) and ([\d.]+) to the five",
     )
     best = divmod(int(expected.argmax()), 4)
     most, five = expected.max().item(), expected.sort().values[-5:].sum().item()
     assert said == pytest.approx([row, col, most, *best, five], abs=6e-4)
+    assert panel.text.startswith("head_dim is 5. The query")
     entropy = -(expected * expected.log2()).nansum().item()
     assert entropy_of(panel.text) == pytest.approx([entropy, 4], abs=0.06)
     (curve,) = panel.figure.figure.axes[2].lines
     np.testing.assert_array_equal(curve.get_xdata(), np.arange(1, 17))
     np.testing.assert_allclose(curve.get_ydata(), sorted(expected, reverse=True), rtol=1e-5)
+
+
+def test_undivided_scores_let_one_key_win():
+    panel = explore_attention()
+    turn_together(panel, temperature=1.0)
+    divided, _ = entropy_of(panel.text)
+    panel.controls["scores"].value = "as they are"
+    undivided, _ = entropy_of(panel.text)
+    assert undivided < 0.1 < 3 < divided
+    assert numbers(panel.text, r"gives ([\d.]+) of its attention") == [pytest.approx(1, abs=0.01)]
+    panel.controls["temperature"].value = 768**0.5  # a temperature does just what the division does
+    assert entropy_of(panel.text)[0] == pytest.approx(divided, abs=0.06)
+
+
+def test_explore_attention_shows_the_strongest_keys_only():
+    (curve,) = explore_attention().figure.figure.axes[2].lines
+    assert (len(curve.get_xdata()), curve.get_xdata()[0]) == (50, 1)
 
 
 def test_explore_attention_compares_the_patches_themselves_if_nothing_is_given(spy):
@@ -672,6 +612,201 @@ def test_explore_heads_runs_the_module_for_new_heads_only(count_forward):
     assert len(runs) == 2
 
 
+# explore_depth
+
+
+def made(build, *sizes):
+    torch.manual_seed(0)
+    return build(*sizes).eval()
+
+
+@torch.no_grad()
+def walked(photo: str, stream: str, norm: str, dim: int = 64) -> torch.Tensor:
+    """The tokens of a photo before the first block and after each of 24, written out: (25, tokens, dim)."""
+    patches = made(PatchEmbedding, 32, 3, dim)(data.photo(photo, 224)[None])[0]
+    tokens = torch.cat([made(ClassToken, dim).token[0], patches - patches.mean(dim=0)])
+    tokens = (tokens - tokens.mean(dim=1, keepdim=True)) / (tokens.var(dim=1, correction=0, keepdim=True) + 1e-5).sqrt()
+    stations = [tokens]
+    for block in made(Encoder, 24, dim, 4, 4 * dim):
+        if norm == "before":
+            found = block.attention(block.norm_1(tokens)[None])[0]
+        else:
+            found = block.attention(tokens[None])[0]
+        tokens = found if stream == "found alone" else found + tokens
+        if norm == "after":
+            tokens = block.norm_1(tokens)
+        found = block.mlp((block.norm_2(tokens) if norm == "before" else tokens)[None])[0]
+        tokens = found if stream == "found alone" else found + tokens
+        if norm == "after":
+            tokens = block.norm_2(tokens)
+        stations.append(tokens)
+    return torch.stack(stations)
+
+
+STREAMS, NORMS = ["tokens + found", "found alone"], ["before", "after", "nowhere"]
+
+
+def test_explore_depth_opens_with_the_block_of_the_paper_and_offers_every_other():
+    controls = explore_depth().controls
+    assert list(controls["photo_name"].options) == list(data.PHOTOS)
+    assert (list(controls["stream"].options), controls["stream"].value) == (STREAMS, "tokens + found")
+    assert (list(controls["norm"].options), controls["norm"].value) == (NORMS, "before")
+    assert (controls["depth"].min, controls["depth"].max) == (1, 24)
+
+
+@pytest.mark.parametrize(("stream", "norm"), list(itertools.product(STREAMS, NORMS)))
+def test_explore_depth_shows_how_long_and_how_alike_the_tokens_are(spy, stream, norm):
+    lengths, likeness = spy("plot_stream"), spy("plot_matrix")
+    panel = explore_depth()
+    for depth, photo in ((1, "cat"), (24, "coffee"), (7, "cat")):
+        turn_together(panel, depth=depth, photo_name=photo, stream=stream, norm=norm)
+        tokens = walked(photo, stream, norm)[: depth + 1].double()
+        expected = tokens.pow(2).sum(dim=-1).sqrt()
+        assert lengths[-1][0][0].shape == (depth + 1, 50)
+        torch.testing.assert_close(lengths[-1][0][0].double(), expected, rtol=1e-3, atol=1e-9)
+        alike = F.cosine_similarity(tokens[-1][:, None], tokens[-1][None], dim=-1, eps=1e-30)
+        torch.testing.assert_close(likeness[-1][0][0].double(), alike, rtol=0, atol=2e-3)
+        found = re.match(
+            r"(\d+) blocks? with random weights, (.+), the norm (\w+)\. The tokens' mean length goes from "
+            r"([\d.]+) to ([\d.e+-]+); any two of them are (-?[\d.]+) alike",
+            panel.text,
+        )
+        assert found, panel.text
+        assert (int(found[1]), found[2], found[3]) == (depth, stream, norm)
+        means = expected.mean(dim=1)
+        others = (alike.sum() - alike.trace()) / (50 * 49)
+        assert [float(found[4]), float(found[6])] == pytest.approx([means[0].item(), others.item()], abs=0.051)
+        assert float(found[5]) == pytest.approx(means[-1].item(), rel=6e-3)
+
+
+@torch.no_grad()
+def test_explore_depth_walks_through_the_encoder_itself(spy):
+    lengths = spy("plot_stream")
+    panel = explore_depth()
+    turn_together(panel, depth=24)
+    encoder, start = made(Encoder, 24, 64, 4, 256), walked("cat", "tokens + found", "before")[:1]
+    with record(encoder) as trace:
+        end = encoder(start)
+    expected = torch.cat([start, *(trace[f"{block}"] for block in range(24))])
+    torch.testing.assert_close(end[0], expected[-1])
+    torch.testing.assert_close(lengths[-1][0][0], expected.norm(dim=-1), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_explore_depth_puts_the_norm_where_torch_puts_it(spy, torch_layer):
+    lengths = spy("plot_stream")
+    panel = explore_depth()
+    for norm in ("before", "after"):
+        turn_together(panel, depth=5, norm=norm)
+        tokens, expected = walked("cat", "tokens + found", norm)[:1], []
+        for block in list(made(Encoder, 24, 64, 4, 256))[:5]:
+            layer = torch_layer(block)
+            layer.norm_first = norm == "before"
+            tokens = layer(tokens)
+            expected.append(tokens.norm(dim=-1)[0])
+        torch.testing.assert_close(lengths[-1][0][0][1:], torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_without_the_sum_the_tokens_become_alike():
+    panel, alike = explore_depth(), {}
+    for stream in STREAMS:
+        turn_together(panel, stream=stream, depth=24)
+        (alike[stream],) = numbers(panel.text, r"any two of them are (-?[\d.]+) alike")
+    assert alike["found alone"] > 0.9 > 0.5 > alike["tokens + found"]
+
+
+def test_explore_depth_walks_once_for_all_depths(count_forward):
+    runs = count_forward(MultiHeadSelfAttention)
+    panel = explore_depth()
+    assert len(runs) == 24
+    for depth in (1, 24, 3):
+        panel.controls["depth"].value = depth
+    panel.controls["norm"].value = "after"
+    panel.controls["norm"].value = "before"
+    assert len(runs) == 48
+
+
+# explore_sizes
+
+
+def parts_of(config: ViTConfig) -> tuple[dict, dict]:
+    """The parameters and the multiply-adds of the parts, by arithmetic."""
+    dim, depth, hidden, tokens = config.dim, config.depth, config.hidden, config.tokens
+    parameters = {
+        "patch embedding": (config.pixels + 1) * dim,
+        "[class], positions": dim + tokens * dim,
+        "attention": depth * 4 * (dim + 1) * dim,
+        "MLP": depth * ((dim + 1) * hidden + (hidden + 1) * dim),
+        "norms": (2 * depth + 1) * 2 * dim,
+        "head": (dim + 1) * 1000,
+    }
+    products = {
+        "patch embedding": config.patches * config.pixels * dim,
+        "[class], positions": 0,
+        "attention": depth * (4 * dim**2 * tokens + 2 * tokens**2 * dim),
+        "MLP": depth * 2 * dim * hidden * tokens,
+        "norms": 0,
+        "head": dim * 1000,
+    }
+    return parameters, products
+
+
+def multiply_adds(c: ViTConfig) -> tuple[int, int]:
+    """As notebook 07 has it: all, and those for pairs of tokens."""
+    linear = c.depth * (4 * c.dim**2 + 2 * c.dim * c.hidden) * c.tokens
+    pairs = c.depth * 2 * c.tokens**2 * c.dim
+    return c.patches * c.pixels * c.dim + linear + pairs + c.dim * c.classes, pairs
+
+
+def test_explore_sizes_offers_published_sizes_and_patches_that_divide_the_image():
+    controls = explore_sizes().controls
+    assert list(controls["size"].options) == list(SIZES)
+    for patch_size, image in itertools.product(controls["patch_size"].options, controls["image_size"].options):
+        assert image % patch_size == 0
+
+
+def test_explore_sizes_opens_with_the_base_model_of_the_paper():
+    panel = explore_sizes()
+    assert panel.text.startswith("ViT-B/16 at 224 pixels: 197 tokens of 768, 12 blocks of 12 heads. 86,567,656 param")
+    assert "17.56 billion multiply-adds an image, 4% of them for pairs of tokens" in panel.text
+    assert multiply_adds(ViTConfig.named("B/16"))[0] == 17_563_828_224
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_explore_sizes_counts_the_whole_model(spy, size):
+    bars, panel = spy("plot_bars"), explore_sizes()
+    for patch_size, image_size in ((8, 224), (14, 672), (16, 448), (28, 224), (32, 672)):
+        turn_together(panel, size=size, patch_size=patch_size, image_size=image_size)
+        dim, depth, heads, hidden = SIZES[size]
+        config = ViTConfig(image_size, patch_size, dim=dim, depth=depth, heads=heads, hidden=hidden)
+        with torch.device("meta"):
+            total = count_parameters(VisionTransformer(config))
+        products, pairs = multiply_adds(config)
+        said = numbers(
+            panel.text,
+            r"at (\d+) pixels: ([\d,]+) tokens of ([\d,]+), (\d+) blocks of (\d+) heads\. ([\d,]+) parameters; "
+            r"([\d,.]+) billion multiply-adds an image, (\d+)% of .* take ([\d,]+) MB",
+        )
+        maps = depth * heads * config.tokens**2 * 4 / 1e6
+        assert said[:6] == [image_size, config.tokens, dim, depth, heads, total]
+        assert said[6:] == pytest.approx([products / 1e9, 100 * pairs / products, maps], abs=0.51)
+        assert said[6] == pytest.approx(products / 1e9, abs=0.0051)
+        assert panel.text.startswith(f"ViT-{size}/{patch_size} at")
+        for ((shown,), more), expected, unit in zip(bars[-2:], parts_of(config), (1e6, 1e9), strict=True):
+            assert list(shown) == list(expected)
+            assert list(shown.values()) == pytest.approx([count / unit for count in expected.values()])
+            assert more["title"].split(",")[1].strip() == {1e6: "millions", 1e9: "billions"}[unit]
+        assert sum(bars[-2][0][0].values()) == pytest.approx(total / 1e6)
+        assert sum(bars[-1][0][0].values()) == pytest.approx(products / 1e9)
+
+
+def test_explore_sizes_draws_no_random_numbers_and_takes_no_memory_for_the_largest():
+    panel, before = explore_sizes(), random_states()
+    turn_together(panel, size="H", patch_size=8, image_size=672)
+    assert random_states() == before
+    assert numbers(panel.text, r"([\d,]+) tokens of")[0] == 7057
+
+
 # What the panels over trained models share
 
 
@@ -684,10 +819,9 @@ def made_up(tmp_path, monkeypatch, randomize):
         path = tmp_path / f"tiny_p{patch_size}_h{heads}.safetensors"
         save_checkpoint(path, randomize(VisionTransformer(config)), **scores)
     monkeypatch.setattr(pretrained, "TINY", tmp_path)
-    monkeypatch.setattr(widgets, "bundled", bundled)
-    widgets._tiny.cache_clear()
+    models._tiny.cache_clear()
     yield
-    widgets._tiny.cache_clear()
+    models._tiny.cache_clear()
 
 
 def digit(picture: int, count: int = 1):
@@ -744,16 +878,340 @@ def test_a_panel_over_models_does_not_open_with_one_that_is_not_there(make, size
         make(*sizes)
 
 
+# explore_pooling
+
+
+@torch.no_grad()
+def stations_of(model: VisionTransformer, images: torch.Tensor) -> list[np.ndarray]:
+    """The tokens before the first block and after each, block by block."""
+    tokens = model.position_embedding(model.class_token(model.patch_embedding(images)))
+    stations = [tokens]
+    for block in model.blocks:
+        tokens = block(tokens)
+        stations.append(tokens)
+    return [each.double().numpy() for each in stations]
+
+
+def discriminant(known: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Linear discriminant analysis by its formula: the classes of the unseen, and where they lie on its two axes."""
+    means = np.stack([known[labels == label].mean(axis=0) for label in range(10)])
+    rest, shares = known - means[labels], np.bincount(labels) / len(labels)
+    within = rest.T @ rest / (len(known) - 10)
+    between = (means - shares @ means).T * shares @ (means - shares @ means)
+    inverse = np.linalg.pinv(within, rcond=1e-9)
+    scores = unseen @ inverse @ means.T - 0.5 * (means @ inverse * means).sum(axis=1) + np.log(shares)
+    strengths, axes = np.linalg.eig(inverse @ between)
+    axes = axes[:, np.argsort(-strengths.real)[:2]].real
+    return scores.argmax(axis=1), unseen @ axes
+
+
+def test_explore_pooling_reads_as_much_as_a_linear_reader_can(spy):
+    drawn, model = spy("plot_scatter"), load_tiny(12, 4)
+    panel = explore_pooling(12, 4)
+    images, labels, _ = data.ClutteredDigits("train", augment=False).sample(600, draw=0)
+    pictures, truth, _ = data.ClutteredDigits("test").sample(300, draw=0)
+    known, unseen = stations_of(model, images), stations_of(model, pictures)
+    labels, truth = labels.numpy(), truth.numpy()
+    for blocks in range(5):
+        turn_together(panel, blocks=blocks)
+        said = numbers(panel.text, r"After (\d) of 4 .* class token it names (\d+)% .* of the patches\s+(\d+)%;")
+        expected = []
+        for (pool, pick), ((places, shown), more) in zip(
+            {
+                "class token": lambda tokens: tokens[:, 0],
+                "mean of the patches": lambda tokens: tokens[:, 1:].mean(1),
+            }.items(),
+            drawn[-2:],
+            strict=True,
+        ):
+            np.testing.assert_array_equal(shown, truth)
+            if (blocks, pool) == (0, "class token"):
+                assert (places == 0).all()
+                commonest, _ = Counter(sorted(labels.tolist())).most_common(1)[0]  # of equals the smallest
+                expected.append(100 * (truth == commonest).mean())
+            else:
+                answers, axes = discriminant(pick(known[blocks]), labels, pick(unseen[blocks]))
+                expected.append(100 * (answers == truth).mean())
+                likeness = np.corrcoef(places.T, axes.T)[:2, 2:]
+                np.testing.assert_allclose(np.abs(likeness.diagonal()), 1, atol=0.02)
+            share = numbers(more["title"], rf"^{pool}: (\d+)% can be read$")
+            assert share == pytest.approx([expected[-1]], abs=0.9)  # one of 300 may lie on the line
+        assert said == pytest.approx([blocks, *expected], abs=0.9)
+
+
+def test_the_class_token_knows_nothing_at_first_and_all_at_last():
+    panel, known = explore_pooling(), {}
+    for blocks in (0, 4):
+        panel.controls["blocks"].value = blocks
+        known[blocks] = numbers(panel.text, r"class token it names (\d+)%")[0]
+    assert known[0] < 20 < 90 < known[4]
+
+
+def test_explore_pooling_runs_the_model_for_no_turn(count_forward):
+    panel, runs = explore_pooling(12, 4), count_forward(VisionTransformer)
+    for blocks in (0, 2, 4):
+        panel.controls["blocks"].value = blocks
+    assert runs == []
+
+
+# explore_order
+
+
+def order_of(image: torch.Tensor, moved: torch.Tensor, patch_size: int) -> list[int]:
+    """For each place, which patch of the image has come there."""
+
+    def cut(picture):
+        side = 48 // patch_size
+        return [
+            picture[:, row * patch_size : (row + 1) * patch_size, col * patch_size : (col + 1) * patch_size]
+            for row, col in itertools.product(range(side), range(side))
+        ]
+
+    patches = cut(image)
+    return [next(place for place, patch in enumerate(patches) if torch.equal(patch, one)) for one in cut(moved)]
+
+
+def ring_of(order: list[int]) -> int:
+    """How many places the ring has in which those patches stand that have left theirs."""
+    start = next(place for place, patch in enumerate(order) if place != patch)
+    place, steps = order[start], 1
+    while place != start:
+        place, steps = order[place], steps + 1
+    return steps
+
+
+def best(probabilities: torch.Tensor) -> list[float]:
+    """The likeliest class, and how likely it is in per cent."""
+    return [probabilities.argmax().item(), 100 * probabilities.max().item()]
+
+
+@pytest.mark.parametrize("patch_size", [6, 8, 12, 16])
+def test_explore_order_offers_to_move_no_more_patches_than_there_are(patch_size):
+    options, patches = list(explore_order(patch_size, 4).controls["count"].options), (48 // patch_size) ** 2
+    assert options == sorted(set(options))
+    assert (options[0], options[-1]) == (0, patches)
+    assert 1 not in options
+
+
+@pytest.mark.parametrize("positions", ["added", "left out"])
+def test_explore_order_moves_patches_and_says_what_the_model_then_says(spy, positions):
+    grids, bars = spy("plot_grid"), spy("plot_probabilities")
+    panel, model = explore_order(8, 4), load_tiny(8, 4)
+    if positions == "left out":
+        model.position_embedding.positions.data.zero_()
+    images, labels, _ = digit(0, 128)
+    for place, count in enumerate(panel.controls["count"].options):
+        turn_together(panel, place=place, count=count, positions=positions)
+        (image, label, _), ((straight, _), _), ((moved, size), more) = digit(place), grids[-2], grids[-1]
+        assert size == 8
+        assert more["title"] == f"{count} patches moved"
+        torch.testing.assert_close(straight, image[0], rtol=0, atol=0)
+        order = order_of(image[0], moved, 8)
+        assert sorted(order) == list(range(36))
+        assert sum(patch != place for place, patch in enumerate(order)) == count
+        assert count == 0 or ring_of(order) == count
+        with torch.no_grad():
+            before, after = model(torch.stack([image[0], moved])).softmax(-1)
+            shuffled = unpatchify(patchify(images, 8)[:, order], 8, 48, 48)
+            right = [(model(each).argmax(-1) == labels).float().mean().item() for each in (images, shuffled)]
+        for ((shown,), _), expected in zip(bars[-2:], (before, after), strict=True):
+            torch.testing.assert_close(shown, expected, atol=2e-5, rtol=1e-3)
+        found = numbers(
+            panel.text,
+            r"^An? (\d), positions .*\. In order the model says (\d) \(([\d.]+)%\), with (\d+) of (\d+) patches moved "
+            r"(\d) \(([\d.]+)%\); no probability changes by more than ([\d.]+)\. Of 128 unseen digits it names (\d+)% "
+            r"in order and (\d+)% with these patches moved",
+        )
+        change = (after - before).abs().max().item()
+        assert found[:7] == pytest.approx([label.item(), *best(before), count, 36, *best(after)], abs=0.06)
+        assert found[7] == pytest.approx(change, abs=1e-4)
+        assert found[8:] == pytest.approx([100 * share for share in right], abs=0.51)
+        assert f"positions {positions}. In order" in panel.text
+        if positions == "left out":
+            assert found[7] <= 1e-4
+            torch.testing.assert_close(bars[-1][0][0], bars[-2][0][0], atol=1e-4, rtol=0)
+            assert found[8] == found[9]
+
+
+def test_without_positions_every_patch_may_move_and_with_them_not():
+    panel = explore_order()
+    panel.controls["positions"].value = "left out"
+    for place in (0, 17, 99):
+        panel.controls["place"].value = place
+        assert numbers(panel.text, r"changes by more than ([\d.]+)\.")[0] <= 1e-4
+    panel.controls["positions"].value = "added"
+    in_order, moved = numbers(panel.text, r"it names (\d+)% in order and (\d+)% with")
+    assert moved < in_order - 5
+
+
+# explore_resolution
+
+
+@pytest.mark.parametrize("patch_size", [6, 8, 12, 16])
+def test_explore_resolution_offers_only_sizes_that_its_patches_divide(patch_size):
+    panel = explore_resolution(patch_size, 2)
+    sizes = list(panel.controls["size"].options)
+    assert all(size % patch_size == 0 for size in sizes)
+    assert sizes == sorted(set(sizes))
+    assert min(sizes) < 48 < max(sizes)
+    assert 48 in sizes
+    for size in (sizes[0], sizes[-1]):
+        panel.controls["size"].value = size
+        assert panel.message.value == ""
+
+
+@pytest.mark.parametrize("kind", ["resampled", "cut or filled up"])
+def test_explore_resolution_reads_digits_at_another_size(spy, kind):
+    grids, looks, bars = spy("plot_grid"), spy("plot_attention"), spy("plot_probabilities")
+    panel, trained = explore_resolution(8, 4), load_tiny(8, 4)
+    learned = trained.position_embedding.positions.detach()
+    images, labels, _ = digit(0, 64)
+    for place, size in enumerate(panel.controls["size"].options):
+        turn_together(panel, place=place, size=size, kind=kind)
+        side = size // 8
+        tokens = side**2 + 1
+        if kind == "resampled":
+            positions = resample_positions(learned, side, side)
+        else:
+            positions = torch.zeros(1, tokens, 64)
+            for token in range(min(tokens, 37)):
+                positions[0, token] = learned[0, token]
+        model = VisionTransformer(
+            ViTConfig(size, 8, dim=64, depth=4, heads=4, hidden=trained.config.hidden, classes=10)
+        )
+        model.load_state_dict(trained.state_dict() | {"position_embedding.positions": positions})
+        model.eval()
+        image, label, _ = digit(place)
+        resized, many = (
+            F.interpolate(each, (size, size), mode="bicubic", antialias=True).clamp(0, 1) for each in (image, images)
+        )
+        with torch.no_grad(), record(model) as trace:
+            expected = model(resized)[0].softmax(-1)
+        with torch.no_grad():
+            right = 100 * (model(many).argmax(-1) == labels).float().mean().item()
+        (held, patch_size), more = grids[-1]
+        torch.testing.assert_close(held, resized[0])
+        assert (patch_size, more["title"]) == (8, f"{size} pixels: {side} * {side} patches")
+        (held, weights), _ = looks[-1]
+        torch.testing.assert_close(held, resized[0])
+        seen = trace["blocks.3.attention.weights"][0, :, 0, 1:].mean(dim=0)
+        torch.testing.assert_close(weights, seen.reshape(side, side))
+        torch.testing.assert_close(bars[-1][0][0], expected, atol=1e-5, rtol=1e-4)
+        said = numbers(
+            panel.text,
+            r"^An? (\d) at (\d+) x (\d+) pixels; the model was trained at (\d+)\. Its (\d+) positions, .*, serve (\d+) "
+            r"tokens\. It says (\d) \(([\d.]+)%\); at this size it gets (\d+)% of (\d+) unseen digits right",
+        )
+        best = [int(expected.argmax()), 100 * expected.max().item()]
+        assert said[:8] == pytest.approx([label.item(), size, size, 48, 37, tokens, *best], abs=0.06)
+        assert said[8:] == pytest.approx([right, 64], abs=0.51)
+        assert f"positions, {kind}, serve" in panel.text
+
+
+def test_at_the_size_of_the_training_both_kinds_of_positions_are_the_learned_ones(spy):
+    bars, panel = spy("plot_probabilities"), explore_resolution(8, 4)
+    panel.controls["size"].value = 48
+    panel.controls["kind"].value = "cut or filled up"
+    torch.testing.assert_close(bars[-1][0][0], bars[-2][0][0])
+    with torch.no_grad():
+        torch.testing.assert_close(bars[-1][0][0], load_tiny(8, 4)(digit(0)[0])[0].softmax(-1))
+
+
+def test_resampled_positions_serve_where_cut_ones_slip():
+    panel, right = explore_resolution(), {}
+    for kind in panel.controls["kind"].options:
+        turn_together(panel, kind=kind, size=56)
+        (right[kind],) = numbers(panel.text, r"it gets (\d+)% of")
+    assert right["resampled"] > right["cut or filled up"] + 5
+
+
+# explore_activation
+
+
+@torch.no_grad()
+def given_to_the_activation(model: VisionTransformer, images: torch.Tensor, activate) -> tuple[list, torch.Tensor]:
+    """What each block's activation is given, and the logits, with another activation in every block."""
+    tokens, given = model.position_embedding(model.class_token(model.patch_embedding(images))), []
+    for block in model.blocks:
+        tokens = tokens + block.attention(block.norm_1(tokens))
+        given.append(block.mlp.expand(block.norm_2(tokens)))
+        tokens = tokens + block.mlp.contract(activate(given[-1]))
+    return given, model.head(model.norm(tokens)[:, 0])
+
+
+def gelu(x: float) -> float:
+    return x * (1 + erf(x / 2**0.5)) / 2
+
+
+def slope_of_gelu(x):
+    normal = torch.distributions.Normal(0, 1)
+    return normal.cdf(x) + x * normal.log_prob(x).exp()
+
+
+@pytest.mark.parametrize("activation", ["GELU", "ReLU"])
+def test_explore_activation_says_what_it_gets_and_what_becomes_of_the_answers(spy, activation):
+    curves, spread = spy("plot_curves"), spy("plot_distributions")
+    panel, model = explore_activation(12, 4), load_tiny(12, 4)
+    images, labels, _ = digit(0, 128)
+    activate = F.gelu if activation == "GELU" else lambda x: x.clamp(min=0)
+    given, logits = given_to_the_activation(model, images, activate)
+    right = 100 * (logits.argmax(-1) == labels).float().mean().item()
+    for block in (1, 2, 3, 4):
+        turn_together(panel, block=block, activation=activation)
+        x = given[block - 1].double()
+        slopes = slope_of_gelu(x) if activation == "GELU" else (x > 0).double()
+        said = numbers(
+            panel.text,
+            r"in block (\d): (\d+)% of what goes in is negative, and for (\d+)% the slope is nearly none \(below "
+            r"([\d.]+)\).* names (\d+)% of (\d+) unseen digits right",
+        )
+        shares = [100 * (x < 0).double().mean().item(), 100 * (slopes.abs() < 0.01).double().mean().item()]
+        assert said == pytest.approx([block, *shares, 0.01, right, 128], abs=0.51)
+        assert panel.text.startswith(f"{activation} in block {block}: ")
+        assert f"With {activation} in every block this ViT, which was trained with GELU" in panel.text
+        (sample,) = spread[-1][0][0].values()
+        assert sample.shape[0] == 128
+        assert sample.abs().max() <= 4
+        (((response,), _), ((often,), _)) = curves[-2:]
+        at, out = (np.asarray(each) for each in response["what comes out"])
+        expected = [gelu(one) if activation == "GELU" else max(one, 0) for one in at.tolist()]
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+        at, slope = (torch.as_tensor(each).double() for each in response["its slope"])
+        expected = slope_of_gelu(at) if activation == "GELU" else (at > 0).double()
+        np.testing.assert_allclose(slope, expected, atol=1e-5)
+        places, shares = often["often"]
+        assert list(places) == list(range(1, x.shape[-1] + 1))
+        np.testing.assert_allclose(shares, sorted((x > 0).double().mean(dim=(0, 1)).tolist(), reverse=True), atol=1e-4)
+
+
+def test_explore_activation_puts_the_relu_into_a_copy(count_forward):
+    panel, runs = explore_activation(12, 4), count_forward(VisionTransformer)
+    before = panel.text
+    panel.controls["activation"].value = "ReLU"
+    ((changed, _),) = runs
+    assert [type(block.mlp.gelu) for block in changed.blocks] == [nn.ReLU] * 4
+    assert [type(block.mlp.gelu) for block in models._tiny(12, 4)[0].blocks] == [nn.GELU] * 4
+    panel.controls["activation"].value = "GELU"
+    assert panel.text == before
+    for block in (1, 4):
+        panel.controls["block"].value = block
+    assert len(runs) == 1
+
+
 # explore_vit
+
+
+def idle(panel: Panel) -> set[str]:
+    return {name for name, control in panel.controls.items() if getattr(control, "disabled", False)}
 
 
 def test_explore_vit_names_the_digit_the_model_and_its_scores(spy):
     bars = spy("plot_probabilities")
     panel = explore_vit(12, 4)
     chosen = {sizes: path for sizes, path in bundled().items() if sizes[0] == 12 or sizes[1] == 4}
-    for picture, ((patch_size, heads), path) in enumerate(chosen.items()):
-        turn_together(panel, picture=picture, patch_size=patch_size, heads=heads)
-        image, label, mask = digit(picture)
+    for place, ((patch_size, heads), path) in enumerate(chosen.items()):
+        turn_together(panel, chosen=("digit", place), patch_size=patch_size, heads=heads)
+        image, label, mask = digit(place)
         with torch.no_grad():
             expected = load_tiny(patch_size, heads)(image)[0].softmax(-1)
         torch.testing.assert_close(bars[-1][0][0], expected, atol=1e-5, rtol=1e-4)
@@ -774,9 +1232,9 @@ def test_explore_vit_names_the_digit_the_model_and_its_scores(spy):
 def test_explore_vit_tells_what_the_model_says_from_what_is_right(count_forward):
     runs, wrong = count_forward(VisionTransformer), 0
     panel = explore_vit(24, 1)
-    for picture in (99, 1, 2):
-        panel.controls["picture"].value = picture
-        ((model, image), label) = (runs[-1], int(digit(picture)[1]))
+    for place in (99, 1, 2):
+        panel.controls["chosen"].number.value = place
+        ((model, image), label) = (runs[-1], int(digit(place)[1]))
         said = numbers(panel.text, r"This is an? (\d); the model says (\d)")
         assert said == [label, int(model(image).argmax())]
         wrong += said[0] != said[1]
@@ -784,20 +1242,30 @@ def test_explore_vit_tells_what_the_model_says_from_what_is_right(count_forward)
 
 
 @pytest.mark.parametrize(
-    ("query", "row", "col", "layer", "heads"),
-    [("class token", 0, 0, 4, 4), ("class token", 2, 1, 1, 1), ("patch", 0, 3, 2, 8), ("patch", 3, 1, 3, 2)],
+    ("query", "row", "col", "layer", "heads", "head"),
+    [
+        ("class token", 0, 0, 4, 4, "all"),
+        ("class token", 2, 1, 1, 1, "all"),
+        ("class token", 2, 1, 2, 1, 0),
+        ("class token", 1, 1, 3, 4, 2),
+        ("patch", 0, 3, 2, 8, "all"),
+        ("patch", 2, 0, 4, 8, 7),
+        ("patch", 3, 1, 3, 2, 0),
+    ],
 )
-def test_explore_vit_shows_where_the_query_looks(spy, query, row, col, layer, heads):
+def test_explore_vit_shows_where_the_query_looks(spy, query, row, col, layer, heads, head):
     shown, grids = spy("plot_heads"), spy("plot_grid")
     panel = explore_vit(12, heads)
-    turn_together(panel, query=query, row=row, col=col, layer=layer, picture=7)
+    turn_together(panel, query=query, row=row, col=col, layer=layer, chosen=("digit", 7), head=head)
     image, _, mask = digit(7)
     token = 0 if query == "class token" else 1 + 4 * row + col
     expected = attention_of(load_tiny(12, heads), image, layer)[0, :, token, 1:]
+    expected = expected if head == "all" else expected[head : head + 1]
     (held, maps), more = shown[-1]
-    torch.testing.assert_close(maps, expected.reshape(heads, 4, 4))
+    torch.testing.assert_close(maps, expected.reshape(-1, 4, 4))
     torch.testing.assert_close(held, image[0], rtol=0, atol=0)
     assert more["query"] == (token - 1 if token else None)
+    assert more["titles"] == [f"head {one}" for one in (range(heads) if head == "all" else [head])]
     (held, patch_size), more = grids[-1]
     torch.testing.assert_close(held, image[0], rtol=0, atol=0)
     assert (patch_size, more["marked"], more["title"]) == (
@@ -806,9 +1274,63 @@ def test_explore_vit_shows_where_the_query_looks(spy, query, row, col, layer, he
         "4 * 4 = 16 patches",
     )
     who = f"the patch at row {row}, column {col}" if token else "the class token"
-    assert f"Layer {layer}: where {who} looks, in each of {heads} head{'s' * (heads > 1)}. " in panel.text
+    which = f"each of {heads} heads" if head == "all" and heads > 1 else f"head {0 if head == 'all' else head}"
+    assert f"Attention in block {layer}: where {who} looks, in {which}. " in panel.text
     share = share_inside(expected.mean(dim=0), mask[0])
     assert numbers(panel.text, r"\. (\d+)% of what goes to patches") == pytest.approx([share], abs=0.51)
+
+
+@pytest.mark.parametrize(
+    ("query", "row", "col", "layer", "heads"),
+    [("class token", 0, 0, 4, 4), ("class token", 0, 0, 1, 2), ("patch", 3, 0, 2, 8), ("patch", 1, 2, 4, 1)],
+)
+def test_explore_vit_shows_the_rollout_of_the_blocks_so_far(spy, query, row, col, layer, heads):
+    shown, panel = spy("plot_heads"), explore_vit(12, heads)
+    turn_together(panel, method="rollout", query=query, row=row, col=col, layer=layer, chosen=("digit", 11))
+    image, _, mask = digit(11)
+    model, token = load_tiny(12, heads), 0 if query == "class token" else 1 + 4 * row + col
+    attention = torch.stack([attention_of(model, image, one) for one in range(1, layer + 1)])
+    expected = rollout(attention)[:, token, 1:]
+    (_, maps), more = shown[-1]
+    torch.testing.assert_close(maps, expected.reshape(1, 4, 4))
+    if not token:
+        torch.testing.assert_close(maps.flatten(), arrived(attention[:, 0]), atol=1e-5, rtol=1e-4)
+    assert more["titles"] == [f"rollout, blocks 1 to {layer}"]
+    assert more["query"] == (token - 1 if token else None)
+    who = f"the patch at row {row}, column {col}" if token else "the class token"
+    assert f"Rollout: from where {who} has gathered in blocks 1 to {layer}, all heads together." in panel.text
+    share = share_inside(expected[0], mask[0])
+    assert numbers(panel.text, r"\. (\d+)% of what goes to patches") == pytest.approx([share], abs=0.51)
+
+
+@pytest.mark.parametrize(("place", "heads"), [(0, 1), (3, 4), (20, 8)])
+def test_explore_vit_shows_what_speaks_for_what_it_says(spy, place, heads):
+    shown, grids, panel = spy("plot_heads"), spy("plot_grid"), explore_vit(12, heads)
+    turn_together(panel, query="patch", row=1, col=2, layer=2, chosen=("digit", place))
+    panel.controls["method"].value = "relevance"
+    (image, _, mask), model = digit(place), load_tiny(12, heads)
+    said = int(model(image).argmax())
+    expected = relevance(model, image, torch.tensor([said]))
+    (_, maps), more = shown[-1]
+    torch.testing.assert_close(maps, expected.reshape(1, 4, 4))
+    article = "an" if said == 8 else "a"
+    assert more["titles"] == [f"what speaks for {article} {said}"]
+    assert more["query"] is None
+    assert grids[-1][1]["marked"] is None  # nobody asks from a patch
+    assert f"Relevance: which patches speak for {article} {said}, through all blocks and heads." in panel.text
+    share = share_inside(expected[0], mask[0])
+    assert numbers(panel.text, r"\. (\d+)% of what goes to patches") == pytest.approx([share], abs=0.51)
+
+
+@pytest.mark.usefixtures("made_up")
+@pytest.mark.parametrize("method", ["attention", "rollout", "relevance"])
+def test_explore_vit_draws_a_map_in_which_there_is_nothing(monkeypatch, method):
+    monkeypatch.setattr(models, "relevance", lambda model, images, classes: torch.zeros(1, model.config.patches))
+    panel = explore_vit(24, 2)
+    panel.controls["method"].value = method
+    assert panel.message.value == ""
+    (share,) = numbers(panel.text, r"\. (\d+)% of what goes to patches")
+    assert (share == 0) == (method == "relevance")
 
 
 @pytest.mark.usefixtures("made_up")
@@ -821,10 +1343,12 @@ def test_explore_vit_never_points_outside_its_grid():
         for row, col in ((rows - 1, 0), (0, rows - 1)):
             turn_together(panel, row=row, col=col)
             assert f"where the patch at row {row}, column {col} looks" in panel.text
-    turn_together(panel, patch_size=6, row=7, col=7)
+    turn_together(panel, patch_size=6)
+    turn_together(panel, row=7, col=3)
     draws = count_draws(panel)
-    panel.controls["patch_size"].value = 24
-    assert [(values["row"], values["col"]) for values in draws] == [(1, 1)]
+    for patch_size in (24, 6):
+        panel.controls["patch_size"].value = patch_size
+    assert [(values["row"], values["col"]) for values in draws] == [(1, 0), (7, 3)]
     assert panel.message.value == ""
 
 
@@ -839,7 +1363,7 @@ def test_explore_vit_reads_the_scores_beside_the_weights():
 @pytest.mark.usefixtures("made_up")
 @pytest.mark.parametrize("heads", [1, 2])
 def test_explore_vit_has_room_for_100_percent(heads):
-    widgets._tiny(24, heads)[0].head.logits.bias.data[3] = 1000
+    models._tiny(24, heads)[0].head.logits.bias.data[3] = 1000
     panel = explore_vit(24, heads)
     assert "the model says 3, with 100.0%" in panel.text
     figure = panel.figure.figure
@@ -847,29 +1371,129 @@ def test_explore_vit_has_room_for_100_percent(heads):
     assert label.get_window_extent().x1 <= figure.bbox.x1
 
 
-def test_explore_vit_lets_row_and_column_be_turned_only_for_a_patch():
+def test_explore_vit_lets_only_that_be_turned_which_the_picture_asks_for():
+    panel, always = explore_vit(12, 4), {"row", "col"}
+    assert idle(panel) == always
+    expected = {
+        ("attention", "patch"): set(),
+        ("attention", "class token"): {"row", "col"},
+        ("rollout", "patch"): {"head"},
+        ("rollout", "class token"): {"head", "row", "col"},
+        ("relevance", "patch"): {"layer", "head", "query", "row", "col"},
+        ("relevance", "class token"): {"layer", "head", "query", "row", "col"},
+    }
+    for (method, query), names in [*expected.items(), *reversed(expected.items())]:
+        panel.controls["method"].value, panel.controls["query"].value = method, query
+        assert idle(panel) == names, (method, query)
+        panel.controls["heads"].value = 1
+        assert idle(panel) == names | {"head"}
+        panel.controls["heads"].value = 4
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout", "relevance"])
+def test_what_cannot_be_turned_in_explore_vit_would_change_nothing(method):
     panel = explore_vit(12, 4)
-    assert [panel.controls[name].disabled for name in ("row", "col")] == [True, True]
-    for query, idle in (("patch", False), ("class token", True)):
-        panel.controls["query"].value = query
-        assert [panel.controls[name].disabled for name in ("row", "col")] == [idle, idle]
+    panel.controls["method"].value = method
+    picture = panel.picture.value
+    for name in idle(panel):
+        for value in ends(panel.controls[name]):
+            panel.controls[name].value = value
+            assert panel.picture.value == picture, name
+
+
+def test_the_heads_that_explore_vit_offers_are_those_of_the_model():
+    panel = explore_vit(12, 4)
+    head = panel.controls["head"]
+    assert (list(head.options), head.value) == (["all", 0, 1, 2, 3], "all")
+    head.value = 1
+    draws = count_draws(panel)
+    for heads, expected in ((8, 1), (2, 1), (1, "all"), (4, "all")):
+        panel.controls["heads"].value = heads
+        assert (list(head.options), head.value) == (["all", *range(heads)], expected)
+    assert [(values["heads"], values["head"]) for values in draws] == [(8, 1), (2, 1), (1, "all"), (4, "all")]
+    head.value = 3
+    panel.controls["patch_size"].value = 6
+    assert head.value == 3
+    panel.controls["method"].value = "rollout"
+    panel.controls["method"].value = "attention"
+    assert head.value == 3
+    assert "in head 3." in panel.text
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout", "relevance"])
+def test_of_a_photo_explore_vit_says_only_what_the_model_says(spy, method):
+    grids, bars, panel = spy("plot_grid"), spy("plot_probabilities"), explore_vit(12, 4)
+    panel.controls["method"].value = method
+    for name in data.PHOTOS:
+        choose(panel.controls["chosen"], (name,))
+        image = data.photo(name, 48)
+        with torch.no_grad():
+            expected = load_tiny(12, 4)(image[None])[0].softmax(-1)
+        torch.testing.assert_close(grids[-1][0][0], image, rtol=0, atol=0)
+        torch.testing.assert_close(bars[-1][0][0], expected, atol=1e-5, rtol=1e-4)
+        said = numbers(
+            panel.text,
+            rf"^This ViT knows digits and nothing else: of {name} it says (\d), with ([\d.]+)%\. {method.title()}",
+        )
+        assert said == pytest.approx([expected.argmax().item(), 100 * expected.max().item()], abs=0.06)
+        assert "This is" not in panel.text
+        assert "square" not in panel.text
+        assert "of what goes to patches" not in panel.text
+
+
+def test_of_ones_own_picture_explore_vit_says_what_the_model_says(spy):
+    grids, bars, panel = spy("plot_grid"), spy("plot_probabilities"), explore_vit(12, 4)
+    chooser = panel.controls["chosen"]
+    draws, before = count_draws(panel), panel.picture.value
+    chooser.kind.value = "my own"
+    assert (draws, panel.picture.value) == ([], before)
+    strokes = np.full((90, 60), 255, dtype=np.uint8)
+    strokes[20:70, 28:34] = 0
+    content = file_of(Image.fromarray(strokes))
+    chooser.file.value = address(content)
+    for dark in (False, True):
+        chooser.dark_on_light.value = dark
+        image = data.load_image(content, 48)
+        image = 1 - image if dark else image
+        with torch.no_grad():
+            expected = load_tiny(12, 4)(image[None])[0].softmax(-1)
+        torch.testing.assert_close(grids[-1][0][0], image)
+        torch.testing.assert_close(bars[-1][0][0], expected, atol=1e-5, rtol=1e-4)
+        said = numbers(panel.text, r"nothing else: of this picture it says (\d), with ([\d.]+)%\.")
+        assert said == pytest.approx([expected.argmax().item(), 100 * expected.max().item()], abs=0.06)
+        assert "This is" not in panel.text
+        assert "square" not in panel.text
+    assert [values["chosen"] for values in draws] == [("own", content, False), ("own", content, True)]
+    with pytest.raises(ValueError, match="nothing that Pillow"):
+        chooser.file.value = address(b"none")
+    assert len(draws) == 2
+    chooser.kind.value = "digit"
+    assert panel.picture.value == before
 
 
 @pytest.mark.usefixtures("made_up")
 def test_explore_vit_runs_the_model_again_only_for_another_model_or_picture(count_forward):
     runs = count_forward(VisionTransformer)
     panel = explore_vit(24, 1)
-    assert len(runs) == 1
-    changes = {"patch_size": (6, 1), "layer": (1, 0), "query": ("patch", 0), "row": (5, 0), "col": (7, 0),
-               "heads": (2, 1), "picture": (3, 1)}  # fmt: skip
+    once = 2  # as it is, and for the relevance
+    assert len(runs) == once
+    changes = {"patch_size": (6, once), "layer": (1, 0), "query": ("patch", 0), "row": (5, 0), "col": (7, 0),
+               "heads": (2, once), "head": (1, 0), "method": ("rollout", 0)}  # fmt: skip
     for name, (value, expected) in changes.items():
         runs.clear()
         panel.controls[name].value = value
         assert len(runs) == expected, name
+    panel.controls["method"].value = "relevance"
+    assert runs == []
+    choose(panel.controls["chosen"], ("digit", 3))
+    assert len(runs) == once
     runs.clear()
-    for name, value in (("heads", 1), ("heads", 2), ("picture", 0), ("patch_size", 24), ("patch_size", 6)):
+    for name, value in (("heads", 1), ("heads", 2)):
         panel.controls[name].value = value
-    assert len(runs) == 2  # two pairs that are new; what was computed before is remembered
+    choose(panel.controls["chosen"], ("digit", 0))
+    for name, value in (("patch_size", 24), ("patch_size", 6)):
+        panel.controls[name].value = value
+    assert len(runs) == 2 * once  # two pairs that are new; what was computed before is remembered
 
 
 # explore_maps
@@ -900,7 +1524,7 @@ def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(spy):
     asked = itertools.cycle([None, 0, 9, 3, 5])
     chosen = [sizes for sizes in bundled() if sizes[0] == 12 or sizes[1] == 2]
     for picture, (patch_size, heads) in enumerate(chosen):
-        values = {"picture": picture, "asked": next(asked), "patch_size": patch_size, "heads": heads}
+        values = {"place": picture, "asked": next(asked), "patch_size": patch_size, "heads": heads}
         turn_together(panel, **values)
         model, (image, label, mask) = load_tiny(patch_size, heads), digit(picture)
         with torch.no_grad():
@@ -957,7 +1581,7 @@ def test_the_class_that_is_asked_for_changes_relevance_and_occlusion_and_nothing
 @pytest.mark.usefixtures("made_up")
 def test_explore_maps_says_of_an_empty_map_that_it_shows_nothing(monkeypatch, spy):
     shown = spy("plot_heads")
-    monkeypatch.setattr(widgets, "occlusion", lambda model, images, classes: torch.full((1, 4), -0.25))
+    monkeypatch.setattr(models, "occlusion", lambda model, images, classes: torch.full((1, 4), -0.25))
     panel = explore_maps(24, 2)
     assert shares(panel.text)["occlusion"] is None
     assert "occlusion: nothing." in panel.text
@@ -970,12 +1594,12 @@ def test_explore_maps_runs_the_model_again_only_for_something_new(count_forward)
     panel = explore_maps(24, 1)
     once = 3 + 4  # as it is, for the relevance, before any patch is covered, and with each of four covered
     assert len(runs) == once
-    for name, value, expected in (("picture", 3, once), ("asked", 7, once), ("heads", 2, once), ("patch_size", 6, 67)):
+    for name, value, expected in (("place", 3, once), ("asked", 7, once), ("heads", 2, once), ("patch_size", 6, 67)):
         runs.clear()
         panel.controls[name].value = value
         assert len(runs) == expected, name
     runs.clear()
-    for name, value in (("patch_size", 24), ("heads", 1), ("asked", None), ("picture", 0)):
+    for name, value in (("patch_size", 24), ("heads", 1), ("asked", None), ("place", 0)):
         panel.controls[name].value = value
     panel.update()
     assert runs == []
@@ -1000,7 +1624,9 @@ def trainable(steps: int = 4, **sizes) -> Panel:
 
 
 def button_and_progress(panel: Panel) -> tuple[ipywidgets.Button, ipywidgets.IntProgress]:
-    _, line, *_ = panel.box.children
+    (line,) = (
+        part for part in panel.box.children if isinstance(getattr(part, "children", (None,))[0], ipywidgets.Button)
+    )
     return line.children
 
 
@@ -1026,7 +1652,7 @@ def quick(monkeypatch) -> list:
         assert (digits.split, count) == ("test", 500)
         return 0.432
 
-    monkeypatch.setattr(widgets, "evaluate", evaluate)
+    monkeypatch.setattr(models, "evaluate", evaluate)
     return measured
 
 
@@ -1040,7 +1666,7 @@ def fits(monkeypatch) -> list:
         calls[-1].fitted = fit(config, digits, **more)
         return calls[-1].fitted
 
-    monkeypatch.setattr(widgets, "fit", watched)
+    monkeypatch.setattr(models, "fit", watched)
     return calls
 
 
@@ -1070,6 +1696,14 @@ def test_opening_train_and_look_trains_nothing(fits, quick, count_forward):
     assert progress_of(panel.text) == (0, 300, "not trained to the end")
     button, progress = button_and_progress(panel)
     assert (button.description, button.disabled, progress.value) == ("train", False, 0)
+
+
+def test_the_button_stands_under_the_controls_that_it_takes():
+    panel = train_and_look()
+    _, row, line, message, picture = panel.box.children
+    assert row.children == tuple(panel.controls.values())
+    assert line.children == button_and_progress(panel)
+    assert (message, picture) == (panel.message, panel.picture)
 
 
 def test_train_and_look_offers_only_sizes_that_make_a_model():
@@ -1157,7 +1791,7 @@ def test_the_curve_of_many_steps_is_a_running_mean_that_ends_with_the_last_step(
     def fake(config, digits, **more):
         return Fitted(fresh(config, digits).eval(), History(loss=losses))
 
-    monkeypatch.setattr(widgets, "fit", fake)
+    monkeypatch.setattr(models, "fit", fake)
     panel.train()
     steps, shown = curves[-1][0][0]["loss"]
     assert list(steps) == list(range(2, 95))
@@ -1177,7 +1811,7 @@ def test_training_takes_exactly_the_chosen_sizes_and_steps(monkeypatch, quick, p
         calls.append((config, digits, more))
         return Fitted(VisionTransformer(config).eval(), History(loss=[1.0] * more["steps"]))
 
-    monkeypatch.setattr(widgets, "fit", fake)
+    monkeypatch.setattr(models, "fit", fake)
     panel = trainable(3, patch_size=patch_size, heads=heads, dim=dim, depth=depth)
     panel.controls["steps"].value, panel.controls["picture"].value = steps, 5
     panel.train()
@@ -1195,10 +1829,8 @@ def test_the_button_trains_and_is_disabled_until_all_is_done(quick, fits, monkey
     button, progress = button_and_progress(panel)
     seen = []
     progress.observe(lambda change: seen.append((change.new, progress.max, button.disabled)), names="value")
-    measure = widgets.evaluate
-    monkeypatch.setattr(
-        widgets, "evaluate", lambda *all: (seen.append(("measured", button.disabled)), measure(*all))[1]
-    )
+    measure = models.evaluate
+    monkeypatch.setattr(models, "evaluate", lambda *all: (seen.append(("measured", button.disabled)), measure(*all))[1])
     button.click()
     assert [(call.config, call.steps) for call in fits] == [(small_config(), 3)]
     assert seen[:3] == [(1, 3, True), (2, 3, True), ("measured", True)]
@@ -1222,7 +1854,7 @@ def test_the_panel_follows_the_training_in_ten_parts(quick, monkeypatch):
         told.append(len(history.loss))
         return plot_matrix([1.0]), ""
 
-    monkeypatch.setattr(widgets, "fit", fake)
+    monkeypatch.setattr(models, "fit", fake)
     panel.draw = draw
     panel.train()
     assert told == [*range(0, 45, 4), 45]
@@ -1295,7 +1927,7 @@ def test_after_an_error_the_button_trains_from_the_start(fits, quick, monkeypatc
         def fail(*args, **kwargs):
             raise MemoryError
 
-        patch.setattr(widgets, "fit", fail)
+        patch.setattr(models, "fit", fail)
         with pytest.raises(MemoryError):
             panel.train()
     assert Page(panel.message.value).words == "MemoryError"
@@ -1311,7 +1943,7 @@ def test_an_error_while_measuring_is_shown_and_raised(fits, monkeypatch):
         raise RuntimeError("no count")
 
     panel = trainable(steps=2)
-    monkeypatch.setattr(widgets, "evaluate", fail)
+    monkeypatch.setattr(models, "evaluate", fail)
     with pytest.raises(RuntimeError, match="no count"):
         panel.train()
     assert 'role="alert"' in panel.message.value
@@ -1340,7 +1972,7 @@ def test_an_interruption_leaves_the_model_that_far_and_says_so(fits, quick, brea
 
 def test_an_interruption_while_it_draws_leaves_a_panel_that_draws(quick, monkeypatch):
     panel = trainable(steps=3)
-    real, calls = widgets.plot_maps, []
+    real, calls = models.plot_maps, []
 
     def plot_maps(*args, **kwargs):
         calls.append(args)
@@ -1348,7 +1980,7 @@ def test_an_interruption_while_it_draws_leaves_a_panel_that_draws(quick, monkeyp
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(widgets, "plot_maps", plot_maps)
+    monkeypatch.setattr(models, "plot_maps", plot_maps)
     panel.train()
     assert len(calls) == 3
     assert progress_of(panel.text) == (1, 3, "not trained to the end")
@@ -1370,7 +2002,7 @@ def test_an_interruption_while_measuring_does_not_deny_the_training(monkeypatch)
         raise KeyboardInterrupt
 
     panel = trainable(steps=2)
-    monkeypatch.setattr(widgets, "evaluate", interrupt)
+    monkeypatch.setattr(models, "evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         panel.train()
     assert not button_and_progress(panel)[0].disabled

@@ -1,135 +1,52 @@
-"""Controls over one plot each. Whatever is turned is computed anew; nothing is chosen from pictures made beforehand.
+"""A panel for each stage, on models that were not trained: what is turned is the stage's own computation."""
 
-Works on ipywidgets 7.7 and 8. A picture is an <img> in a widgets.HTML, which every front end shows once and nbval can
-read, and every panel brings a still picture of its first state for pages on which no kernel runs.
-"""
-
-import base64
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from dataclasses import replace
 from functools import cache, lru_cache
-from html import escape
-from math import log, log2
+from math import log2
 
 import ipywidgets
 import numpy as np
 import torch
 from einops import rearrange
-from IPython.display import display
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import layer_norm, normalize
 
 from vit_walkthrough import data
 from vit_walkthrough.attention import MultiHeadSelfAttention, attention_weights
-from vit_walkthrough.config import ViTConfig, divisors
-from vit_walkthrough.explain import mass_on_object, occlusion, relevance, rollout
+from vit_walkthrough.config import SIZES, ViTConfig, divisors
+from vit_walkthrough.encoder import Encoder
 from vit_walkthrough.model import VisionTransformer, count_parameters
-from vit_walkthrough.patches import patchify
+from vit_walkthrough.patches import PatchEmbedding, patchify
 from vit_walkthrough.plots import (
     plot_attention,
+    plot_bars,
     plot_curves,
     plot_grid,
     plot_heads,
-    plot_maps,
     plot_matrix,
     plot_patches,
-    plot_probabilities,
     plot_similarity,
-    render,
+    plot_stream,
     side_by_side,
 )
-from vit_walkthrough.pretrained import bundled, load_checkpoint
-from vit_walkthrough.tokens import resample_positions, sincos_positions
+from vit_walkthrough.pretrained import load_tiny
+from vit_walkthrough.tokens import ClassToken, resample_positions, sincos_positions
 from vit_walkthrough.trace import record
-from vit_walkthrough.training import Fitted, History, evaluate, fit, fresh
-
-photo = cache(data.photo)
-
-
-class Panel:
-    """Controls, a picture that follows them and a sentence that says what it shows.
-
-    draw: takes the controls' values by name; returns a Figure or Axes and the sentence.
-    controls: by name. adapt: called with the controls before each drawing, to keep their limits valid.
-
-    An error of `draw` is shown in the panel and raised again, so that a test sees it too.
-    """
-
-    def __init__(self, draw: Callable, controls: dict, adapt: Callable | None = None):
-        self.draw, self.controls, self.adapt = draw, controls, adapt
-        self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
-        self.figure, self.text = None, ""
-        self._drawing = False
-        row = ipywidgets.HBox(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.box = ipywidgets.VBox([row, self.message, self.picture])
-        for control in controls.values():
-            control.observe(self.update, names="value")
-        self.update()
-
-    def update(self, change=None) -> None:
-        """Draw what the controls now say."""
-        if self._drawing:  # a limit that `adapt` moved has moved a value: it is read below
-            return
-        self._drawing = True
-        try:
-            with self.tell():
-                if self.adapt:
-                    self.adapt(self.controls)
-                figure, text = self.draw(**self.chosen())
-                png = base64.b64encode(render(figure, tight=False)).decode()
-        finally:
-            self._drawing = False
-        self.message.value, self.figure, self.text = "", figure, text
-        text = escape(text)
-        self.picture.value = (
-            f'<img alt="{text}" src="data:image/png;base64,{png}" style="max-width:100%;background:white">'
-            f'<p aria-live="polite" style="max-width:52em;line-height:1.4">{text}</p>'
-        )
-
-    def chosen(self) -> dict:
-        """The controls' values by name."""
-        return {name: control.value for name, control in self.controls.items()}
-
-    @contextmanager
-    def tell(self):
-        """Show an error in the panel, and raise it."""
-        try:
-            yield
-        except Exception as error:
-            words = escape(str(error) or type(error).__name__)
-            self.message.value = f'<p role="alert" style="color:#a00000"><b>{words}</b></p>'
-            raise
-
-    def _ipython_display_(self) -> None:
-        bundle = {
-            "application/vnd.jupyter.widget-view+json": {
-                "model_id": self.box.model_id,
-                "version_major": 2,
-                "version_minor": 0,
-            },
-            "image/png": base64.b64encode(render(self.figure, self.text, colours=256)).decode(),
-            "text/plain": self.text,
-        }
-        display(bundle, raw=True, metadata={"image/png": {"alt": self.text}})
+from vit_walkthrough.widgets.panel import Panel, choice, number, query_at, toggle
+from vit_walkthrough.widgets.pictures import photo
 
 
-def _choice(description: str, options: Sequence, value) -> ipywidgets.SelectionSlider:
-    """A slider over the values that are allowed, and no others."""
-    return ipywidgets.SelectionSlider(
-        options=list(options), value=value, description=description, continuous_update=False
-    )
-
-
-def _number(description: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
-    return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
-
-
-def _photo_choice() -> ipywidgets.Dropdown:
+def photo_choice() -> ipywidgets.Dropdown:
     return ipywidgets.Dropdown(options=list(data.PHOTOS), value=data.PHOTOS[0], description="photo")
 
 
-def _keep_query_inside(controls: dict, rows: int, cols: int) -> None:
-    controls["row"].max, controls["col"].max = rows - 1, cols - 1
+def _random(build, *sizes):
+    """A module with the weights that seed 0 gives it; nobody else's dice are thrown."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build(*sizes).eval()
 
 
 def explore_patches(size: int = 224) -> Panel:
@@ -144,37 +61,44 @@ def explore_patches(size: int = 224) -> Panel:
         plot_patches(patchify(image[None], patch_size)[0], side, number=False, title="pulled apart", ax=right)
         left.figure.subplots_adjust(0.01, 0.02, 0.99, 0.91, 0.06)
         return left, (
-            f"Patches of {patch_size} x {patch_size} pixels: {side} * {side} = {patches:,} patches, with the class "
-            f"token {tokens:,} tokens. One flattened patch is 3 * {patch_size} * {patch_size} = {pixels:,} numbers. "
-            f"Attention will compare every token with every token: {tokens**2:,} pairs."
+            f"The {photo_name} in patches of {patch_size} x {patch_size} pixels: {side} * {side} = {patches:,} "
+            f"patches, with the class token {tokens:,} tokens. One flattened patch is 3 * {patch_size} * {patch_size} "
+            f"= {pixels:,} numbers. Attention will compare every token with every token: {tokens**2:,} pairs."
         )
 
     sizes = [side for side in divisors(size) if side >= 4]
-    patch_size = _choice("patch size", sizes, 32 if 32 in sizes else sizes[len(sizes) // 2])
-    return Panel(draw, {"photo_name": _photo_choice(), "patch_size": patch_size})
+    patch_size = choice("patch size", sizes, 32 if 32 in sizes else sizes[len(sizes) // 2])
+    return Panel(
+        draw,
+        {"photo_name": photo_choice(), "patch_size": patch_size},
+        hint="Try: 16, the size of most published ViTs, then 8, then 112. Notice: from which size on no single patch "
+        "shows what it is part of; and that half the size makes four times the patches and sixteen times the pairs.",
+    )
 
 
-def explore_positions(side: int = 7, dim: int = 64, learned: Float[Tensor, "1 tokens dim"] | None = None) -> Panel:
-    """How similar the position of one patch is to all others: for fixed and for learned positions, and after they were
-    resampled from side x side patches to another grid. What all positions share, their mean, is taken away first.
+def explore_positions(learned: Float[Tensor, "1 tokens dim"] | None = None) -> Panel:
+    """How similar the position of one patch is to all others, for fixed, random and learned positions, and after they
+    were resampled to another grid. What all positions share, their mean, is taken away first.
 
-    learned: the vectors to show; by default those of a model that was not trained.
+    learned: vectors of a square grid; by default those of the tiny ViT with patches of 6 pixels, 8 x 8.
+
+    Raises: ValueError if the grid is not square.
     """
-    if learned is None:
-        learned = 0.02 * torch.randn(1, side**2 + 1, dim, generator=torch.Generator().manual_seed(0))
-    if learned.shape[1] != side**2 + 1:
-        raise ValueError(
-            f"{learned.shape[1]} positions; {side} x {side} patches and the class token have {side**2 + 1}"
-        )
-    kinds = {"sines and cosines": sincos_positions(side, side, dim), "learned": learned.detach()}
-
-    def adapt(controls: dict) -> None:
-        _keep_query_inside(controls, controls["grid"].value, controls["grid"].value)
+    learned = load_tiny(6, 4).position_embedding.positions if learned is None else learned
+    tokens, dim = learned.shape[1:]
+    side = round((tokens - 1) ** 0.5)
+    if side**2 != tokens - 1 or side < 1:
+        raise ValueError(f"{tokens} positions are not those of a square grid of patches and the class token")
+    kinds = {
+        "sines and cosines": sincos_positions(side, side, dim),
+        "random": torch.randn(1, tokens, dim, generator=torch.Generator().manual_seed(0)),
+        "learned": learned.detach(),
+    }
 
     def draw(kind: str, grid: int, row: int, col: int):
         positions = resample_positions(kinds[kind], grid, grid)[0, 1:]
         positions = positions - positions.mean(0)
-        positions = torch.nn.functional.normalize(positions, dim=-1)
+        positions = normalize(positions, dim=-1)
         similarity = positions @ positions.T
         query = row * grid + col
         left, right = side_by_side(2, width=8.6, height=3.9)
@@ -196,13 +120,23 @@ def explore_positions(side: int = 7, dim: int = 64, learned: Float[Tensor, "1 to
             f"{nearest[0]}, column {nearest[1]} ({others.max():.2f})."
         )
 
+    query, fit_query = query_at(side, side)
     controls = {
-        "kind": ipywidgets.ToggleButtons(options=list(kinds), description="positions"),
-        "grid": _number("grid", side, 3, 2 * side),
-        "row": _number("row", side // 2, 0, side - 1),
-        "col": _number("column", side // 2, 0, side - 1),
+        "kind": toggle("positions", *kinds),
+        "grid": number("grid", side, 3, 2 * side),
+        **query,
     }
-    return Panel(draw, controls, adapt)
+    return Panel(
+        draw,
+        controls,
+        lambda controls: fit_query(controls["grid"].value, controls["grid"].value),
+        hint="Try: walk the row and the column through the grid, with each kind; then change the grid, for which "
+        "they are resampled. Notice: sines and cosines know their neighbourhood from the start; random ones, with "
+        "which learning begins, know none; learned ones have found theirs from digits alone.",
+    )
+
+
+SCALED, UNSCALED = "divided by √head_dim", "as they are"
 
 
 def explore_attention(
@@ -210,7 +144,7 @@ def explore_attention(
     queries: Float[Tensor, "patches head_dim"] | None = None,
     keys: Float[Tensor, "patches head_dim"] | None = None,
 ) -> Panel:
-    """One head: where one query patch looks, and what the temperature does to its softmax.
+    """One head: where one query patch looks, and what the scale 1 / sqrt(head_dim) and a temperature do to its softmax.
 
     queries, keys: one row a patch of a square grid; by default both are the patches of the image themselves, each
     centred and scaled to unit variance, so that a patch looks for patches like itself.
@@ -225,29 +159,40 @@ def explore_attention(
     if side * side != len(queries) or len(keys) != len(queries):
         raise ValueError(f"{len(queries)} queries and {len(keys)} keys are not one for each patch of a square grid")
 
-    def draw(row: int, col: int, temperature: float):
+    head_dim = queries.shape[-1]
+
+    def draw(row: int, col: int, scores: str, temperature: float):
         query = row * side + col
-        weights = attention_weights(queries[query : query + 1] / temperature, keys)[0]
+        unscaled = 1 if scores == SCALED else head_dim**0.5  # what attention_weights divides by
+        weights = attention_weights(queries[query : query + 1] * unscaled / temperature, keys)[0]
         left, middle, right = side_by_side(3, width=9, height=3.1, ratios=(1, 1, 0.85))
         plot_grid(image, image.shape[-1] // side, marked={query: "query"}, title="the query", ax=left)
         plot_attention(image, weights.reshape(side, side), query=query, title="where it looks", ax=middle)
         ranked = weights.sort(descending=True).values
-        plot_curves({"weight": (np.arange(1, len(ranked) + 1), ranked)}, xlabel="keys, the strongest first", ax=right)
-        right.set(ylim=(0, 1.05 * float(ranked[0])), title="its softmax, sorted", xscale="log")
+        shown = ranked[:50]
+        plot_curves({"weight": (np.arange(1, len(shown) + 1), shown)}, xlabel="keys, the strongest first", ax=right)
+        right.set(ylim=(0, 1.05 * float(ranked[0])), title="its softmax, sorted")
         left.figure.subplots_adjust(0.01, 0.2, 0.98, 0.9, 0.16)
         entropy = -(weights * weights.clamp(min=1e-12).log2()).sum()
         best = divmod(int(weights.argmax()), side)
         return left, (
-            f"The query at row {row}, column {col} gives {weights.max():.3f} of its attention to the key at row "
-            f"{best[0]}, column {best[1]} and {ranked[:5].sum():.3f} to the five strongest of {len(weights)} keys. "
-            f"Entropy {entropy:.1f} bits; looking everywhere alike would be {log2(len(weights)):.1f}."
+            f"head_dim is {head_dim}. The query at row {row}, column {col} gives {weights.max():.3f} of its attention "
+            f"to the key at row {best[0]}, column {best[1]} and {ranked[:5].sum():.3f} to the five strongest of "
+            f"{len(weights)} keys. Entropy {entropy:.1f} bits; looking everywhere alike would be "
+            f"{log2(len(weights)):.1f}."
         )
 
+    query, _ = query_at(side, side)
     temperature = ipywidgets.FloatLogSlider(
-        value=10**1.5, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
+        value=10**0.5, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
     )
-    row, col = _number("row", side // 2, 0, side - 1), _number("column", side // 2, 0, side - 1)
-    return Panel(draw, {"row": row, "col": col, "temperature": temperature})
+    return Panel(
+        draw,
+        {**query, "scores": toggle("scores", SCALED, UNSCALED), "temperature": temperature},
+        hint="Try: an eye, a whisker, the nose; the scores as they are, not divided by √head_dim; then the "
+        "temperature, by which they are divided too. Notice: undivided, one key wins everything; the entropy says "
+        "how near that is: 0 bits is one key alone.",
+    )
 
 
 def explore_heads(
@@ -261,14 +206,12 @@ def explore_heads(
     generator = torch.Generator().manual_seed(0)
     patches = patchify(image[None], patch_size)
     mixture = torch.randn(patches.shape[-1], dim, generator=generator) * patches.shape[-1] ** -0.5
-    tokens = torch.nn.functional.layer_norm((patches - patches.mean((0, 1))) @ mixture, (dim,))
+    tokens = layer_norm((patches - patches.mean((0, 1))) @ mixture, (dim,))
     rows, cols = image.shape[-2] // patch_size, image.shape[-1] // patch_size
 
     @cache
     def look(heads: int):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            attention = MultiHeadSelfAttention(dim, heads)
+        attention = _random(MultiHeadSelfAttention, dim, heads)
         with torch.no_grad(), record(attention, "weights") as trace:
             attention(tokens)
         return trace["weights"][0], count_parameters(attention)
@@ -290,220 +233,150 @@ def explore_heads(
             f"looking everywhere alike gives {1 / (rows * cols):.3f}."
         )
 
-    controls = {
-        "heads": _choice("heads", divisors(dim), 4 if dim % 4 == 0 else 1),
-        "row": _number("row", rows // 2, 0, rows - 1),
-        "col": _number("column", cols // 2, 0, cols - 1),
-    }
-    return Panel(draw, controls)
-
-
-@cache
-def _tiny(patch_size: int, heads: int) -> tuple[VisionTransformer, dict]:
-    return load_checkpoint(bundled()[patch_size, heads])
-
-
-@lru_cache(maxsize=128)
-def _digit(picture: int) -> tuple[Tensor, int, Tensor]:
-    """One test image (1 3 48 48), its label and its mask (1 48 48)."""
-    image, label, mask = _test_digits().sample(1, draw=picture)
-    return image, int(label), mask
-
-
-@cache
-def _test_digits() -> data.ClutteredDigits:
-    return data.ClutteredDigits("test")
-
-
-def _a(digit: int) -> str:
-    return f"an {digit}" if digit == 8 else f"a {digit}"
-
-
-def _bundled_controls(patch_size: int, heads: int) -> dict:
-    """Patch size and heads among the tiny ViTs that come along, which are there in every combination."""
-    sizes, counts = (sorted(set(kind)) for kind in zip(*bundled(), strict=True))
-    return {"patch_size": _choice("patch size", sizes, patch_size), "heads": _choice("heads", counts, heads)}
-
-
-def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
-    """The control panel: a trained VisionTransformer, what it says of a digit that it has never seen, and where it
-    looked. Each patch size and number of heads is a model of its own, trained alike."""
-
-    @lru_cache(maxsize=64)
-    def look(picture: int, patch_size: int, heads: int) -> tuple[Tensor, Tensor]:
-        model, _ = _tiny(patch_size, heads)
-        with torch.no_grad(), record(model, "*.attention.weights") as trace:
-            logits = model(_digit(picture)[0])
-        return trace.attention[:, 0], logits[0].softmax(-1)
-
-    def adapt(controls: dict) -> None:
-        side = 48 // controls["patch_size"].value
-        _keep_query_inside(controls, side, side)
-        for name in ("row", "col"):
-            controls[name].disabled = controls["query"].value == "class token"
-
-    def draw(picture: int, patch_size: int, heads: int, layer: int, query: str, row: int, col: int):
-        image, label, mask = _digit(picture)
-        attention, probabilities = look(picture, patch_size, heads)
-        side = 48 // patch_size
-        token = 0 if query == "class token" else 1 + row * side + col
-        weights = attention[layer - 1, :, token, 1:]
-        maps = rearrange(weights, "heads (rows cols) -> heads rows cols", rows=side)
-        left, middle, right = side_by_side(3, width=9.4, height=3.3, ratios=(1, {2: 1.8, 8: 1.9}.get(heads, 1), 0.6))
-        marked = {token - 1: "query"} if token else None
-        plot_grid(image[0], patch_size, marked=marked, title=f"{side} * {side} = {side**2} patches", ax=left)
-        query_patch = token - 1 if token else None
-        plot_heads(image[0], maps, query=query_patch, cols=heads if heads <= 2 else -(-heads // 2), ax=middle)
-        plot_probabilities(probabilities, names=list("0123456789"), top=3, title="what it says", ax=right)
-        left.figure.subplots_adjust(0.01, 0.03, 0.925, 0.9, 0.12)
-        who = "the class token" if not token else f"the patch at row {row}, column {col}"
-        share, area = mass_on_object(weights.mean(0, keepdim=True), mask), mask.float().mean()
-        said, scores = int(probabilities.argmax()), _tiny(patch_size, heads)[1]
-        return left, (
-            f"This is {_a(label)}; the model says {said}, with {probabilities[said]:.1%}. Layer {layer}: where {who} "
-            f"looks, in each of {heads} head{'s' * (heads > 1)}. {share.item():.0%} of what goes to patches goes to "
-            f"those of the digit, whose square is {area:.0%} of the picture. With patches of {patch_size} pixels and "
-            f"{heads} head{'s' * (heads > 1)} this ViT gets {scores['test_accuracy']:.1%} of "
-            f"{scores['test_images']:,} unseen digits right."
-        )
-
-    side = 48 // patch_size
-    controls = {
-        "picture": _number("picture", 0, 0, 99),
-        **_bundled_controls(patch_size, heads),
-        "layer": _number("layer", 4, 1, 4),
-        "query": ipywidgets.ToggleButtons(options=["class token", "patch"], description="query"),
-        "row": _number("row", side // 2, 0, side - 1),
-        "col": _number("column", side // 2, 0, side - 1),
-    }
-    return Panel(draw, controls, adapt)
-
-
-def explore_maps(patch_size: int = 6, heads: int = 4) -> Panel:
-    """Every way to say where a trained ViT looked, side by side, for any class one may ask about."""
-
-    @lru_cache(maxsize=64)
-    def look(picture: int, asked: int | None, patch_size: int, heads: int):
-        model, image = _tiny(patch_size, heads)[0], _digit(picture)[0]
-        with torch.no_grad(), record(model, "*.attention.weights") as trace:
-            probabilities = model(image)[0].softmax(-1)
-        classes = probabilities.argmax()[None] if asked is None else torch.tensor([asked])
-        maps = {
-            "last block": trace.attention[-1, :, :, 0, 1:].mean(dim=1),
-            "rollout": rollout(trace.attention)[:, 0, 1:],
-            "relevance": relevance(model, image, classes),
-            "occlusion": occlusion(model, image, classes).clamp(min=0),
-        }
-        return probabilities, int(classes), maps
-
-    def draw(picture: int, asked: int | None, patch_size: int, heads: int):
-        image, label, mask = _digit(picture)
-        probabilities, chosen, maps = look(picture, asked, patch_size, heads)
-        (ax,) = side_by_side(1, width=9, height=2.5)
-        tiles = {name: rearrange(each, "1 (rows cols) -> 1 rows cols", rows=48 // patch_size).numpy()
-                 for name, each in maps.items()}  # fmt: skip
-        plot_heads(image[0], np.concatenate(list(tiles.values())), titles=list(tiles), ax=ax)
-        ax.figure.subplots_adjust(0.01, 0.02, 0.99, 0.98)
-        shares = ", ".join(
-            f"{name} {mass_on_object(each, mask).item():.0%}" if each.sum() > 0 else f"{name}: nothing"
-            for name, each in maps.items()
-        )
-        return ax, (
-            f"This is {_a(label)}; the model says {int(probabilities.argmax())} ({probabilities.max():.1%}). What "
-            f"speaks for {_a(chosen)} ({probabilities[chosen]:.1%})? Of each map there lies on the digit: {shares}. "
-            "The last block and the rollout do not ask which class is meant; relevance and occlusion do."
-        )
-
-    classes = [("what it says", None), *((str(digit), digit) for digit in range(10))]
+    query, _ = query_at(rows, cols)
+    controls = {"heads": choice("heads", divisors(dim), 4 if dim % 4 == 0 else 1), **query}
     return Panel(
         draw,
-        {
-            "picture": _number("picture", 0, 0, 99),
-            "asked": ipywidgets.Dropdown(options=classes, description="class"),
-            **_bundled_controls(patch_size, heads),
-        },
+        controls,
+        hint="Try: 1 head, 4, 48; another query. Notice: the number of parameters stays, head_dim shrinks; of 48 "
+        "heads of one number each some look at nearly everything alike, some at a few patches.",
     )
 
 
-def train_and_look(steps: int = 300) -> Panel:
-    """Choose the sizes of a ViT, press the button, and watch it learn: its loss, and where it looks on digits that it
-    has never seen. What was trained once is kept, and shown again when its sizes are chosen again.
+KEPT = "tokens + found"
 
-    Interrupting the kernel ends a training early; the model that far is kept too.
-    """
-    digits = data.ClutteredDigits("train")
-    known: dict[tuple, Fitted] = {}
-    accuracy: dict[tuple, float] = {}
 
-    def config(patch_size: int, heads: int, dim: int, depth: int) -> ViTConfig:
-        return ViTConfig(48, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
+def explore_depth(dim: int = 64, patch_size: int = 32, deepest: int = 24) -> Panel:
+    """What blocks on blocks do to the tokens of a photo, with and without the sum that carries them along, and with the
+    norm before, after or nowhere. The blocks are the package's, with random weights, their parts called one by one."""
+    sizes = ViTConfig(patch_size=patch_size, dim=dim, heads=4, hidden=4 * dim)
 
-    @lru_cache(maxsize=16)
-    def untrained(**sizes: int) -> VisionTransformer:
-        return fresh(config(**sizes), digits).eval()
+    @cache
+    def blocks() -> Encoder:
+        return _random(Encoder, deepest, dim, sizes.heads, sizes.hidden)
 
-    def draw(picture: int, steps: int, **sizes):
-        key = (steps, *sizes.values())
-        model, history = known.get(key) or Fitted(untrained(**sizes), History())
-        images, labels, masks = _test_digits().sample(4, draw=picture)
-        with torch.no_grad(), record(model, "*.attention.weights") as trace:
-            said = model(images.to(next(model.parameters()).device)).argmax(-1)
-        seen = trace.attention[-1, :, :, 0, 1:].mean(dim=1).cpu()
-        maps = {"it looks": rearrange(seen, "batch (rows cols) -> batch rows cols", rows=48 // sizes["patch_size"])}
-        left, right = side_by_side(2, width=9, height=3.2, ratios=(1, 1.3))
-        done = len(history.loss)
-        curve = np.convolve(history.loss, np.ones(width := max(1, done // 30)) / width, "valid") if done else [log(10)]
-        plot_curves({"loss": (np.arange(len(curve)) + done - len(curve), curve)}, xlabel="steps", ax=left)
-        left.axhline(log(10), color="#999999", lw=1, ls=":")
-        left.set(xlim=(0, steps), ylim=(0, 2.6), title="loss")
-        titles = [f"{label}: says {word}" for label, word in zip(labels.tolist(), said.tolist(), strict=True)]
-        plot_maps(images, maps, masks=masks, titles=titles, ax=right)
-        left.figure.subplots_adjust(0.06, 0.18, 0.99, 0.88, 0.12)
-        share = mass_on_object(seen, masks).mean()
-        how = "not measured" if done == steps else "not trained to the end"
-        how = f"{accuracy[key]:.1%} of 500 test images right" if key in accuracy else how
+    @lru_cache(maxsize=64)
+    @torch.no_grad()
+    def walk(photo_name: str, stream: str, norm: str) -> Tensor:
+        """The tokens at every station: (deepest + 1, tokens, dim)."""
+        patches = _random(PatchEmbedding, patch_size, 3, dim)(photo(photo_name)[None])
+        patches = patches - patches.mean(1, keepdim=True)  # or they would be alike before the first block
+        tokens = layer_norm(_random(ClassToken, dim)(patches), (dim,))
+        stations = [tokens]
+        for block in blocks():
+            for normed, part in ((block.norm_1, block.attention), (block.norm_2, block.mlp)):
+                found = part(normed(tokens) if norm == "before" else tokens)
+                tokens = tokens + found if stream == KEPT else found
+                tokens = normed(tokens) if norm == "after" else tokens
+            stations.append(tokens)
+        return torch.cat(stations)
+
+    def draw(photo_name: str, depth: int, stream: str, norm: str):
+        tokens = walk(photo_name, stream, norm)[: depth + 1]
+        alike = normalize(tokens[-1], dim=-1) @ normalize(tokens[-1], dim=-1).T
+        lengths = tokens.norm(dim=-1)
+        left, right = side_by_side(2, width=8.8, height=3.5, ratios=(1.35, 1))
+        plot_stream(lengths, title="how long the tokens are", ax=left)
+        title = f"how alike they are after {depth} block{'s' * (depth > 1)}"
+        plot_matrix(
+            alike,
+            kind="similarity",
+            numbers=False,
+            colorbar=False,
+            xlabel="token",
+            ylabel="token",
+            title=title,
+            ax=right,
+        )
+        right.set_aspect("equal")
+        left.figure.subplots_adjust(0.08, 0.16, 0.98, 0.9, 0.16)
+        others = alike[~torch.eye(len(alike), dtype=torch.bool)]
+        start, end = lengths.mean(1)[[0, -1]].tolist()
         return left, (
-            f"{count_parameters(model):,} parameters, {done:,} of {steps:,} steps, {how}. On these four digits "
-            f"{share:.0%} of what the class token gives to patches in the last block goes to the digit's square, "
-            f"{masks.float().mean():.0%} of the picture. The dotted line is the loss of not knowing, ln 10."
+            f"The {photo_name} in {depth} block{'s' * (depth > 1)} with random weights, {stream}, the norm {norm}. The "
+            f"tokens' mean length goes from {start:.1f} to {end:.3g}; any two of them are {others.mean():.2f} alike "
+            "(mean cosine; purple is alike, white not). 1.00 would mean that all have become the same token, and the "
+            "picture is lost."
         )
 
     controls = {
-        "patch_size": _choice("patch size", [6, 8, 12, 16, 24], 12),
-        "heads": _choice("heads", [1, 2, 4, 8], 4),
-        "dim": _choice("dim", [16, 32, 64, 96], 64),
-        "depth": _number("depth", 4, 1, 8),
-        "steps": _choice("steps", sorted({100, 300, 1000, 2000, 4000, steps}), steps),
-        "picture": _number("pictures", 0, 0, 99),
+        "photo_name": photo_choice(),
+        "depth": number("blocks", 12, 1, deepest),
+        "stream": toggle("stream", KEPT, "found alone"),
+        "norm": toggle("norm", "before", "after", "nowhere"),
     }
-    panel = Panel(draw, controls)
-    button = ipywidgets.Button(description="train", button_style="primary")
-    progress = ipywidgets.IntProgress(min=0, max=1, layout=ipywidgets.Layout(width="24em"))
+    return Panel(
+        draw,
+        controls,
+        hint="Try: leave out the sum (found alone), and go deeper block by block; then put the norm nowhere. Notice: "
+        "without the sum all tokens soon point the same way.",
+    )
 
-    def train(_=None) -> None:
-        chosen = panel.chosen()
-        steps, _ = chosen.pop("steps"), chosen.pop("picture")
-        key = (steps, *chosen.values())
 
-        def watch(step: int, model: VisionTransformer, history: History) -> None:
-            progress.value = step
-            if step % max(1, steps // 10) == 0:
-                known[key] = Fitted(model, history)
-                panel.update()
+# Where a parameter belongs, by what its name contains; the first that fits.
+PARTS = {
+    "patch embedding": "patch_embedding",
+    "[class], positions": "class_token position_embedding",
+    "attention": ".attention.",
+    "MLP": ".mlp.",
+    "norms": "norm",
+    "head": "head",
+}
 
-        accuracy.pop(key, None)
-        progress.max, button.disabled = steps, True
-        try:
-            with panel.tell():
-                known[key] = fit(config(**chosen), digits, steps=steps, watch=watch, progress=False)
-                if len(known[key].history.loss) == steps:
-                    accuracy[key] = evaluate(known[key].model, _test_digits(), 500)
-            panel.update()
-        finally:
-            progress.value, button.disabled = 0, False
 
-    button.on_click(train)
-    panel.train = train
-    row, *rest = panel.box.children
-    panel.box.children = (row, ipywidgets.HBox([button, progress]), *rest)
-    return panel
+def explore_sizes() -> Panel:
+    """What a ViT of these sizes costs, part by part: the parameters of the real class, and the multiply-adds that torch
+    counts while that class runs on tensors without content."""
+
+    @cache
+    def count(size: str, patch_size: int, image_size: int) -> tuple[ViTConfig, Counter, Counter]:
+        from torch.utils.flop_counter import FlopCounterMode  # here, for it takes a second
+
+        dim, depth, heads, hidden = SIZES[size]
+        config = ViTConfig(image_size, patch_size, dim=dim, depth=depth, heads=heads, hidden=hidden)
+        with torch.device("meta"):  # sizes without content; one block, for the others are like it
+            model = VisionTransformer(replace(config, depth=1)).eval()
+            images = torch.empty(1, 3, image_size, image_size)
+        with record(model, "*.weights"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(images)
+        parameters, products = Counter(), Counter()
+        for name, parameter in model.named_parameters():
+            times = config.depth if name.startswith("blocks.") else 1
+            part = next(part for part, paths in PARTS.items() if any(path in name for path in paths.split()))
+            parameters[part] += times * parameter.numel()
+        work = {name.partition(".")[2]: sum(kinds.values()) // 2 for name, kinds in counter.get_flop_counts().items()}
+        for part, path in (("patch embedding", "patch_embedding"), ("head", "head")):
+            products[part] = work.get(path, 0)
+        for part, path in (("attention", "blocks.0.attention"), ("MLP", "blocks.0.mlp")):
+            products[part] = config.depth * work[path]
+        return config, parameters, products
+
+    def draw(size: str, patch_size: int, image_size: int):
+        config, parameters, products = count(size, patch_size, image_size)
+        left, right = side_by_side(2, width=9, height=2.7)
+        for ax, counted, unit, title in (
+            (left, parameters, 1e6, "parameters, millions"),
+            (right, products, 1e9, "multiply-adds, billions"),
+        ):
+            plot_bars({part: counted[part] / unit for part in PARTS}, unit="{:,.2f}", title=title, ax=ax)
+            ax.set_xlim(0, 1.3 * ax.get_xlim()[1])  # room for the numbers
+        left.figure.subplots_adjust(0.16, 0.03, 0.99, 0.88, 0.42)
+        maps = config.depth * config.heads * config.tokens**2 * 4 / 1e6
+        pairs = 2 * config.depth * config.tokens**2 * config.dim
+        return left, (
+            f"ViT-{size}/{patch_size} at {image_size} pixels: {config.tokens:,} tokens of {config.dim:,}, "
+            f"{config.depth} blocks of {config.heads} heads. {parameters.total():,} parameters; "
+            f"{products.total() / 1e9:,.2f} billion multiply-adds an image, {pairs / products.total():.0%} of them for "
+            f"pairs of tokens. All attention maps of one image would take {maps:,.0f} MB."
+        )
+
+    return Panel(
+        draw,
+        {
+            "size": choice("size", list(SIZES), "B"),
+            "patch_size": choice("patch size", [8, 14, 16, 28, 32], 16),
+            "image_size": choice("image", [224, 448, 672], 224),
+        },
+        hint="Try: twice the image, then twice the patch as well. Notice: the parameters hardly care, the work does; "
+        "the MLP costs more than attention, until the pairs take over.",
+    )

@@ -1,0 +1,41 @@
+"""Controls over one plot each. Whatever is turned is computed anew; nothing is chosen from pictures made beforehand.
+
+Works on ipywidgets 7.7 and 8. A picture is an <img> in a widgets.HTML, which every front end shows once and nbval can
+read, and every panel brings a still picture of its first state for pages on which no kernel runs.
+"""
+
+from vit_walkthrough.widgets.models import (
+    explore_activation,
+    explore_maps,
+    explore_order,
+    explore_pooling,
+    explore_resolution,
+    explore_vit,
+    train_and_look,
+)
+from vit_walkthrough.widgets.panel import Panel
+from vit_walkthrough.widgets.stages import (
+    explore_attention,
+    explore_depth,
+    explore_heads,
+    explore_patches,
+    explore_positions,
+    explore_sizes,
+)
+
+__all__ = [
+    "Panel",
+    "explore_activation",
+    "explore_attention",
+    "explore_depth",
+    "explore_heads",
+    "explore_maps",
+    "explore_order",
+    "explore_patches",
+    "explore_pooling",
+    "explore_positions",
+    "explore_resolution",
+    "explore_sizes",
+    "explore_vit",
+    "train_and_look",
+]

@@ -1,0 +1,159 @@
+"""Controls, a picture that follows them, and a sentence that says what it shows."""
+
+import base64
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from html import escape
+
+import ipywidgets
+from IPython.display import display
+
+from vit_walkthrough.plots import render
+
+# Only a page can tell that its kernel is gone: the front end then marks what hung on it.
+LOST = (
+    "<style>.vit-lost {display: none; color: #a00000} .jupyter-widgets-disconnected .vit-lost {display: block}</style>"
+    '<p class="vit-lost" role="alert"><b>The kernel behind these controls is gone: run the notebook again from its '
+    "first cell, and they answer again.</b></p>"
+)
+
+# A notebook takes keys for itself before a slider or a menu sees them, unless the very element that has the focus is
+# marked so. Sliders make new handles when their range changes: they are marked again whenever a picture has come.
+KEYS = (
+    "this.closest('.vit-panel')?.querySelectorAll('.noUi-handle,select,button,input')"
+    ".forEach((one) => one.setAttribute('data-lm-suppress-shortcuts', 'true'))"
+)
+
+
+class Panel:
+    """Controls, a picture that follows them and a sentence that says what it shows.
+
+    draw: takes the controls' values by name; returns a Figure or Axes and the sentence.
+    controls: by name. adapt: called with the controls before each drawing, to keep their limits valid.
+    hint: what to try and what to notice.
+
+    An error of `draw` is shown in the panel, under which the last good picture stays, and raised again, so that a test
+    sees it too.
+    """
+
+    def __init__(self, draw: Callable, controls: dict, adapt: Callable | None = None, hint: str = ""):
+        self.draw, self.controls, self.adapt = draw, controls, adapt
+        self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
+        self.figure, self.text = None, ""
+        self._drawing, self._shown = False, None
+        words = f'<p style="max-width:52em;line-height:1.4;margin:0">{escape(hint)}</p>' if hint else ""
+        row = ipywidgets.HBox(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.box = ipywidgets.VBox([ipywidgets.HTML(words + LOST), row, self.message, self.picture])
+        self.box.add_class("vit-panel")
+        for control in controls.values():
+            control.observe(self.update, names="value")
+        self.update()
+
+    def update(self, change=None) -> None:
+        """Draw what the controls now say. A change that leaves them as they were when it was last drawn draws nothing;
+        one that comes while it draws is drawn afterwards."""
+        if self._drawing:
+            return
+        if change is None:
+            self._shown = None
+        self._drawing = True
+        collecting = gc.isenabled()
+        gc.disable()  # with torch in memory a collection takes longer than the drawing: it waits until that is out
+        try:
+            with self.tell():
+                while True:
+                    if self.adapt:
+                        self.adapt(self.controls)
+                    chosen = self.chosen()
+                    if chosen == self._shown:
+                        break
+                    self._shown = None  # if it fails, the way back is drawn again
+                    self._put(*self.draw(**chosen))
+                    self._shown = chosen
+            self.message.value = ""
+        finally:
+            self._drawing = False
+            if collecting:
+                gc.enable()
+
+    def _put(self, figure, text: str) -> None:
+        png = base64.b64encode(render(figure, tight=False)).decode()
+        self.figure, self.text = figure, text
+        text = escape(text)
+        self.picture.value = (
+            f'<img alt="{text}" src="data:image/png;base64,{png}" onload="{KEYS}" '
+            'style="max-width:100%;background:white">'
+            f'<p aria-live="polite" style="max-width:52em;line-height:1.4">{text}</p>'
+        )
+
+    def chosen(self) -> dict:
+        """The controls' values by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    @contextmanager
+    def tell(self):
+        """Show an error in the panel, and raise it."""
+        try:
+            yield
+        except Exception as error:
+            self.message.value = alert(error)
+            raise
+
+    def _ipython_display_(self) -> None:
+        bundle = {
+            "application/vnd.jupyter.widget-view+json": {
+                "model_id": self.box.model_id,
+                "version_major": 2,
+                "version_minor": 0,
+            },
+            "image/png": base64.b64encode(render(self.figure, self.text, colours=256)).decode(),
+            "text/plain": self.text,
+        }
+        display(bundle, raw=True, metadata={"image/png": {"alt": self.text}})
+
+
+def alert(error: Exception) -> str:
+    """An error's words, for a widget to show."""
+    words = escape(str(error) or type(error).__name__)
+    return f'<p role="alert" style="color:#a00000;max-width:52em;line-height:1.4"><b>{words}</b></p>'
+
+
+def choice(description: str, options: Sequence, value) -> ipywidgets.SelectionSlider:
+    """A slider over the values that are allowed, and no others."""
+    return ipywidgets.SelectionSlider(
+        options=list(options), value=value, description=description, continuous_update=False
+    )
+
+
+def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
+    return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
+
+
+def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:
+    return ipywidgets.ToggleButtons(
+        options=list(options),
+        description=description,
+        style={"button_width": "auto"},
+        layout=ipywidgets.Layout(width="max-content"),  # or label and buttons come apart
+    )
+
+
+def query_at(rows: int, cols: int) -> tuple[dict, Callable[[int, int], None]]:
+    """Sliders for a patch's row and column, in the middle of the grid, and a function that fits them to another grid:
+    they stay at the same place of the picture, and come back to the same patch when the grid comes back."""
+    controls = {
+        "row": number("row", rows // 2, 0, rows - 1),
+        "col": number("column", cols // 2, 0, cols - 1),
+    }
+    place = {name: (slider.value + 0.5) / (slider.max + 1) for name, slider in controls.items()}
+
+    def fit(rows: int, cols: int) -> None:
+        for name, count in (("row", rows), ("col", cols)):
+            slider = controls[name]
+            if slider.value != int(place[name] * (slider.max + 1)):  # the reader has moved it
+                place[name] = (slider.value + 0.5) / (slider.max + 1)
+            slider.max = count - 1
+            slider.value = int(place[name] * count)
+
+    return controls, fit

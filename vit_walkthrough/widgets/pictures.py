@@ -1,0 +1,108 @@
+"""Which picture to look at: a digit, a photograph, or the reader's own, from a file or from the camera."""
+
+import base64
+import io
+from functools import cache, lru_cache
+from html import escape
+from pathlib import Path
+
+import ipywidgets
+import traitlets
+from torch import Tensor
+
+from vit_walkthrough import data
+from vit_walkthrough.widgets.panel import alert, number
+
+LIMIT = 7_000_000  # bytes of a file: a Jupyter server cuts a connection on which a message of 10 MiB comes, silently
+SIZE = 48  # what the tiny ViTs read
+
+photo = cache(data.photo)
+
+
+@cache
+def test_digits() -> data.ClutteredDigits:
+    return data.ClutteredDigits("test")
+
+
+@lru_cache(maxsize=128)
+def digit(place: int) -> tuple[Tensor, int, Tensor]:
+    """One test image (1 3 48 48), its label and its mask (1 48 48)."""
+    image, label, mask = test_digits().sample(1, draw=place)
+    return image, int(label), mask
+
+
+@lru_cache(maxsize=8)
+def picture(chosen: tuple) -> tuple[Tensor, int | None, Tensor | None]:
+    """What a PictureChooser's value means: an image (1 3 48 48); of a digit also its label and its mask (1 48 48)."""
+    kind, *rest = chosen
+    if kind == "digit":
+        return digit(*rest)
+    if kind == "own":
+        content, dark_on_light = rest
+        image = data.load_image(content, SIZE)
+        return (1 - image if dark_on_light else image)[None], None, None
+    return data.photo(kind, SIZE)[None], None, None
+
+
+class PictureChooser(ipywidgets.HBox):
+    """A control whose value says which picture: ("digit", its number), (a photo's name,), or ("own", the bytes of a
+    file that load_image can read, whether dark and light are exchanged).
+
+    A file comes from the reader's disk or from the camera, through a script in the page that sends it as text
+    (source.js beside this file): ipywidgets' own FileUpload has another value in version 7 than in 8, and on a file
+    above 10 MB it hangs without a word. What is no picture is told here, raised, and changes nothing.
+    """
+
+    value = traitlets.Tuple(("digit", 0))
+    description = "picture"
+
+    def __init__(self):
+        script = escape((Path(__file__).with_name("source.js")).read_text(encoding="utf-8"))
+        self.kind = ipywidgets.Dropdown(options=["digit", *data.PHOTOS, "my own"], description="picture")
+        self.number = number("digit", 0, 0, 99)
+        self.dark_on_light = ipywidgets.Checkbox(description="dark on light", indent=False)
+        self.dark_on_light.layout.width = "auto"
+        self.page = ipywidgets.HTML(
+            # The keys are kept from the notebook, which takes Enter for itself.
+            f'<div class="vit-own" data-limit="{LIMIT}" onkeydown="event.stopPropagation()">'
+            f'<input type="file" accept="image/*" aria-label="picture file" onclick="this.value = null" '
+            f'onchange="({script})(this)"> <button type="button" onclick="({script})(this)">use the camera</button> '
+            '<span role="alert" style="color:#a00000;font-weight:bold"></span>'
+            '<br><video hidden muted playsinline style="width:240px"></video></div>'
+        )
+        self.file = ipywidgets.Textarea(continuous_update=False, layout=ipywidgets.Layout(display="none"))
+        self.file.add_class("vit-file")
+        self.problem = ipywidgets.HTML()
+        self.content = b""
+        own = ipywidgets.VBox([self.page, self.dark_on_light, self.problem, self.file])
+        super().__init__([self.kind, self.number, own], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.own = own
+        self.file.observe(self._receive, names="value")
+        for control in (self.kind, self.number, self.dark_on_light):
+            control.observe(self._choose, names="value")
+        self._choose()
+
+    def _choose(self, change=None) -> None:
+        kind = self.kind.value
+        self.number.layout.display = "" if kind == "digit" else "none"
+        self.own.layout.display = "" if kind == "my own" else "none"
+        if kind == "digit":
+            self.value = ("digit", self.number.value)
+        elif kind != "my own":
+            self.value = (kind,)
+        elif self.content:  # until a file has come, the picture stays
+            self.value = ("own", self.content, self.dark_on_light.value)
+
+    def _receive(self, change) -> None:
+        """Take the text that the page has sent: "data:image/png;base64,..."."""
+        if not change["new"]:
+            return
+        self.file.value = ""  # so that the same file can come again, and no notebook keeps it
+        try:
+            content = base64.b64decode(change["new"].partition(",")[2], validate=True)
+            data.load_image(io.BytesIO(content), SIZE)
+        except ValueError as error:
+            self.problem.value = alert(error)
+            raise
+        self.problem.value, self.content = "", content
+        self._choose()
