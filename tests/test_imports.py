@@ -42,7 +42,10 @@ ALLOWED = {
     "experiments": STAGES | {"data", "pretrained", "training"},
     "pretrained": STAGES,
     "plots": set(),
-    "diagrams": {"config", "data", "plots"},
+    "specimen": STAGES | {"data"},
+    "drawing": {"plots"},
+    "animation": {"config", "drawing", "plots", "specimen"},
+    "diagrams": {"config", "drawing", "plots", "specimen", "animation"},
     "explorer": {"plots", "trace"},
     "checks": STAGES | {"trace"},
     "badges": set(),
@@ -169,12 +172,12 @@ def test_only_widgets_imports_ipywidgets(module):
     assert "ipywidgets" not in external(imported_by(module))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module in {*STAGES, "trace", "explain", "data"}])
+@pytest.mark.parametrize("module", sorted({*STAGES, "trace", "explain", "data", "specimen"}))
 def test_what_draws_nothing_imports_no_matplotlib(module):
     assert "matplotlib" not in external(imported_by(module))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module in {"plots", "diagrams"}])
+@pytest.mark.parametrize("module", sorted({"plots", "drawing", "animation", "diagrams"}))
 def test_what_draws_knows_no_torch(module):
     assert "torch" not in external(imported_by(module))
 
