@@ -157,7 +157,7 @@ def expected(c):
         "positions": [tokens],
         "qkv": [tokens, shape(c.dim, 3 * c.dim), shape(3, c.tokens, c.dim), f"{shape(c.heads, head_dim)} = {c.dim:,}"],
         "attention": [shape(c.tokens, head_dim), shape(head_dim, c.tokens), square, f"÷ √{head_dim}"],
-        "heads": [tokens, f"{c.heads} × {square}", f"head {c.heads}"],
+        "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads}"],
         "mlp": [tokens, shape(c.tokens, c.hidden), f"{c.dim * c.hidden:,} weights"],
         "block": [tokens, f"{c.heads} maps of {square}", f"through {shape(c.tokens, c.hidden)}"],
         "stack": [tokens, f"block {c.depth}", f"{block:,} learned numbers a block"],
@@ -165,7 +165,7 @@ def expected(c):
         "two_heads": [f"{c.dim:,}", shape(c.dim, c.dim), shape(c.dim, c.classes), shape(c.dim, 10), "each 1/10"],
         "dropout": [tokens, f"probability {c.dropout or 0.1:g}"],
         "shapes": [image, flat, shape(c.patches, c.dim), tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
-        "fused": [shape(c.tokens, head_dim), f"{c.heads} × {square}", f"{c.heads * c.tokens**2:,} numbers"],
+        "fused": [shape(c.tokens, head_dim), f"keys = {c.heads} × {square}", f"{c.heads * c.tokens**2:,} numbers"],
         "config": [f"{size:,}" for size in (c.rows, c.patches, c.tokens, c.pixels, head_dim, block, c.hidden)],
         "vit": [image, tokens, shape(c.heads, head_dim), f"{c.hidden:,} wide", f"{c.classes:,}", f"{c.depth} encoder"],
         "steps": [f"\n{c.depth} block"],
@@ -294,7 +294,7 @@ def test_without_a_model_the_values_are_those_of_fresh_modules_and_always_the_sa
     assert values.probabilities.sum() == pytest.approx(1)
     assert values.layers == 4
     assert values.layers_run == ""
-    assert (Specimen(CONFIGS["B/16"]).layers, Specimen(CONFIGS["long"]).layers) == (1, 1)
+    assert (Specimen(CONFIGS["B/16"]).layers, Specimen(CONFIGS["long"]).layers) == (1, 0)
     assert any("after 1 of the 12 blocks" in text for text in said(drawn("B/16", "vit")))
 
 

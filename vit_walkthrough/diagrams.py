@@ -226,8 +226,8 @@ def _planes(page: Page, values: Specimen, patch: int) -> None:
         page.head(middle + 0.58, 2.36, name, ha="left")
         page.small(middle + 0.58, 2.16, f"channel {channel}", ha="left")
         number, last = channel * side**2, (channel + 1) * side**2 - 1
-        page.small(start + 0.03, 0.79, f"{number:,}", ha="left")
-        page.small(start + share - 0.03, 0.79, f"{last:,}", ha="right")
+        page.small(start + 0.05, 0.79, f"{number:,}", ha="left")
+        page.small(start + share - 0.05, 0.79, f"{last:,}", ha="right")
         page.small(middle, 0.79, f"{side} × {side} = {side**2:,} numbers")
     page.head(left + width / 2, 0.53, f"{config.pixels:,} pixels")
 
@@ -368,7 +368,7 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
     for part, (role, meaning) in enumerate(zip(("query", "key", "value"), meanings, strict=True)):
         left = 2.95 + 0.93 * part
         page.matrix(weight[part, :14, :6], left, middle - 1.02, 0.87, 2.04, role, scale, line=2.4)
-        page.text(left + 0.435, top, f"$W_{role[0]}$", 12, colour=INK)
+        page.text(left + 0.435, max(top, middle + 1.2), f"$W_{role[0]}$", 12, colour=INK)
         x = 6.2 + 1.25 * part
         _strips(page, qkv[part], slots, levels, x, 1.1, role, same, cells=8)
         page.head(x + 0.55, top, {"query": "queries", "key": "keys", "value": "values"}[role])
@@ -716,8 +716,7 @@ def draw_stack(config: ViTConfig, image=None, *, model=None) -> Axes:
     in_all = "" if once else f", {config.depth * _block_numbers(config):,} in all"
     page.head((first + last) / 2, 0.87, learned + in_all)
     page.small((first + last) / 2, 0.64, "after the last block a LayerNorm")
-    if values.layers:
-        _strips(page, values.encoded, slots, levels, 8.3, 1.3, cells=8)
+    _strips(page, values.encoded, slots, levels, 8.3, 1.3, cells=8)
     _faces(page, values, slots, levels, 8.1, 0.26)
     page.shape(8.95, 0.95, "tokens dim", config)
     page.key(f"{values.source}{values.layers_run}.")
@@ -1046,7 +1045,7 @@ def draw_config(config: ViTConfig, image=None, *, model=None) -> Axes:
         ("pixels", f"{config.channels} × {config.patch_size} × {config.patch_size}", config.pixels),
         ("head_dim", f"{config.dim:,} / {config.heads}", config.head_dim),
         ("each block learns", "", _block_numbers(config)),
-        ("all learn", "", _all_numbers(config)),
+        ("the model learns", "", _all_numbers(config)),
     ]
     top, pitch = 4.12, 0.335
     page.head(3.85, top + 0.32, "you choose", ha="left")
@@ -1184,9 +1183,9 @@ def hero() -> bytes:
 def draw_steps(config: ViTConfig, image=None, *, model=None) -> Axes:
     """The seven steps as a strip."""
     values = Specimen(config, image, model)
-    page = Page(10, 2.35)
+    page = Page(10, 2.1)
     read, eye = config.pooling == "class", _eye(config) + 1
-    pitch, middle, scale = 9.8 / 7, 1.35, None
+    pitch, middle, scale = 9.8 / 7, 1.14, None
     kept = [0, *dict.fromkeys((1, min(2, config.patches), eye))]
     levels = [middle + 0.36 - 0.24 * row for row in range(len(kept))]
     scale = _common_scale(kept, values.sequence, values.tokens, cells=7)
@@ -1202,8 +1201,8 @@ def draw_steps(config: ViTConfig, image=None, *, model=None) -> Axes:
     )
     for place, words in enumerate(captions):
         x = 0.1 + (place + 0.5) * pitch
-        page.chip(x, 2.1, place + 1)
-        page.text(x, 0.62, words, 9, va="top", colour=INK)
+        page.chip(x, 1.89, place + 1)
+        page.text(x, 0.43, words, 9, va="top", colour=INK)
         if place:
             page.arrow((x - pitch / 2 - 0.08, middle), (x - pitch / 2 + 0.1, middle), head=0.1)
         if place == 0:

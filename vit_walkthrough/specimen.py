@@ -271,8 +271,11 @@ class Specimen:
     @property
     def layers_run(self) -> str:
         """The same in words, empty if nothing is left out."""
-        left_out = self.layers < self.config.depth
-        return f", shown after {self.layers} of the {self.config.depth} blocks" if left_out else ""
+        depth = self.config.depth
+        blocks = "block" if depth == 1 else f"{depth} blocks"
+        if not self.layers:
+            return f", shown before the {blocks}"
+        return f", shown after {self.layers} of the {blocks}" if self.layers < depth else ""
 
     @cached_property
     def stream(self) -> list[np.ndarray]:
