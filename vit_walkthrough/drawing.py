@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from vit_walkthrough.plots import ROLES, style
+from vit_walkthrough.plots import ROLES, STYLE, style
 
 GREY = ROLES["neutral"]
 INK = "#1A1A1A"
@@ -76,11 +76,11 @@ class Page:
         va: str = "center", colour: str = GREY, rotation: Number = 0,
     ) -> None:  # fmt: skip
         """Words at a place."""
-        with style():
-            self.ax.text(
-                x, y, words, size=size, ha=ha, va=va, color=colour, rotation=rotation, linespacing=1.35,
-                weight="bold" if bold else "normal", zorder=8,
-            )  # fmt: skip
+        # The font is named here: to enter style() for every word takes longer than to draw it.
+        self.ax.text(
+            x, y, words, size=size, ha=ha, va=va, color=colour, rotation=rotation, linespacing=1.35,
+            weight="bold" if bold else "normal", family=STYLE["font.family"], zorder=8,
+        )  # fmt: skip
 
     def head(self, x: Number, y: Number, words: str, ha: str = "center") -> None:
         """The name of a thing, bold."""
@@ -160,9 +160,13 @@ class Page:
         line: Number = 0.8, **kwargs,
     ) -> AxesImage:  # fmt: skip
         """Pixels or values as a picture, with an outline."""
+        # Not by imshow, which looks at the limits of the axes each time.
+        limits = kwargs.pop("vmin", 0), kwargs.pop("vmax", 1)
         kwargs = dict(interpolation="antialiased") | kwargs
-        extent = (left, left + width, bottom, bottom + height)
-        artist = self.ax.imshow(pixels, extent=extent, aspect="auto", zorder=4, **kwargs)
+        artist = AxesImage(self.ax, extent=(left, left + width, bottom, bottom + height), zorder=4, **kwargs)
+        artist.set_data(pixels)
+        artist.set_clim(*limits)
+        self.ax.add_image(artist)
         if frame:
             self.frame(left, bottom, width, height, frame, line)
         return artist
@@ -293,7 +297,7 @@ class Page:
     def key(self, words: str) -> None:
         """At the foot of the page: what the colours of the strips mean, and whose values they are."""
         ramp = np.linspace(-1, 1, 9)[None]
-        self.image(ramp, 0.45, 0.17, 0.9, 0.11, cmap=SIGNED, interpolation="nearest", line=0.6)
+        self.image(ramp, 0.45, 0.17, 0.9, 0.11, cmap=SIGNED, vmin=-1, interpolation="nearest", line=0.6)
         self.text(0.34, 0.225, "−", NOTE + 1, colour=INK)
         self.text(1.46, 0.225, "+", NOTE + 1, colour=INK)
         self.text(1.65, 0.225, words, NOTE, ha="left")

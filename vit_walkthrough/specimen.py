@@ -2,7 +2,7 @@
 modules, as NumPy arrays and no further than a picture needs."""
 
 import copy
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -32,16 +32,33 @@ def default_image(config: ViTConfig) -> Tensor:
     return cat if config.channels == 3 else cat.mean(dim=0, keepdim=True)
 
 
+@cache
+def _dice() -> Tensor:
+    """Random numbers from -1 to 1, always the same. Their count is prime, so that no two rows of a matrix are alike."""
+    return torch.rand(1_000_003, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
 def _filled(module: nn.Module, seed: int) -> nn.Module:
-    """Random numbers as large as keep a signal's size, so that there is something to see in every strip."""
-    dice = torch.Generator().manual_seed(seed)
+    """Random numbers as large as keep a signal's size, so that there is something to see in every strip.
+
+    They are read again and again from one list, each module beginning elsewhere: to draw seven million would take
+    longer than all the rest of a picture.
+    """
+    dice, begin = _dice(), 65_537 * seed
     for name, parameter in module.named_parameters():
         if "norm" in name:
             nn.init.constant_(parameter, float(name.endswith("weight")))
-        else:
-            fan_in = parameter.shape[1] if parameter.ndim == 2 else 3
-            bound = (3 / fan_in) ** 0.5 if parameter.ndim > 1 else 0.1
-            parameter.uniform_(-bound, bound, generator=dice)
+            continue
+        fan_in = parameter.shape[1] if parameter.ndim == 2 else 3
+        bound = (3 / fan_in) ** 0.5 if parameter.ndim > 1 else 0.1
+        count, begin = parameter.numel(), begin % len(dice)
+        numbers = (
+            dice[begin:]
+            if begin + count <= len(dice)
+            else torch.cat([dice[begin:], dice.repeat(count // len(dice) + 1)])
+        )
+        torch.mul(numbers[:count].view(parameter.shape), bound, out=parameter)
+        begin += count
     return module.eval()
 
 
