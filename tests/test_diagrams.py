@@ -127,7 +127,7 @@ def test_words_that_overlap_or_leave_the_page_would_be_seen(name):
 
 
 @every_name
-@every_config
+@pytest.mark.parametrize("key", ["B/16", "wide, small patches", "three patches", "long"])
 def test_a_picture_takes_at_most_300_ms(key, name):
     spent = []
     for _ in range(5):  # processor time: what else the machine does is not this picture's doing, or hardly

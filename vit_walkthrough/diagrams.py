@@ -828,7 +828,8 @@ def draw_two_heads(config: ViTConfig, image=None, *, model=None, new_classes: in
         equal = np.ptp(stations["probabilities"]) == 0
         words = f"each 1/{count:,}" if equal else f"class {best}: {stations['probabilities'][best]:.1%}"
         page.small(9.07, y - 0.47, words)
-    page.key(f"{values.source}{values.layers_run}.")
+    random = "" if model is None else "; published models come without the pre-training head, so that one is random"
+    page.key(f"{values.source}{values.layers_run}{random}.")
     return page.done()
 
 
