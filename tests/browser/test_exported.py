@@ -1,0 +1,31 @@
+"""The notebooks as exported HTML, opened from the disk with no network: views are alive, widgets are pictures."""
+
+import subprocess
+import sys
+
+import pytest
+
+from .jupyter import NOTEBOOKS, OPENED, VIEW, View, expect_picture
+
+# nbconvert's page asks for require.js and MathJax at a CDN, whether it needs them or not; an empty address asks nobody.
+NO_CDN = ["--HTMLExporter.require_js_url=data:,", "--HTMLExporter.mathjax_url=data:,"]
+
+
+@pytest.fixture(params=OPENED)
+def page(request, browser, open_file, tmp_path):
+    pytest.importorskip("nbconvert", reason="nbconvert cannot be imported", exc_type=ImportError)
+    notebook = NOTEBOOKS / f"{request.param}.ipynb"
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", *NO_CDN, f"--output-dir={tmp_path}", str(notebook)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return open_file(tmp_path / f"{request.param}.html", offline=True)
+
+
+def test_views_live_and_widgets_are_pictures_with_their_text(page):
+    for place in range(page.locator(VIEW).count()):
+        View(page, page.locator(VIEW).nth(place)).use()
+    images = page.locator(".jp-OutputArea-output img").locator("visible=true")
+    assert images.count()
+    for place in range(images.count()):
+        expect_picture(images.nth(place))
+    for words in ("Error displaying widget", "Loading widget"):
+        assert words not in page.locator("body").inner_text()
