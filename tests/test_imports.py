@@ -45,13 +45,14 @@ ALLOWED = {
     "specimen": STAGES | {"data"},
     "drawing": {"plots"},
     "animation": {"config", "drawing", "plots", "specimen"},
-    "diagrams": {"config", "drawing", "plots", "specimen", "animation"},
+    "gallery": STAGES | {"trace", "explain", "data", "training", "pretrained", "plots", "specimen", "drawing"},
+    "diagrams": {"config", "drawing", "plots", "specimen", "animation", "gallery"},
     "explorer": {"plots", "trace"},
     "checks": STAGES | {"trace"},
     "badges": set(),
     "__init__": STAGES | {"trace"},
 }
-ALLOWED["widgets"] = set(ALLOWED) - {"checks", "badges", "__init__"}
+ALLOWED["widgets"] = set(ALLOWED) - {"checks", "badges", "gallery", "__init__"}
 # widgets is a folder: each of its files may import what the row says, and of the folder only what comes before it.
 WIDGETS = {
     "widgets.panel": set(),
@@ -167,6 +168,12 @@ def test_badges_needs_nothing_but_the_standard_library():
     assert external(imported_by("badges")) <= sys.stdlib_module_names
 
 
+def test_the_gallery_is_imported_only_when_the_readme_s_pictures_are_written():
+    assert [module for module in MODULES if "gallery" in internal(imported_by(module))] == ["diagrams"]
+    at_once = [node for node in tree_of("diagrams").body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert "gallery" not in internal(imports_of(ast.Module(at_once, [])))
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if module.split(".")[0] != "widgets"])
 def test_only_widgets_imports_ipywidgets(module):
     assert "ipywidgets" not in external(imported_by(module))
@@ -177,7 +184,7 @@ def test_what_draws_nothing_imports_no_matplotlib(module):
     assert "matplotlib" not in external(imported_by(module))
 
 
-@pytest.mark.parametrize("module", sorted({"plots", "drawing", "animation", "diagrams"}))
+@pytest.mark.parametrize("module", sorted({"plots", "drawing", "animation", "diagrams", "gallery"}))
 def test_what_draws_knows_no_torch(module):
     assert "torch" not in external(imported_by(module))
 

@@ -1250,6 +1250,14 @@ IMAGES = {
 }
 
 
+def write(folder: Path) -> None:
+    """Every picture that the README shows, into a folder."""
+    from vit_walkthrough.gallery import IMAGES as MORE  # here: who draws a schematic need not wait for what it imports
+
+    (folder / "thumbs").mkdir(parents=True, exist_ok=True)
+    for name, made in {**IMAGES, **MORE}.items():
+        (folder / name).write_bytes(made())
+
+
 if __name__ == "__main__":
-    for name, made in IMAGES.items():
-        (Path(__file__).parents[1] / "images" / name).write_bytes(made())
+    write(Path(__file__).parents[1] / "images")
