@@ -109,7 +109,7 @@ def test_remove_gives_back_every_byte(root, capsys):
 
 def test_the_branch_is_in_every_link(root):
     badges.main(["reader/fork", "--branch", "feature/heads", "--root", str(root)])
-    links = re.findall(rf"{badges.COLAB}/github/[^)]*", (root / "README.md").read_text(encoding="utf-8"))
+    links = re.findall(rf"\(({badges.COLAB}/github/[^)]*)\)", (root / "README.md").read_text(encoding="utf-8"))
     assert links == [f"{badges.COLAB}/github/reader/fork/blob/feature/heads/{name}" for name in NAMES[:3]]
 
 

@@ -545,8 +545,8 @@ def too_deep() -> bytes:
 
 
 BROKEN = {
-    "no base64": ("data:image/png;base64,this is none!", "base64"),
-    "base64 that is cut off": ("data:image/png;base64,iVBORw0KGgo", "padding"),
+    "no base64": ("data:image/png;base64,this is none!", "did not arrive whole"),
+    "base64 that is cut off": ("data:image/png;base64,iVBORw0KGgo", "did not arrive whole"),
     "signs beyond ASCII": ("data:image/png;base64,ä", "ASCII"),
     "no address": ("what?", "empty"),
     "nothing in it": ("data:image/png;base64,", "empty"),

@@ -48,6 +48,7 @@ from vit_walkthrough import (
     ViTConfig,
     count_parameters,
     data,
+    diagrams,
     patchify,
     pretrained,
     record,
@@ -65,6 +66,7 @@ from vit_walkthrough.widgets import (
     explore_activation,
     explore_attention,
     explore_depth,
+    explore_drawings,
     explore_heads,
     explore_maps,
     explore_order,
@@ -88,6 +90,7 @@ PANELS = {
     "explore_heads": explore_heads,
     "explore_depth": explore_depth,
     "explore_sizes": explore_sizes,
+    "explore_drawings": explore_drawings,
     "explore_pooling": partial(explore_pooling, 12),
     "explore_order": partial(explore_order, 12),
     "explore_resolution": partial(explore_resolution, 8),
@@ -359,7 +362,7 @@ def test_explore_patches_counts_right():
         panel.controls["patch_size"].value = size
         patches = len([top for top in range(0, 224, size) for _ in range(0, 224, size)])
         text = panel.text
-        assert numbers(text, r"Patches of (\d+) x (\d+) pixels") == [size, size]
+        assert numbers(text, r"^The cat in patches of (\d+) x (\d+) pixels") == [size, size]
         assert numbers(text, r"(\d+) \* (\d+) = ([\d,]+) patch") == [patches**0.5, patches**0.5, patches]
         assert numbers(text, r"class token ([\d,]+) tokens") == [patches + 1]
         assert numbers(text, r"3 \* (\d+) \* \d+ = ([\d,]+) numbers") == [size, 3 * size * size]
@@ -376,6 +379,7 @@ def test_explore_patches_cuts_the_photo_that_is_chosen(spy):
         (patches, cols), _ = tiles[-1]
         torch.testing.assert_close(image, data.photo(name, 224), rtol=0, atol=0)
         assert (patch_size, cols) == (56, 4)
+        assert panel.text.startswith(f"The {name} in patches of 56 x 56")
         torch.testing.assert_close(patches[6].reshape(3, 56, 56), image[:, 56:112, 112:168], rtol=0, atol=0)
 
 
@@ -407,7 +411,7 @@ def test_explore_positions_shows_the_similarity_of_the_resampled_positions(spy, 
     tile = panel.figure.figure.axes[1].images[0].get_array()
     np.testing.assert_allclose(tile, expected[grid + 2].reshape(grid, grid), atol=1e-5)
     assert (f"resampled to {grid} x {grid}" in panel.text) == (grid != 7)
-    assert panel.text.startswith("Positions for 7 x 7 patches")
+    assert panel.text.startswith(f"Positions, {kind}, for 7 x 7 patches")
 
 
 def test_explore_positions_opens_with_those_of_the_tiny_vit(spy):
@@ -667,8 +671,8 @@ def test_explore_depth_shows_how_long_and_how_alike_the_tokens_are(spy, stream, 
         alike = F.cosine_similarity(tokens[-1][:, None], tokens[-1][None], dim=-1, eps=1e-30)
         torch.testing.assert_close(likeness[-1][0][0].double(), alike, rtol=0, atol=2e-3)
         found = re.match(
-            r"(\d+) blocks? with random weights, (.+), the norm (\w+)\. The tokens' mean length goes from "
-            r"([\d.]+) to ([\d.e+-]+); any two of them are (-?[\d.]+) alike",
+            rf"The {photo} in (\d+) blocks? with random weights, (.+), the norm (\w+)\. The tokens' mean length goes "
+            r"from ([\d.]+) to ([\d.e+-]+); any two of them are (-?[\d.]+) alike",
             panel.text,
         )
         assert found, panel.text
@@ -805,6 +809,31 @@ def test_explore_sizes_draws_no_random_numbers_and_takes_no_memory_for_the_large
     turn_together(panel, size="H", patch_size=8, image_size=672)
     assert random_states() == before
     assert numbers(panel.text, r"([\d,]+) tokens of")[0] == 7057
+
+
+# explore_drawings
+
+
+def test_explore_drawings_says_the_sizes_of_what_it_draws():
+    panel = explore_drawings()
+    for patch_size, heads, depth in ((8, 1, 1), (32, 12, 12), (48, 3, 2)):
+        turn_together(panel, patch_size=patch_size, heads=heads, depth=depth)
+        side = 96 // patch_size
+        said = numbers(
+            panel.text,
+            r"drawn for (\d+) x (\d+) = (\d+) patches of ([\d,]+) pixels, (\d+) tokens of (\d+) numbers, (\d+) heads "
+            r"of (\d+), (\d+) blocks, 10 classes\.$",
+        )
+        assert said[:5] == [side, side, side**2, 3 * patch_size**2, side**2 + 1]
+        assert said[5:] == [96, heads, 96 / heads, depth]
+
+
+def test_explore_drawings_offers_only_sizes_that_go_together_and_every_drawing():
+    controls = explore_drawings(size=60, dim=36).controls
+    assert all(60 % patch_size == 0 for patch_size in controls["patch_size"].options)
+    assert all(36 % heads == 0 for heads in controls["heads"].options)
+    public = {name for name in vars(diagrams) if name.startswith("draw_")}
+    assert {drawing.__name__ for drawing in stages.DRAWINGS.values()} <= public
 
 
 # What the panels over trained models share
@@ -1499,6 +1528,9 @@ def test_explore_vit_runs_the_model_again_only_for_another_model_or_picture(coun
 # explore_maps
 
 
+SAID = "what it says"
+
+
 def shown_maps(shown: list) -> dict[str, np.ndarray]:
     (_, maps), more = shown[-1]
     return dict(zip(more["titles"], maps, strict=True))
@@ -1521,7 +1553,7 @@ def arrived(attention: torch.Tensor) -> torch.Tensor:
 def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(spy):
     shown = spy("plot_heads")
     panel = explore_maps(12, 4)
-    asked = itertools.cycle([None, 0, 9, 3, 5])
+    asked = itertools.cycle([SAID, 0, 9, 3, 5])
     chosen = [sizes for sizes in bundled() if sizes[0] == 12 or sizes[1] == 2]
     for picture, (patch_size, heads) in enumerate(chosen):
         values = {"place": picture, "asked": next(asked), "patch_size": patch_size, "heads": heads}
@@ -1529,7 +1561,7 @@ def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(spy):
         model, (image, label, mask) = load_tiny(patch_size, heads), digit(picture)
         with torch.no_grad():
             probabilities = model(image)[0].softmax(-1)
-        meant = int(probabilities.argmax()) if values["asked"] is None else values["asked"]
+        meant = int(probabilities.argmax()) if values["asked"] == SAID else values["asked"]
         attention = torch.stack([attention_of(model, image, layer)[0] for layer in (1, 2, 3, 4)])
         expected = {
             "last block": attention[-1].mean(dim=0)[0, 1:],
@@ -1559,8 +1591,8 @@ def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(spy):
 
 
 def test_explore_maps_asks_for_each_digit_or_for_what_the_model_says():
-    assert ends(explore_maps(12, 4).controls["asked"]) == [None, *range(10)]
-    assert [label for label, _ in explore_maps(12, 4).controls["asked"].options] == ["what it says", *"0123456789"]
+    assert ends(explore_maps(12, 4).controls["asked"]) == [SAID, *range(10)]
+    assert [label for label, _ in explore_maps(12, 4).controls["asked"].options] == [SAID, *"0123456789"]
 
 
 def test_the_class_that_is_asked_for_changes_relevance_and_occlusion_and_nothing_else(spy):
@@ -1599,7 +1631,7 @@ def test_explore_maps_runs_the_model_again_only_for_something_new(count_forward)
         panel.controls[name].value = value
         assert len(runs) == expected, name
     runs.clear()
-    for name, value in (("patch_size", 24), ("heads", 1), ("asked", None), ("place", 0)):
+    for name, value in (("patch_size", 24), ("heads", 1), ("asked", SAID), ("place", 0)):
         panel.controls[name].value = value
     panel.update()
     assert runs == []

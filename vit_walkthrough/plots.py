@@ -120,7 +120,8 @@ def _marks(marked: Mapping[int, str] | None, count: int) -> list[tuple[int, str]
 def _outline(ax: Axes, row: Number, col: Number, side: Number, colour: str, width: Number = 3) -> None:
     corner = (col * side - 0.5, row * side - 0.5)
     for edge, line in (("white", width + 2), (colour, width)):  # in front of the lines between patches, too
-        ax.add_patch(Rectangle(corner, side, side, fill=False, ec=edge, lw=line, clip_on=False, zorder=3))
+        # Not add_patch, which would fit the axes' limits to it, at some cost: the picture has set them.
+        ax.add_artist(Rectangle(corner, side, side, fill=False, ec=edge, lw=line, clip_on=False, zorder=3))
 
 
 def _divide(ax: Axes, height: int, width: int, patch_size: int, line: Number) -> None:

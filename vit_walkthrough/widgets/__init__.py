@@ -17,6 +17,7 @@ from vit_walkthrough.widgets.panel import Panel
 from vit_walkthrough.widgets.stages import (
     explore_attention,
     explore_depth,
+    explore_drawings,
     explore_heads,
     explore_patches,
     explore_positions,
@@ -28,6 +29,7 @@ __all__ = [
     "explore_activation",
     "explore_attention",
     "explore_depth",
+    "explore_drawings",
     "explore_heads",
     "explore_maps",
     "explore_order",

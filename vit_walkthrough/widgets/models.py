@@ -33,7 +33,7 @@ from vit_walkthrough.tokens import resample_positions
 from vit_walkthrough.trace import record
 from vit_walkthrough.training import Fitted, History, evaluate, fit, fresh
 from vit_walkthrough.widgets.panel import Panel, choice, number, query_at, toggle
-from vit_walkthrough.widgets.pictures import SIZE, PictureChooser, digit, picture, test_digits
+from vit_walkthrough.widgets.pictures import SIZE, PictureChooser, digit, picture, unseen_digits
 
 DIGITS = list("0123456789")
 
@@ -113,10 +113,10 @@ ADDED = "added"
 def explore_order(patch_size: int = 8, heads: int = 4) -> Panel:
     """Move the patches of a digit, with positions added to the tokens and without: what does a trained ViT say?"""
     model = _tiny(patch_size, heads)[0]
-    blind = VisionTransformer(replace(model.config, positions="none")).eval()
-    blind.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if "position" not in name})
+    blind = deepcopy(model)
+    blind.position_embedding = nn.Identity()
     readers, patches = {ADDED: model, "left out": blind}, model.config.patches
-    images, labels, _ = test_digits().sample(128, draw=0)
+    images, labels, _ = unseen_digits().sample(128, draw=0)
 
     def moved(images: Tensor, count: int) -> Tensor:
         """The images in which `count` patches, in each the same, have changed places in a ring."""
@@ -160,7 +160,7 @@ def explore_order(patch_size: int = 8, heads: int = 4) -> Panel:
         draw,
         {
             "place": number("digit", 4, 0, 99),  # of the first few the one whose answer hangs on the order
-            "count": choice("moved", [0, 2, 4, 8, 16, patches], patches),
+            "count": choice("moved", [*(some for some in (0, 2, 4, 8, 16) if some < patches), patches], patches),
             "positions": toggle("positions", ADDED, "left out"),
         },
         hint="Try: leave the positions out; then move fewer and fewer patches. Notice: without positions nothing "
@@ -176,8 +176,8 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
     """A ViT trained at 48 pixels reads the same digits at other resolutions, with its positions resampled as a picture,
     or kept in a row and cut off or filled up with zeros."""
     model = _tiny(patch_size, heads)[0]
-    learned = model.position_embedding.positions.detach()
-    images, labels, _ = test_digits().sample(64, draw=0)
+    learned, sides = model.position_embedding.positions.detach(), SIZE // patch_size
+    images, labels, _ = unseen_digits().sample(64, draw=0)
 
     @cache
     def at(size: int, kind: str) -> VisionTransformer:
@@ -186,7 +186,8 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
             positions = resample_positions(learned, side, side)
         else:
             positions = F.pad(learned, (0, 0, 0, max(0, side**2 + 1 - learned.shape[1])))[:, : side**2 + 1]
-        resized = VisionTransformer(replace(model.config, image_size=size))
+        with torch.random.fork_rng(devices=[]):  # what it starts with is overwritten
+            resized = VisionTransformer(replace(model.config, image_size=size))
         resized.load_state_dict(model.state_dict() | {"position_embedding.positions": positions})
         return resized.eval()
 
@@ -214,7 +215,7 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
         plot_grid(image, patch_size, title=f"{size} pixels: {side} * {side} patches", ax=axes[0])
         plot_attention(image, seen.reshape(side, side), title="the class token looks", ax=axes[1])
         plot_probabilities(probabilities, names=DIGITS, top=3, title="what it says", ax=axes[2])
-        axes[0].figure.subplots_adjust(0.01, 0.03, 0.93, 0.9, 0.12)
+        axes[0].figure.subplots_adjust(0.01, 0.03, 0.92, 0.9, 0.12)
         return axes[0], (
             f"{_a(label).capitalize()} at {size} x {size} pixels; the model was trained at {SIZE}. Its "
             f"{len(learned[0])} positions, {kind}, serve {side**2 + 1} tokens. It says {int(probabilities.argmax())} "
@@ -225,10 +226,12 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
         draw,
         {
             "place": _digit_choice(),
-            "size": choice("pixels", [24, 32, 40, 48, 56, 64, 80, 96], 64),
+            "size": choice(
+                "pixels", [side * patch_size for side in range(sides // 2, 2 * sides + 1)], patch_size * (sides + 2)
+            ),
             "kind": toggle("positions", RESAMPLED, "cut or filled up"),
         },
-        hint="Try: 56 or 64 pixels, with the positions resampled and not; then go further from 48. Notice: cut or "
+        hint="Try: a size near 48, with the positions resampled and not; then go further from 48. Notice: cut or "
         "filled up they slip, for a row of the new grid is longer than one of the old; resampled, they serve for a "
         "while.",
     )
@@ -237,7 +240,7 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
 def explore_activation(patch_size: int = 8, heads: int = 4) -> Panel:
     """What the GELU of a trained ViT is given and lets through, and what becomes of the answers if a ReLU takes its
     place in every block."""
-    images, labels, _ = test_digits().sample(128, draw=0)
+    images, labels, _ = unseen_digits().sample(128, draw=0)
     models = {"GELU": _tiny(patch_size, heads)[0], "ReLU": deepcopy(_tiny(patch_size, heads)[0])}
     for block in models["ReLU"].blocks:
         block.mlp.gelu = nn.ReLU()
@@ -276,6 +279,8 @@ def explore_activation(patch_size: int = 8, heads: int = 4) -> Panel:
         places = torch.arange(1, len(often) + 1)
         plot_curves({"often": (places, often)}, title="how often positive", xlabel="hidden units, sorted", ax=right)
         right.set(ylim=(0, 1))
+        for ax in (left, middle, right):
+            ax.locator_params(nbins=3)  # every label takes its time
         left.figure.subplots_adjust(0.04, 0.2, 0.99, 0.88, 0.24)
         return left, (
             f"{activation} in block {block}: {negative:.0%} of what goes in is negative, and for {flat:.0%} the slope "
@@ -456,7 +461,7 @@ def train_and_look(steps: int = 300) -> Panel:
     def draw(picture: int, steps: int, **sizes):
         key = (steps, *sizes.values())
         model, history = known.get(key) or Fitted(untrained(**sizes), History())
-        images, labels, masks = test_digits().sample(4, draw=picture)
+        images, labels, masks = unseen_digits().sample(4, draw=picture)
         with torch.no_grad(), record(model, "*.attention.weights") as trace:
             said = model(images.to(next(model.parameters()).device)).argmax(-1)
         seen = trace.attention[-1, :, :, 0, 1:].mean(dim=1).cpu()
@@ -513,13 +518,13 @@ def train_and_look(steps: int = 300) -> Panel:
             with panel.tell():
                 known[key] = fit(config(**chosen), digits, steps=steps, watch=watch, progress=False)
                 if len(known[key].history.loss) == steps:
-                    accuracy[key] = evaluate(known[key].model, test_digits(), 500)
+                    accuracy[key] = evaluate(known[key].model, unseen_digits(), 500)
             panel.update()
         finally:
             progress.value, button.disabled = 0, False
 
     button.on_click(train)
     panel.train = train
-    row, *rest = panel.box.children
-    panel.box.children = (row, ipywidgets.HBox([button, progress]), *rest)
+    hint, row, *rest = panel.box.children
+    panel.box.children = (hint, row, ipywidgets.HBox([button, progress]), *rest)
     return panel

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from html import escape
 
 import ipywidgets
+import torch
 from IPython.display import display
 
 from vit_walkthrough.plots import render
@@ -58,8 +59,11 @@ class Panel:
         if change is None:
             self._shown = None
         self._drawing = True
-        collecting = gc.isenabled()
+        collecting, threads = gc.isenabled(), torch.get_num_threads()
         gc.disable()  # with torch in memory a collection takes longer than the drawing: it waits until that is out
+        torch.set_num_threads(
+            1
+        )  # enough for models so small; two that wait for each other on a busy machine take seconds
         try:
             with self.tell():
                 while True:
@@ -74,6 +78,7 @@ class Panel:
             self.message.value = ""
         finally:
             self._drawing = False
+            torch.set_num_threads(threads)
             if collecting:
                 gc.enable()
 
@@ -127,10 +132,12 @@ def choice(description: str, options: Sequence, value) -> ipywidgets.SelectionSl
 
 
 def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
+    """A slider over whole numbers."""
     return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
 
 
 def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:
+    """A row of buttons of which one is pressed."""
     return ipywidgets.ToggleButtons(
         options=list(options),
         description=description,

@@ -1,6 +1,7 @@
 """Which picture to look at: a digit, a photograph, or the reader's own, from a file or from the camera."""
 
 import base64
+import binascii
 import io
 from functools import cache, lru_cache
 from html import escape
@@ -20,14 +21,15 @@ photo = cache(data.photo)
 
 
 @cache
-def test_digits() -> data.ClutteredDigits:
+def unseen_digits() -> data.ClutteredDigits:
+    """The digits that no model was trained on."""
     return data.ClutteredDigits("test")
 
 
 @lru_cache(maxsize=128)
 def digit(place: int) -> tuple[Tensor, int, Tensor]:
     """One test image (1 3 48 48), its label and its mask (1 48 48)."""
-    image, label, mask = test_digits().sample(1, draw=place)
+    image, label, mask = unseen_digits().sample(1, draw=place)
     return image, int(label), mask
 
 
@@ -99,9 +101,12 @@ class PictureChooser(ipywidgets.HBox):
             return
         self.file.value = ""  # so that the same file can come again, and no notebook keeps it
         try:
-            content = base64.b64decode(change["new"].partition(",")[2], validate=True)
+            try:
+                content = base64.b64decode(change["new"].partition(",")[2], validate=True)
+            except binascii.Error:
+                raise ValueError("the file did not arrive whole; choose it again") from None
             data.load_image(io.BytesIO(content), SIZE)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             self.problem.value = alert(error)
             raise
         self.problem.value, self.content = "", content

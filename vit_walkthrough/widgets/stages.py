@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import layer_norm, normalize
 
-from vit_walkthrough import data
+from vit_walkthrough import data, diagrams
 from vit_walkthrough.attention import MultiHeadSelfAttention, attention_weights
 from vit_walkthrough.config import SIZES, ViTConfig, divisors
 from vit_walkthrough.encoder import Encoder
@@ -39,6 +39,7 @@ from vit_walkthrough.widgets.pictures import photo
 
 
 def photo_choice() -> ipywidgets.Dropdown:
+    """A menu of the photographs that come along."""
     return ipywidgets.Dropdown(options=list(data.PHOTOS), value=data.PHOTOS[0], description="photo")
 
 
@@ -114,7 +115,7 @@ def explore_positions(learned: Float[Tensor, "1 tokens dim"] | None = None) -> P
         others[query] = -2
         nearest = divmod(int(others.argmax()), grid)
         return left, (
-            f"Positions for {side} x {side} patches"
+            f"Positions, {kind}, for {side} x {side} patches"
             + (f", resampled to {grid} x {grid}" if grid != side else "")
             + f". The patch at row {row}, column {col} is 1.00 similar to itself; most similar to it is the one at row "
             f"{nearest[0]}, column {nearest[1]} ({others.max():.2f})."
@@ -184,7 +185,7 @@ def explore_attention(
 
     query, _ = query_at(side, side)
     temperature = ipywidgets.FloatLogSlider(
-        value=10**0.5, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
+        value=10.0, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
     )
     return Panel(
         draw,
@@ -379,4 +380,53 @@ def explore_sizes() -> Panel:
         },
         hint="Try: twice the image, then twice the patch as well. Notice: the parameters hardly care, the work does; "
         "the MLP costs more than attention, until the pairs take over.",
+    )
+
+
+DRAWINGS = {
+    "the whole": diagrams.draw_vit,
+    "its sizes": diagrams.draw_config,
+    "patches": diagrams.draw_patches,
+    "one patch as a row": diagrams.draw_flatten,
+    "patch embedding": diagrams.draw_embedding,
+    "class token": diagrams.draw_class_token,
+    "positions": diagrams.draw_positions,
+    "queries, keys, values": diagrams.draw_qkv,
+    "attention": diagrams.draw_attention,
+    "heads": diagrams.draw_heads,
+    "MLP": diagrams.draw_mlp,
+    "a block": diagrams.draw_block,
+    "the stack": diagrams.draw_stack,
+    "head": diagrams.draw_head,
+    "every shape": diagrams.draw_shapes,
+}
+
+
+def explore_drawings(drawing: str = "the whole", size: int = 96, dim: int = 96) -> Panel:
+    """Any stage as a drawing, for whatever sizes: real patches, and what the package's own modules make of them."""
+
+    @cache
+    def cat() -> Tensor:
+        return photo("cat", size)
+
+    def draw(drawing: str, patch_size: int, heads: int, depth: int):
+        config = ViTConfig(size, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
+        return DRAWINGS[drawing](config, cat()), (
+            f"{drawing[0].upper()}{drawing[1:]}, drawn for {config.rows} x {config.cols} = {config.patches} patches of "
+            f"{config.pixels:,} pixels, {config.tokens} tokens of {dim} numbers, {heads} heads of {config.head_dim}, "
+            f"{depth} blocks, 10 classes."
+        )
+
+    sides = [side for side in divisors(size) if 8 <= side <= size // 2]
+    counts = [count for count in divisors(dim) if count <= 16]
+    return Panel(
+        draw,
+        {
+            "drawing": ipywidgets.Dropdown(options=list(DRAWINGS), value=drawing, description="drawing"),
+            "patch_size": choice("patch size", sides, 16 if 16 in sides else sides[len(sides) // 2]),
+            "heads": choice("heads", counts, 4 if 4 in counts else counts[-1]),
+            "depth": number("blocks", 4, 1, 12),
+        },
+        hint="Try: the patches, with 8 and with 32 pixels; the heads, with 1 and with 12; then walk through the other "
+        "drawings with sizes of your own. Notice: which shapes follow the patch size, and which the heads.",
     )
