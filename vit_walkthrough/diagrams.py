@@ -185,7 +185,6 @@ def draw_flatten(config: ViTConfig, image=None, *, model=None) -> Axes:
     page.text(6.1, 4.2, f"pixels = {config.channels} × {side} × {side} = {config.pixels:,}", 12, ha="left",
               bold=True, colour=INK)  # fmt: skip
     page.text(6.1, 3.93, "channels × ph × pw: how long the row is", ha="left")
-    page.text(6.1, 3.6, "A convolution's kernel has the same order.", ha="left")
     _planes(page, values, patch)
     page.text(0.25, 0.22, "Every number of the row is drawn: bright is 1, dark is 0.", NOTE, ha="left")
     return page.done()
@@ -526,7 +525,7 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
                 page.dots(x, y)
             page.small(x, photo_y - 0.25, f"{config.heads - len(kept)} more")
             continue
-        page.head(x, top + 0.3, f"head {head + 1}")
+        page.head(x, top + 0.3, f"head {head}")
         for row, (part, role) in enumerate(((asked, "query"), (keys, "key"), (passed, "value"))):
             page.strip(part[head, eye], x - width / 2, top - 0.28 * row, width, role, cells=9, scale=scale)
         weights = values.weights(head, [eye])[0, 1:]
@@ -995,7 +994,7 @@ def draw_fused(config: ViTConfig, image=None, *, model=None) -> Axes:
     middle = (upper + lower) / 2
     page.text(8.4, middle + 0.1, "equal", 12, bold=True, ha="left", colour=INK)
     page.text(8.4, middle - 0.12, f"to within {difference:.0e}" if difference else "to the last bit", ha="left")
-    page.key(f"{values.source}. Strips of token {eye:,}, head 1 of {config.heads}.")
+    page.key(f"{values.source}. Strips of token {eye:,} in head 0 of {config.heads}.")
     return page.done()
 
 

@@ -179,6 +179,7 @@ function (root) {
 
     function draw() {
       shown.textContent = data.layers[layer] + 1;
+      slider.setAttribute("aria-valuetext", "block " + (data.layers[layer] + 1));
       button.setAttribute("aria-pressed", String(query === 0));
       const context = view.getContext("2d");
       context.setTransform(zoom, 0, 0, zoom, 0, 0); // in pixels of the picture

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import json
+import operator
 from collections.abc import Callable, Sequence
 from functools import cache
 from html import escape
@@ -56,8 +57,9 @@ def explore(
     image: which it was; by default the recorded input.
     index: which image of the batch. layers, heads: only these, counted from 0; all by default.
 
-    Raises: KeyError for a trace without attention; ValueError for one without image, an image that its patches do not
-    tile, an index, layers or heads that are not there, and a view larger than LIMIT, with what to choose instead.
+    Raises: KeyError for a trace without attention; ValueError for negative weights, a trace without image, an image
+    that its patches do not tile, an index, layers or heads that are not there, and a view larger than LIMIT, with what
+    to choose instead.
     """
     attention = trace if isinstance(trace, Tensor) else trace.attention
     if not 2 <= attention.ndim <= 5:
@@ -82,6 +84,8 @@ def explore(
     rows, cols = height // side, width // side
 
     weights = attention[layers][:, index][:, heads].detach().float().cpu().numpy()  # layers heads queries keys
+    if not (weights >= 0).all():  # which NaN is not either
+        raise ValueError("weights below 0, or NaN, are no attention: are these the scores before the softmax?")
     query = 0 if first else (rows // 2) * cols + cols // 2
     maps = weights[-1, :, query, first:]
     names = [f"head {head}" for head in heads]
@@ -185,7 +189,10 @@ def _advice(
 
 
 def _chosen(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:
-    chosen = list(range(count)) if chosen is None else list(chosen)
+    try:
+        chosen = list(range(count)) if chosen is None else [operator.index(one) for one in chosen]
+    except TypeError:
+        raise ValueError(f"{what} must be whole numbers in a list, as [0, 3], not {chosen!r}") from None
     if not chosen or any(not 0 <= one < count for one in chosen):
         raise ValueError(f"{what} {chosen} are not among 0 to {count - 1}")
     return chosen

@@ -102,7 +102,9 @@ class Specimen:
     @property
     def source(self) -> str:
         """Whose values these are, in words."""
-        return "values of the model that was handed in" if self.model else "real values: random weights, seed 0"
+        return (
+            "real values, of the model given" if self.model else "real values, of random weights: they mean nothing yet"
+        )
 
     @property
     def picture(self) -> np.ndarray:

@@ -28,7 +28,7 @@ from vit_walkthrough.plots import (
     plot_scatter,
     side_by_side,
 )
-from vit_walkthrough.pretrained import bundled, load_checkpoint
+from vit_walkthrough.pretrained import bundled, load_checkpoint, load_tiny
 from vit_walkthrough.tokens import resample_positions
 from vit_walkthrough.trace import record
 from vit_walkthrough.training import Fitted, History, evaluate, fit, fresh
@@ -40,6 +40,8 @@ DIGITS = list("0123456789")
 
 @cache
 def _tiny(patch_size: int, heads: int) -> tuple[VisionTransformer, dict]:
+    if (patch_size, heads) not in bundled():
+        load_tiny(patch_size, heads)  # which says what there is
     return load_checkpoint(bundled()[patch_size, heads])
 
 
@@ -49,6 +51,7 @@ def _a(digit: int) -> str:
 
 def _bundled_controls(patch_size: int, heads: int) -> dict:
     """Patch size and heads among the tiny ViTs that come along, which are there in every combination."""
+    _tiny(patch_size, heads)  # whose error says what there is
     sizes, counts = (sorted(set(kind)) for kind in zip(*bundled(), strict=True))
     return {"patch_size": choice("patch size", sizes, patch_size), "heads": choice("heads", counts, heads)}
 
@@ -96,14 +99,14 @@ def explore_pooling(patch_size: int = 8, heads: int = 4) -> Panel:
         return left, (
             f"After {blocks} of 4 blocks: 300 unseen digits, each where a linear reader fitted on 600 others puts it. "
             f"From the class token it names {shares[0]:.0%} of them right, from the mean of the patches "
-            f"{shares[1]:.0%}; guessing gives about 10%."
+            f"{shares[1]:.0%}; guessing gives about 10%. Drawn are the reader's first two axes."
         )
 
     return Panel(
         draw,
         {"blocks": number("after block", 4, 0, 4)},
         hint="Try: go back block by block, to 0. Notice: before the first block the class token is the same for every "
-        "picture; what it says later it has gathered from the patches, of which no single one knows the digit.",
+        "picture; whatever it says later it has gathered from the patches.",
     )
 
 
@@ -152,8 +155,8 @@ def explore_order(patch_size: int = 8, heads: int = 4) -> Panel:
         return axes[0], (
             f"{_a(label).capitalize()}, positions {positions}. In order the model says {int(before.argmax())} "
             f"({before.max():.1%}), with {count} of {patches} patches moved {int(after.argmax())} ({after.max():.1%}); "
-            f"no probability changes by more than {(after - before).abs().max():.4f}. Of 128 unseen digits it names "
-            f"{right(0, positions):.0%} in order and {right(count, positions):.0%} with these patches moved."
+            f"the probability that changes most changes by {(after - before).abs().max():.4f}. Of 128 unseen digits it "
+            f"names {right(0, positions):.0%} in order and {right(count, positions):.0%} with these patches moved."
         )
 
     return Panel(
@@ -164,8 +167,8 @@ def explore_order(patch_size: int = 8, heads: int = 4) -> Panel:
             "positions": toggle("positions", ADDED, "left out"),
         },
         hint="Try: leave the positions out; then move fewer and fewer patches. Notice: without positions nothing "
-        "changes, whatever you move (few answers are right, for the model was trained with them). With them most "
-        "digits survive even when all patches are moved: this ViT reads strokes more than places.",
+        "changes, whatever you move, and most answers stay right, though it was trained with them. With positions "
+        "most digits survive even when all patches are moved: this ViT reads strokes more than places.",
     )
 
 
@@ -231,9 +234,9 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
             ),
             "kind": toggle("positions", RESAMPLED, "cut or filled up"),
         },
-        hint="Try: a size near 48, with the positions resampled and not; then go further from 48. Notice: cut or "
-        "filled up they slip, for a row of the new grid is longer than one of the old; resampled, they serve for a "
-        "while.",
+        hint="Try: 40 or 56 pixels, with the positions resampled and not; then go further from 48. Notice: cut or "
+        "filled up they slip, for a row of the new grid has another length than one of the old; resampled, they "
+        "serve for a while.",
     )
 
 
@@ -355,7 +358,7 @@ def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
         plot_probabilities(probabilities, names=DIGITS, top=3, title="what it says", ax=right)
         left.figure.subplots_adjust(0.01, 0.03, 0.925, 0.9, 0.12)
         if mask is None:
-            seen = "this picture" if chosen[0] == "own" else chosen[0]
+            seen = "this picture" if chosen[0] == "own" else f"the {chosen[0]}"
             what = f"This ViT knows digits and nothing else: of {seen} it says"
             where = ""
         else:
@@ -386,7 +389,7 @@ def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
         controls,
         adapt,
         hint="Try: another digit, the layers one by one, a patch as the query; a digit of your own, written about half "
-        "as high as the picture. Notice: early layers look around, late ones at the digit.",
+        "as high as the picture. Notice: how soon it looks at the digit, and where an empty patch looks.",
     )
 
 
@@ -512,7 +515,8 @@ def train_and_look(steps: int = 300) -> Panel:
                 known[key] = Fitted(model, history)
                 panel.update()
 
-        accuracy.pop(key, None)
+        if key in accuracy:  # a second press has waited while the first one trained
+            return
         progress.max, button.disabled = steps, True
         try:
             with panel.tell():

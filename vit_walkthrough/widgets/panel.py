@@ -12,7 +12,7 @@ from IPython.display import display
 
 from vit_walkthrough.plots import render
 
-# Only a page can tell that its kernel is gone: the front end then marks what hung on it.
+# Only a page can tell that its kernel is gone: JupyterLab and Notebook 7 then mark what hung on it.
 LOST = (
     "<style>.vit-lost {display: none; color: #a00000} .jupyter-widgets-disconnected .vit-lost {display: block}</style>"
     '<p class="vit-lost" role="alert"><b>The kernel behind these controls is gone: run the notebook again from its '

@@ -33,6 +33,12 @@ def digit(place: int) -> tuple[Tensor, int, Tensor]:
     return image, int(label), mask
 
 
+@lru_cache(maxsize=4)
+def _decoded(content: bytes) -> Tensor:
+    """A file's picture (3 48 48). A large photograph takes a second: it is read once."""
+    return data.load_image(io.BytesIO(content), SIZE)
+
+
 @lru_cache(maxsize=8)
 def picture(chosen: tuple) -> tuple[Tensor, int | None, Tensor | None]:
     """What a PictureChooser's value means: an image (1 3 48 48); of a digit also its label and its mask (1 48 48)."""
@@ -41,7 +47,7 @@ def picture(chosen: tuple) -> tuple[Tensor, int | None, Tensor | None]:
         return digit(*rest)
     if kind == "own":
         content, dark_on_light = rest
-        image = data.load_image(content, SIZE)
+        image = _decoded(content)
         return (1 - image if dark_on_light else image)[None], None, None
     return data.photo(kind, SIZE)[None], None, None
 
@@ -105,8 +111,8 @@ class PictureChooser(ipywidgets.HBox):
                 content = base64.b64decode(change["new"].partition(",")[2], validate=True)
             except binascii.Error:
                 raise ValueError("the file did not arrive whole; choose it again") from None
-            data.load_image(io.BytesIO(content), SIZE)
-        except (ValueError, TypeError) as error:
+            _decoded(content)
+        except Exception as error:
             self.problem.value = alert(error)
             raise
         self.problem.value, self.content = "", content

@@ -19,8 +19,7 @@
     if (!file) return;
     if (file.size > limit) { // the server would cut the connection without a word
       tell(file.name + " has " + (file.size / 1e6).toFixed(1) + " MB, more than the " + limit / 1e6
-        + " MB that can be sent from here: choose a smaller copy of it, or put the file beside the notebook and read it "
-        + "with load_image.");
+        + " MB that can be sent from here: choose a smaller copy of it.");
       return;
     }
     reader.onload = () => send(reader.result);
@@ -45,6 +44,7 @@
     return;
   }
   navigator.mediaDevices.getUserMedia({ video: true }).then((stream) => {
+    stop(); // a second press may have asked for a second stream
     video.srcObject = stream;
     video.hidden = false;
     video.play();

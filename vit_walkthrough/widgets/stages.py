@@ -73,7 +73,8 @@ def explore_patches(size: int = 224) -> Panel:
         draw,
         {"photo_name": photo_choice(), "patch_size": patch_size},
         hint="Try: 16, the size of most published ViTs, then 8, then 112. Notice: from which size on no single patch "
-        "shows what it is part of; and that half the size makes four times the patches and sixteen times the pairs.",
+        "shows what it is part of; and that half the size makes four times the patches and about sixteen times the "
+        "pairs.",
     )
 
 
@@ -83,13 +84,13 @@ def explore_positions(learned: Float[Tensor, "1 tokens dim"] | None = None) -> P
 
     learned: vectors of a square grid; by default those of the tiny ViT with patches of 6 pixels, 8 x 8.
 
-    Raises: ValueError if the grid is not square.
+    Raises: ValueError if the grid is not square, or smaller than 3 x 3.
     """
     learned = load_tiny(6, 4).position_embedding.positions if learned is None else learned
     tokens, dim = learned.shape[1:]
     side = round((tokens - 1) ** 0.5)
-    if side**2 != tokens - 1 or side < 1:
-        raise ValueError(f"{tokens} positions are not those of a square grid of patches and the class token")
+    if side**2 != tokens - 1 or side < 3:
+        raise ValueError(f"{tokens} positions are not those of a class token and a square grid from 3 x 3 patches up")
     kinds = {
         "sines and cosines": sincos_positions(side, side, dim),
         "random": torch.randn(1, tokens, dim, generator=torch.Generator().manual_seed(0)),
@@ -117,7 +118,7 @@ def explore_positions(learned: Float[Tensor, "1 tokens dim"] | None = None) -> P
         return left, (
             f"Positions, {kind}, for {side} x {side} patches"
             + (f", resampled to {grid} x {grid}" if grid != side else "")
-            + f". The patch at row {row}, column {col} is 1.00 similar to itself; most similar to it is the one at row "
+            + f". The patch at row {row}, column {col} is 1.00 similar to itself; none is more similar to it than the one at row "
             f"{nearest[0]}, column {nearest[1]} ({others.max():.2f})."
         )
 
@@ -132,8 +133,9 @@ def explore_positions(learned: Float[Tensor, "1 tokens dim"] | None = None) -> P
         controls,
         lambda controls: fit_query(controls["grid"].value, controls["grid"].value),
         hint="Try: walk the row and the column through the grid, with each kind; then change the grid, for which "
-        "they are resampled. Notice: sines and cosines know their neighbourhood from the start; random ones, with "
-        "which learning begins, know none; learned ones have found theirs from digits alone.",
+        "they are resampled. Notice, at 8 x 8: sines and cosines know their neighbourhood from the start; random ones, "
+        "with which learning begins, know none; learned ones have found theirs from digits alone. (On a finer grid "
+        "resampling makes any neighbours alike.)",
     )
 
 
@@ -177,10 +179,10 @@ def explore_attention(
         entropy = -(weights * weights.clamp(min=1e-12).log2()).sum()
         best = divmod(int(weights.argmax()), side)
         return left, (
-            f"head_dim is {head_dim}. The query at row {row}, column {col} gives {weights.max():.3f} of its attention "
-            f"to the key at row {best[0]}, column {best[1]} and {ranked[:5].sum():.3f} to the five strongest of "
-            f"{len(weights)} keys. Entropy {entropy:.1f} bits; looking everywhere alike would be "
-            f"{log2(len(weights)):.1f}."
+            f"head_dim {head_dim}, temperature {temperature:.3g}. The query at row {row}, column {col} gives "
+            f"{weights.max():.3f} of its attention to the key at row {best[0]}, column {best[1]} and "
+            f"{ranked[:5].sum():.3f} to the five strongest of {len(weights)} keys. Entropy {entropy:.1f} bits; looking "
+            f"everywhere alike would be {log2(len(weights)):.1f}."
         )
 
     query, _ = query_at(side, side)
@@ -191,8 +193,8 @@ def explore_attention(
         draw,
         {**query, "scores": toggle("scores", SCALED, UNSCALED), "temperature": temperature},
         hint="Try: an eye, a whisker, the nose; the scores as they are, not divided by √head_dim; then the "
-        "temperature, by which they are divided too. Notice: undivided, one key wins everything; the entropy says "
-        "how near that is: 0 bits is one key alone.",
+        "temperature, by which they are divided too (a ViT's is 1; here it begins at 10). Notice: undivided, one key "
+        "wins everything; the entropy says how near that is: 0 bits is one key alone.",
     )
 
 
@@ -239,8 +241,8 @@ def explore_heads(
     return Panel(
         draw,
         controls,
-        hint="Try: 1 head, 4, 48; another query. Notice: the number of parameters stays, head_dim shrinks; of 48 "
-        "heads of one number each some look at nearly everything alike, some at a few patches.",
+        hint="Try: 1 head, 4, 48; another query. Notice: the number of parameters stays, head_dim shrinks; the "
+        "narrower the heads, the more they differ: the strongest key of some gets four times what it gets in others.",
     )
 
 
@@ -295,9 +297,9 @@ def explore_depth(dim: int = 64, patch_size: int = 32, deepest: int = 24) -> Pan
         start, end = lengths.mean(1)[[0, -1]].tolist()
         return left, (
             f"The {photo_name} in {depth} block{'s' * (depth > 1)} with random weights, {stream}, the norm {norm}. The "
-            f"tokens' mean length goes from {start:.1f} to {end:.3g}; any two of them are {others.mean():.2f} alike "
-            "(mean cosine; purple is alike, white not). 1.00 would mean that all have become the same token, and the "
-            "picture is lost."
+            f"tokens' mean length goes from {start:.1f} to {end:.3g}; two of them are on average {others.mean():.2f} "
+            "alike (mean cosine; purple is alike, white not). 1.00 would mean that all have become the same token, "
+            "and the picture is lost."
         )
 
     controls = {
@@ -309,15 +311,16 @@ def explore_depth(dim: int = 64, patch_size: int = 32, deepest: int = 24) -> Pan
     return Panel(
         draw,
         controls,
-        hint="Try: leave out the sum (found alone), and go deeper block by block; then put the norm nowhere. Notice: "
-        "without the sum all tokens soon point the same way.",
+        hint="Try: leave out the sum (found alone), and go deeper block by block. Then back to the sum, and the norm "
+        "nowhere. Notice: without the sum all tokens soon point the same way; without norms, which of the two curves "
+        "or pictures gives it away?",
     )
 
 
 # Where a parameter belongs, by what its name contains; the first that fits.
 PARTS = {
     "patch embedding": "patch_embedding",
-    "[class], positions": "class_token position_embedding",
+    "class + positions": "class_token position_embedding",
     "attention": ".attention.",
     "MLP": ".mlp.",
     "norms": "norm",
@@ -378,8 +381,8 @@ def explore_sizes() -> Panel:
             "patch_size": choice("patch size", [8, 14, 16, 28, 32], 16),
             "image_size": choice("image", [224, 448, 672], 224),
         },
-        hint="Try: twice the image, then twice the patch as well. Notice: the parameters hardly care, the work does; "
-        "the MLP costs more than attention, until the pairs take over.",
+        hint="Try: twice the image, then twice the patch as well; then 672 pixels in patches of 8. Notice: the "
+        "parameters hardly care, the work does; the MLP costs more than attention, until the pairs take over.",
     )
 
 
@@ -413,8 +416,9 @@ def explore_drawings(drawing: str = "the whole", size: int = 96, dim: int = 96) 
         config = ViTConfig(size, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
         return DRAWINGS[drawing](config, cat()), (
             f"{drawing[0].upper()}{drawing[1:]}, drawn for {config.rows} x {config.cols} = {config.patches} patches of "
-            f"{config.pixels:,} pixels, {config.tokens} tokens of {dim} numbers, {heads} heads of {config.head_dim}, "
-            f"{depth} blocks, 10 classes."
+            f"{config.pixels:,} pixels, {config.tokens} tokens of {dim} numbers, {heads} head{'s' * (heads > 1)} of "
+            f"{config.head_dim}, "
+            f"{depth} block{'s' * (depth > 1)}, 10 classes."
         )
 
     sides = [side for side in divisors(size) if 8 <= side <= size // 2]
