@@ -3,6 +3,7 @@
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,7 @@ def load_image(source, size=224) -> Float[Tensor, "3 height width"]:
         with open(source, "rb") as file:
             return load_image(file, size)
     pixels = _pixels(source)
-    old_height, old_width, channels = pixels.shape
+    old_height, old_width, _ = pixels.shape
     if old_height * old_width == 1:
         raise ValueError("a picture of 1 x 1 pixel has nothing to look at; give a larger one")
     kept = min(old_height * width, old_width * height) / max(old_height * width, old_width * height)
@@ -65,12 +66,23 @@ def load_image(source, size=224) -> Float[Tensor, "3 height width"]:
     crop_width = min(old_width, max(1, round(old_height * width / height)))
     top, left = (old_height - crop_height) // 2, (old_width - crop_width) // 2
     pixels = pixels[top : top + crop_height, left : left + crop_width]
-    alpha = _scaled(pixels[..., -1]) if channels in (2, 4) else np.float32(1)
     planes = []
-    for channel in range(3 if channels > 2 else 1):
-        plane = Image.fromarray(_scaled(pixels[..., channel]) * alpha + (1 - alpha))
+    for plane in _planes(pixels):
         # Bicubic, smoothed where it shrinks, as for the published weights. It can overshoot [0, 1].
-        planes.append(np.clip(plane.resize((width, height), Image.Resampling.BICUBIC), 0, 1))
+        resized = Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC)
+        planes.append(np.clip(resized, 0, 1))
+    return torch.from_numpy(np.stack(planes * (3 // len(planes))))
+
+
+def read_image(source) -> Float[Tensor, "3 height width"]:
+    """Any picture as load_image reads it, whole and in its own size.
+
+    Raises: as load_image.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            return read_image(file)
+    planes = list(_planes(_pixels(source)))
     return torch.from_numpy(np.stack(planes * (3 // len(planes))))
 
 
@@ -155,6 +167,14 @@ def _decoded(source, name: str) -> np.ndarray:
             raise ValueError(f"{name} is {what}; give a whole PNG, JPEG, GIF, BMP, TIFF or WebP") from error
         except Exception as error:  # a decoder that meets a broken file may raise anything
             raise ValueError(f"{name} cannot be decoded ({error}); is it complete? Save it again as PNG") from error
+
+
+def _planes(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Checked pixels as planes in [0, 1], one if they are grey, else three; what is transparent is put on white."""
+    channels = pixels.shape[2]
+    alpha = _scaled(pixels[..., -1]) if channels in (2, 4) else np.float32(1)
+    for channel in range(3 if channels > 2 else 1):
+        yield _scaled(pixels[..., channel]) * alpha + (1 - alpha)
 
 
 def _scaled(plane: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Weights on disk: checkpoints as safetensors with their config and scores, and the tiny ViTs that come along."""
+"""Weights on disk: checkpoints as safetensors with their config and scores, the tiny ViTs that come along, and those
+that others published (convert.py, published.py)."""
 
 import json
 import os
@@ -14,7 +15,24 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vit_walkthrough.config import ViTConfig
+from vit_walkthrough.convert import convert_weights, tensor_names
 from vit_walkthrough.model import VisionTransformer
+from vit_walkthrough.published import Preprocessing, Pretrained, load_pretrained
+
+__all__ = [
+    "Preprocessing",
+    "Pretrained",
+    "bundled",
+    "convert_weights",
+    "load_checkpoint",
+    "load_pretrained",
+    "load_tiny",
+    "read_tensors",
+    "replacing",
+    "save_checkpoint",
+    "tensor_names",
+    "write_tensors",
+]
 
 TINY = Path(__file__).parent / "checkpoints"
 
