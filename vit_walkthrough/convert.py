@@ -238,21 +238,13 @@ def _respelled(name: str, source: str) -> str:
     return name
 
 
-def _tensors(state: Mapping, source: str) -> dict[str, Tensor]:
+def _tensors(state: Mapping, source: str) -> dict:
     """The checkpoint under the names of the table, refused if it is seen to be another architecture's."""
     tensor_names(source, 1)
     for sign, what in FOREIGN.items():
         if tell := next((name for name in state if re.search(sign, name)), None):
             raise ValueError(f"this is {what} (it holds {tell}); only the paper's ViT can be converted")
-    theirs = {}
-    for name, tensor in state.items():
-        try:
-            tensor = torch.as_tensor(tensor)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} is no tensor of numbers ({error})") from error
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} holds {tensor.dtype}, not weights; quantised checkpoints cannot be converted")
-        theirs[_respelled(name, source)] = tensor
+    theirs = {_respelled(name, source): tensor for name, tensor in state.items()}
     if len(theirs) != len(state):
         raise ValueError("two tensors of the checkpoint mean the same parameter, in an older and a newer spelling")
     return theirs
@@ -273,14 +265,19 @@ def _check_names(theirs: Mapping, filling: Mapping, source: str) -> None:
         raise ValueError(f"this is no ViT of {source}; {'; '.join(faults)}{hint}")
 
 
-def _laid_out(tensor: Tensor, ours: str, name: str, source: str) -> Tensor:
+def _laid_out(tensor, ours: str, name: str, source: str) -> Tensor:
     """A view of the tensor with its axes in our order; the patch kernel still as (dim channels ph pw)."""
     pattern = GOOGLE_LAYOUT.get(re.sub(r"blocks\.\d+\.", "", ours)) if source == "google" else None
     try:
+        tensor = torch.as_tensor(tensor)
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} holds {tensor.dtype}, not weights; what is quantised cannot be converted")
         return rearrange(tensor, pattern) if pattern else tensor
     except EinopsError as error:
         axes = pattern.split(" -> ")[0]
         raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, expected ({axes})") from error
+    except (TypeError, RuntimeError) as error:  # what torch.as_tensor raises
+        raise ValueError(f"{name} is no tensor of numbers ({error})") from error
 
 
 def _square(positions: Tensor) -> tuple[int, int]:
@@ -291,7 +288,7 @@ def _square(positions: Tensor) -> tuple[int, int]:
     return side, side
 
 
-def _heads(theirs: Mapping[str, Tensor], source: str, dim: int) -> int:
+def _heads(theirs: Mapping, source: str, dim: int) -> int:
     if source == "google":
         return theirs["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"].shape[1]
     known = {size: heads for size, _, heads, _ in SIZES.values()}

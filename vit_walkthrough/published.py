@@ -100,12 +100,11 @@ class Preprocessing:
             raise ValueError(f"a picture of {sides[0]} x {sides[1]} pixels is too long; cut out the part that matters")
         if self.crop is None:
             return self._resized(picture, self.size)
-        shorter = int(min(self.size) / self.crop + 1e-6)
-        # The longer side is rounded down and the corner to the nearest pixel, as in timm and torchvision.
-        picture = self._resized(picture, tuple(int(side * shorter / min(sides)) for side in sides))
+        # As small as it can be with the size over crop inside; rounded as in timm and torchvision.
+        inside = [int(side / self.crop + 1e-6) for side in self.size]
+        scaled, side = max(zip(inside, sides, strict=True), key=lambda pair: pair[0] / pair[1])
+        picture = self._resized(picture, tuple(int(other * scaled / side + 1e-6) for other in sides))
         top, left = (round((side - kept) / 2) for side, kept in zip(picture.shape[1:], self.size, strict=True))
-        if min(top, left) < 0:
-            raise ValueError(f"a picture of {sides[0]} x {sides[1]} pixels does not fill {height} x {width}")
         return picture[:, top : top + height, left : left + width]
 
     def _resized(self, picture: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -164,7 +163,7 @@ def load_pretrained(name: str | Path, *, preprocessing: Preprocessing | None = N
     elif Path(name).is_file() or name.endswith(WEIGHTS):
         path, published = Path(name), None
     else:
-        if not Path(name).is_dir() and (name.count("/") != 1 or name.startswith("torchvision/")):
+        if not name or (not Path(name).is_dir() and (name.count("/") != 1 or name.startswith("torchvision/"))):
             raise ValueError(_unknown(name))
         config = _json(_fetch(name, "config.json"))
         if "model_type" in config:
@@ -208,7 +207,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         # Mapped and not read: the copy into the model is the only one.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -249,7 +248,7 @@ def _fetch(name: str, file: str) -> Path | None:
     except Exception as error:  # of the hub, of its HTTP library, of sockets
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             return None
-        raise ConnectionError(f"{name} is not in the cache and the hub cannot be reached; {OFFLINE}") from error
+        raise ConnectionError(f"{name} is not in the cache and cannot be fetched from the hub; {OFFLINE}") from error
 
 
 def _download(file: str) -> Path:
@@ -270,8 +269,8 @@ def _unknown(name: str) -> str:
     def plain(name: str) -> str:
         return name.split("/")[-1].lower().replace("_", "").replace("-", "")
 
-    known = {plain(known): known for known in PUBLISHED}
-    near = [known[match] for match in get_close_matches(plain(name), known, n=3, cutoff=0.5)]
+    known = {plain(known.split(".")[0]): known for known in PUBLISHED} | {plain(known): known for known in PUBLISHED}
+    near = dict.fromkeys(known[match] for match in get_close_matches(plain(name), known, n=3, cutoff=0.5))
     return f"no published weights are called {name!r}; near it: {', '.join(near or PUBLISHED[:3])}"
 
 
