@@ -23,8 +23,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vit_walkthrough import Trace, VisionTransformer, ViTConfig, count_parameters, record
@@ -260,6 +262,91 @@ def leaves(name: str, control, *boxes) -> Iterator[tuple[str, object, tuple]]:
         yield name, control, (control, *boxes)
 
 
+# In a process of its own: how long the load takes, and by how much it raises the peak of the memory in use.
+LOAD = """
+import importlib, re, sys, time, torch
+torch.set_num_threads(int(sys.argv[2]))
+sys.path[:0] = sys.argv[3:]
+import benchmark
+benchmark.importable_peers()
+
+def memory(which):
+    return 1024 * int(re.search(which + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+load = benchmark.loader(*sys.argv[1].split("|"))
+open("/proc/self/clear_refs", "w").write("5")  # the peak begins here
+before, clock = memory("VmRSS"), time.process_time if sys.argv[2] == "1" else time.perf_counter
+start = clock()
+model = load()
+seconds = clock() - start
+assert benchmark.count_parameters(model) == 86_567_656
+print(seconds, memory("VmHWM") - before)
+"""
+
+
+def loader(library: str, path: str) -> Callable:
+    """What loads B/16 from a path, everything imported."""
+    if library == "timm":
+        create_model = import_module("timm").create_model
+        return lambda: create_model("vit_base_patch16_224", checkpoint_path=path)
+    if library == "transformers":
+        return partial(import_module("transformers").ViTForImageClassification.from_pretrained, path)
+    load_pretrained = import_module("vit_walkthrough.pretrained").load_pretrained
+    return lambda: load_pretrained(path).model
+
+
+@torch.inference_mode()
+def loading(rounds: int) -> Iterator[Row]:
+    """B/16 from a file in the disk's cache, in time and memory; and whether the converted model is as fast."""
+    log("loading")
+    if "timm" not in importable_peers():
+        return log("timm is not there: left out")
+    convert_weights = import_module("vit_walkthrough.pretrained").convert_weights
+    models = {name: build(name, BASE).eval() for name in importable_peers()}
+    ours = convert_weights(models["timm"].state_dict(), "timm")
+    size = 4 * count_parameters(ours)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {"timm, .safetensors": f"{folder}/vit.safetensors", "timm, .pth": f"{folder}/vit.pth"}
+        save_file(models["timm"].state_dict(), paths["timm, .safetensors"])
+        torch.save(models["timm"].state_dict(), paths["timm, .pth"])
+        np.savez(f"{folder}/vit.npz", **{name: tensor.numpy() for name, tensor in models["timm"].state_dict().items()})
+        ways = {f"ours{name[4:]}": f"ours|{path}" for name, path in paths.items()}
+        ways |= {"ours, .npz": f"ours|{folder}/vit.npz"} | {name: f"timm|{path}" for name, path in paths.items()}
+        if "transformers" in models:
+            models["transformers"].save_pretrained(f"{folder}/transformers")
+            ways |= {name: f"{name.split(',')[0]}|{folder}/transformers" for name in ("ours, folder", "transformers")}
+        runs = {name: [] for name in ways}
+        for lap in range(-1, max(3, rounds // 3)):  # one to warm up
+            for name, way in ways.items():
+                command = [
+                    sys.executable,
+                    "-c",
+                    LOAD,
+                    way,
+                    str(torch.get_num_threads()),
+                    str(ROOT / "tests"),
+                    str(ROOT),
+                ]
+                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+                if lap >= 0:
+                    runs[name].append(tuple(map(float, done.stdout.split())))
+    for name in ways:
+        seconds, peaks = zip(*runs[name], strict=True)
+        beyond = quantiles(peak / size - 1 for peak in peaks)
+        note, theirs = "peak memory beyond the model, in weights", name.replace("ours", "timm")
+        limit = dict(measured=beyond[1], bound=1.3) if name.startswith("ours") else {}
+        yield Row(f"loading, {name}", median(seconds), "the weights' size", ratios=beyond, note=note, **limit)
+        if name.startswith("ours") and theirs in runs:
+            ratios = quantiles(mine[0] / its[0] for mine, its in zip(runs[name], runs[theirs], strict=True))
+            its = median(run[0] for run in runs[theirs])
+            yield Row(f"loading, {name}", median(seconds), theirs, its, ratios, ratios[1], 1.2)
+
+    for batch, times in ((1, 4), (8, 1)):
+        images = random_images(BASE, batch)
+        ways = {name: partial(model, images) for name, model in {"ours": ours, **models}.items()}
+        yield from compare(f"forward of the converted B/16, batch {batch}", ways, rounds * times, 1.02)
+
+
 def widgets(rounds: int) -> Iterator[Row]:
     """Every control of every panel is moved through its positions, in a random order: from the change to the moment at
     which the picture has changed. What trains does so at a button, which is no control; it is not pressed."""
@@ -339,7 +426,7 @@ def notebooks(rounds: int) -> Iterator[Row]:
 
 
 SECTIONS = dict(forward=forward, attention=attention, training=training) | {"import": import_time}
-SECTIONS |= dict(widgets=widgets, learning=learning, notebooks=notebooks)
+SECTIONS |= dict(loading=loading, widgets=widgets, learning=learning, notebooks=notebooks)
 
 
 def duration(seconds: float | None) -> str:

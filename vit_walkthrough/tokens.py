@@ -85,7 +85,8 @@ def resample_positions(
 
     Raises: ValueError if the old grid cannot be told or does not fit.
     Source: section 3.2.
-    Differs: Google's code zooms corner to corner; here pixels are areas, as in timm.
+    Differs: Google's code zooms corner to corner; here pixels are areas, as in timm. transformers' bicubic is another
+    cubic, and does not smooth where the grid shrinks.
     """
     if mode not in ("bicubic", "bilinear"):
         raise ValueError(f"mode {mode!r} is unknown; choose bicubic or bilinear")
