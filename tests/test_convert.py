@@ -124,6 +124,12 @@ def test_the_heads_of_another_size_must_be_said(write):
         converted(write("timm"), "timm", heads=5)
 
 
+@pytest.mark.parametrize("option", [{"classes": 0}, {"classes": -1}, {"image_size": 0}, {"heads": 0}], ids=str)
+def test_no_option_of_zero_is_taken_for_none(write, option):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        converted(write("timm"), "timm", **option)
+
+
 def test_without_a_head_the_features_come_out(write, model):
     state = {name: tensor for name, tensor in write("timm").items() if not name.startswith("head.")}
     loaded, images = converted(state, "timm"), torch.rand(2, 3, 12, 12)

@@ -176,16 +176,7 @@ def convert_weights(
     Source: section 3.1 and D.3 for the heads, 3.2 for another resolution.
     """
     theirs = _tensors(state, source)
-    blocks = re.escape(NAMES[source]["blocks.{}.norm_1."]).replace(r"\{\}", r"(\d+)")
-    depth = len({found[1] for name in theirs if (found := re.match(blocks, name))})
-    absent = tuple(
-        part
-        for part in ("head.hidden.0.", "head.logits.")
-        if not any(name.startswith(NAMES[source][part]) for name in theirs)
-    )
-    filling = {
-        ours: names for ours, names in tensor_names(source, max(depth, 1)).items() if not ours.startswith(absent)
-    }
+    depth, filling = _filling(theirs, source)
     _check_names(theirs, filling, source)
     weights = {ours: [_laid_out(theirs[name], ours, name, source) for name in names] for ours, names in filling.items()}
 
@@ -200,15 +191,16 @@ def convert_weights(
         raise ValueError(f"no ViT: a patch kernel of {tuple(kernel.shape)}, positions of {tuple(positions.shape)}")
     dim, channels, patch_size, _ = kernel.shape
     rows, cols = grid = grid or _square(positions)
+    trained = rows * patch_size if rows == cols else (rows * patch_size, cols * patch_size)
     config = ViTConfig(
-        image_size=image_size or (rows * patch_size if rows == cols else (rows * patch_size, cols * patch_size)),
+        image_size=trained if image_size is None else image_size,
         patch_size=patch_size,
         channels=channels,
         dim=dim,
         depth=depth,
-        heads=_heads(theirs, source, dim) if heads is None else heads,
+        heads=_heads(theirs, source, dim, heads),
         hidden=weights["blocks.0.mlp.expand.bias"][0].numel(),
-        classes=classes or published or width or dim,
+        classes=(published or width or dim) if classes is None else classes,
     )
     weights["patch_embedding.projection.weight"] = [kernel.flatten(1)]
     weights["position_embedding.positions"] = [
@@ -250,6 +242,19 @@ def _tensors(state: Mapping, source: str) -> dict:
     return theirs
 
 
+def _filling(theirs: Mapping, source: str) -> tuple[int, dict[str, tuple[str, ...]]]:
+    """The number of blocks, and what must fill what: the whole table, but for a head of which nothing is there."""
+    block = re.escape(NAMES[source]["blocks.{}.norm_1."]).replace(r"\{\}", r"(\d+)")
+    depth = len({found[1] for name in theirs if (found := re.match(block, name))})
+    absent = tuple(
+        part
+        for part in ("head.hidden.0.", "head.logits.")
+        if not any(name.startswith(NAMES[source][part]) for name in theirs)
+    )
+    names = tensor_names(source, max(depth, 1))
+    return depth, {ours: tensors for ours, tensors in names.items() if not ours.startswith(absent)}
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
@@ -288,13 +293,16 @@ def _square(positions: Tensor) -> tuple[int, int]:
     return side, side
 
 
-def _heads(theirs: Mapping, source: str, dim: int) -> int:
+def _heads(theirs: Mapping, source: str, dim: int, told: int | None) -> int:
     if source == "google":
-        return theirs["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"].shape[1]
+        found = theirs["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"].shape[1]
+        if told not in (None, found):
+            raise ValueError(f"heads {told}, but the kernels of the checkpoint have {found}")
+        return found
     known = {size: heads for size, _, heads, _ in SIZES.values()}
-    if dim not in known and dim % 64:
+    if told is None and dim not in known and dim % 64:
         raise ValueError(f"how many heads a ViT of dim {dim} has cannot be told from its weights; say heads=")
-    return known.get(dim, dim // 64)
+    return known.get(dim, dim // 64) if told is None else told
 
 
 def _check_shapes(model: nn.Module, weights: Mapping, filling: Mapping) -> None:

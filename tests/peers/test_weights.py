@@ -243,7 +243,10 @@ def test_timm_reads_the_google_file_back_to_the_same_weights(build, tmp_path):
 
 def test_the_heads_of_a_google_file_are_read_from_its_shapes(build, tmp_path):
     config = replace(SMALL[3], heads=2)
-    assert load_pretrained(build("google", config).save(tmp_path)).model.config.heads == 2
+    path = build("google", config).save(tmp_path)
+    assert load_pretrained(path).model.config.heads == 2
+    with pytest.raises(ValueError, match="heads 4, but the kernels of the checkpoint have 2"):
+        load_pretrained(path, heads=4)
 
 
 # --- other files of the same libraries ---------------------------------------------------------------------------
