@@ -341,10 +341,8 @@ def loading(rounds: int) -> Iterator[Row]:
             its = median(run[0] for run in runs[theirs])
             yield Row(f"loading, {name}", median(seconds), theirs, its, ratios, ratios[1], 1.2)
 
-    for batch, times in ((1, 4), (8, 1)):
-        images = random_images(BASE, batch)
-        ways = {name: partial(model, images) for name, model in {"ours": ours, **models}.items()}
-        yield from compare(f"forward of the converted B/16, batch {batch}", ways, rounds * times, 1.02)
+    ways = {name: partial(model, random_images(BASE, 1)) for name, model in {"ours": ours, **models}.items()}
+    yield from compare("forward of the converted B/16", ways, rounds * 4, 1.02)
 
 
 def widgets(rounds: int) -> Iterator[Row]:
