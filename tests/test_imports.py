@@ -39,6 +39,7 @@ ALLOWED = {
     "explain": STAGES | {"trace"},
     "data": set(),
     "training": STAGES | {"data", "pretrained"},
+    "finetuning": STAGES,
     "experiments": STAGES | {"data", "pretrained", "training"},
     "convert": STAGES,
     "published": STAGES | {"convert", "data"},
