@@ -106,9 +106,9 @@ def features(model: VisionTransformer, data: Pictures, *, batch: int = 100, prog
     """What the model's head reads of every picture, (count dim), with the same labels. While the rest of a model is
     frozen these never change, so a new head is trained on them alone, in seconds.
 
-    progress: a bar on standard output. A GPU is used if there is one.
+    progress: a bar on standard output. A GPU is used if there is one; afterwards the model is where it was.
     """
-    read, training = [], model.training
+    read, training, place = [], model.training, next(model.parameters()).device
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()
     handle = model.head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].cpu()))
@@ -118,7 +118,7 @@ def features(model: VisionTransformer, data: Pictures, *, batch: int = 100, prog
             model(data._prepared(chosen).to(device))
     finally:
         handle.remove()
-        model.train(training)
+        model.to(place).train(training)
     return Pictures(torch.cat(read), data.labels, seed=data.seed)
 
 
