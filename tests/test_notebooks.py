@@ -9,6 +9,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+
+from vit_walkthrough import finetuning, plots, pretrained
+from vit_walkthrough.config import ViTConfig
+from vit_walkthrough.model import VisionTransformer
+from vit_walkthrough.tokens import resample_positions
+from vit_walkthrough.training import fit
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -144,6 +151,53 @@ def test_a_notebook_imports_no_stage_that_comes_after_it(notebook_path_and_code)
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook_path_and_code(request):
     return request.param, code(load(request.param))
+
+
+# ------------------------------------------------------------------------------------------------ 10, with a network
+
+
+def test_as_it_is_kept_notebook_10_asks_no_network():
+    values = {ast.unparse(node) for node in code(load(ROOT / "notebooks" / "10_real_weights.ipynb")).body}
+    assert {"use_network = False", "my_photo = None"} <= values
+
+
+def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
+    def fetched(name):
+        torch.manual_seed(0)
+        model = VisionTransformer(ViTConfig(224, 16, dim=48, depth=4, heads=2, hidden=64, classes=1000)).eval()
+        for parameter in model.blocks.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(model.head.logits.weight)
+        positions = model.position_embedding.positions
+        positions.data = resample_positions(torch.randn(1, 10, 48), 14, 14)  # neighbours are alike
+        if headless := "dino" in name:
+            model.head.logits = torch.nn.Identity()
+        preprocessing = pretrained.Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), "bicubic", 0.9)
+        return pretrained.Pretrained(model, preprocessing, () if headless else tuple(map(str, range(1000))), name)
+
+    def small_cifar10(split, count):
+        asked.append((split, count))
+        labels = torch.arange(40) % 10
+        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+        images[labels % 2 == 1, :, 16:] = 200
+        images[:, 0, :, :16] = (25 * labels)[:, None, None].byte()
+        return images, labels
+
+    asked, shown = [], []
+    monkeypatch.setattr(pretrained, "load_pretrained", fetched)
+    monkeypatch.setattr(finetuning, "cifar10", small_cifar10)
+    monkeypatch.setattr(plots, "show", lambda figure, alt: shown.append(plots.render(figure)))
+    trained = ("train, test =", "ax = plot_bars(scores", "recipe =", "assert results", "def confusion", "assert tables")
+    names = {"fit": fit}  # of a cell that is left out because it trains for long, as are these, which use no network
+    for source in sources(load(ROOT / "notebooks" / "10_real_weights.ipynb"), "code"):
+        if not re.search(rf"^({'|'.join(map(re.escape, trained))})", source, flags=re.M):
+            source = source.replace("use_network = False", "use_network = True")
+            source = source.replace("my_photo = None", f"my_photo = {str(ROOT / 'images/photos/coffee.jpg')!r}")
+            exec(source, names)
+    assert names["shown"].shape == (4, 3, 224, 224)
+    assert names["fine_model"].config.tokens == 24 * 24 + 1
+    assert asked == [("train", 5000), ("test", 1000)]
+    assert len(shown) >= 9
 
 
 # ------------------------------------------------------------------------------------------------ the weld
