@@ -118,7 +118,8 @@ def explore_positions(learned: Float[Tensor, "1 tokens dim"] | None = None) -> P
         return left, (
             f"Positions, {kind}, for {side} x {side} patches"
             + (f", resampled to {grid} x {grid}" if grid != side else "")
-            + f". The patch at row {row}, column {col} is 1.00 similar to itself; none is more similar to it than the one at row "
+            + f". The patch at row {row}, column {col} is 1.00 similar to itself; none is more similar "
+            f"to it than the one at row "
             f"{nearest[0]}, column {nearest[1]} ({others.max():.2f})."
         )
 
@@ -298,8 +299,8 @@ def explore_depth(dim: int = 64, patch_size: int = 32, deepest: int = 24) -> Pan
         return left, (
             f"The {photo_name} in {depth} block{'s' * (depth > 1)} with random weights, {stream}, the norm {norm}. The "
             f"tokens' mean length goes from {start:.1f} to {end:.3g}; two of them are on average {others.mean():.2f} "
-            "alike (mean cosine; purple is alike, white not). 1.00 would mean that all have become the same token, "
-            "and the picture is lost."
+            "alike (mean cosine; purple alike, white unrelated, orange opposite). 1.00 would mean that all point the "
+            "same way, and the picture is lost."
         )
 
     controls = {
