@@ -187,7 +187,15 @@ def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
     monkeypatch.setattr(pretrained, "load_pretrained", fetched)
     monkeypatch.setattr(finetuning, "cifar10", small_cifar10)
     monkeypatch.setattr(plots, "show", lambda figure, alt: shown.append(plots.render(figure)))
-    trained = ("train, test =", "ax = plot_bars(scores", "recipe =", "assert results", "def confusion", "assert tables")
+    trained = (
+        "train, test =",
+        "ax = plot_bars(scores",
+        "recipe =",
+        "scratch =",
+        "assert results",
+        "def confusion",
+        "assert tables",
+    )
     names = {"fit": fit}  # of a cell that is left out because it trains for long, as are these, which use no network
     for source in sources(load(ROOT / "notebooks" / "10_real_weights.ipynb"), "code"):
         if not re.search(rf"^({'|'.join(map(re.escape, trained))})", source, flags=re.M):
