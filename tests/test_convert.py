@@ -217,7 +217,7 @@ def test_one_parameter_in_two_spellings_is_refused(write):
         ("norm.weight", "a name", "norm.weight is no tensor of numbers"),
         ("norm.weight", None, "norm.weight is no tensor of numbers"),
     ],
-    ids=str,
+    ids=lambda one: one if isinstance(one, str) else type(one).__name__,  # numbers drawn differ between workers
 )
 def test_a_tensor_of_another_shape_or_kind_is_named(write, name, tensor, message):
     with pytest.raises(ValueError, match=re.escape(message)):
