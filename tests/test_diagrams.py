@@ -157,7 +157,7 @@ def expected(c):
         "positions": [tokens],
         "qkv": [tokens, shape(c.dim, 3 * c.dim), shape(3, c.tokens, c.dim), f"{shape(c.heads, head_dim)} = {c.dim:,}"],
         "attention": [shape(c.tokens, head_dim), shape(head_dim, c.tokens), square, f"÷ √{head_dim}"],
-        "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads}"],
+        "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
         "mlp": [tokens, shape(c.tokens, c.hidden), f"{c.dim * c.hidden:,} weights"],
         "block": [tokens, f"{c.heads} maps of {square}", f"through {shape(c.tokens, c.hidden)}"],
         "stack": [tokens, f"block {c.depth}", f"{block:,} learned numbers a block"],

@@ -514,7 +514,7 @@ class Dropdown(Choice):
         self.part.select_option(index=option)
 
     def options(self) -> list[str]:
-        return self.part.locator("option").all_inner_texts()
+        return self.part.locator("option").all_text_contents()
 
     def steps(self, how: str):
         if how == "mouse":  # the list that opens is the system's, out of the page's reach

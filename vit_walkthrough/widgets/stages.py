@@ -134,7 +134,7 @@ def explore_positions(learned: Float[Tensor, "1 tokens dim"] | None = None) -> P
         controls,
         lambda controls: fit_query(controls["grid"].value, controls["grid"].value),
         hint="Try: walk the row and the column through the grid, with each kind; then change the grid, for which "
-        "they are resampled. Notice, at 8 x 8: sines and cosines know their neighbourhood from the start; random ones, "
+        "they are resampled. Notice: at 8 x 8 sines and cosines know their neighbourhood from the start; random ones, "
         "with which learning begins, know none; learned ones have found theirs from digits alone. (On a finer grid "
         "resampling makes any neighbours alike.)",
     )
