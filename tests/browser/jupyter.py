@@ -275,7 +275,7 @@ class Panel:
 
     @property
     def alerts(self) -> list[str]:
-        shown = self.root.locator(ALERT).locator("visible=true").all_inner_texts()
+        shown = self.root.locator(ALERT).locator("visible=true").all_text_contents()
         return [words.strip() for words in shown if words.strip()]
 
     @property
@@ -380,7 +380,7 @@ class Control:
 
     @property
     def name(self) -> str:
-        words = self.root.locator(".widget-label").all_inner_texts() or [self.root.inner_text()]
+        words = self.root.locator(".widget-label").all_text_contents() or [self.root.inner_text()]
         return f"{type(self).__name__.lower()} {words[0].strip()!r}"
 
     @property
@@ -545,7 +545,7 @@ class Toggles(Choice):
         self.root.locator("button").nth(option).click()
 
     def options(self) -> list[str]:
-        return self.root.locator("button").all_inner_texts()
+        return self.root.locator("button").all_text_contents()
 
     def steps(self, how: str):
         first = self.chosen()
@@ -858,7 +858,7 @@ class Everywhere:
             lambda: lost.locator("visible=true").count() == len(ran.panels) > 0,
             what="the words of a panel whose kernel is gone",
         )
-        assert all(words.strip() for words in lost.all_inner_texts())
+        assert all(words.strip() for words in lost.all_text_contents())
         ran.run_all()
         assert lost.locator("visible=true").count() == 0
         for panel in ran.panels:
@@ -873,6 +873,7 @@ class Everywhere:
 
 def own_source(panel: Panel) -> None:
     """Choose the reader's own file as the source of the picture."""
+    panel.root.scroll_into_view_if_needed()  # what is out of sight is not laid out, and shows no alert
     for control in panel.controls:
         if isinstance(control, Choice) and control.awake():
             for place, words in enumerate(control.options()):
