@@ -356,7 +356,7 @@ def photo_of():
 
     def make(mode: str = "RGB", seed: int = 0) -> Image.Image:
         pixels = np.random.default_rng(seed).integers(0, 256, (4, 6, 4), dtype=np.uint8)
-        return Image.fromarray(pixels, "RGBA").resize((60, 40)).convert(mode)
+        return Image.fromarray(pixels).resize((60, 40)).convert(mode)
 
     return make
 
