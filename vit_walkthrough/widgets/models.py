@@ -1,7 +1,6 @@
 """Panels over trained models: the tiny ViTs that come along, and those that the reader trains by pressing a button."""
 
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache, lru_cache
 from math import log
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from vit_walkthrough import data
 from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.explain import mass_on_object, occlusion, relevance, rollout
+from vit_walkthrough.finetuning import adapt
 from vit_walkthrough.model import VisionTransformer, count_parameters
 from vit_walkthrough.patches import patchify, unpatchify
 from vit_walkthrough.plots import (
@@ -29,7 +29,6 @@ from vit_walkthrough.plots import (
     side_by_side,
 )
 from vit_walkthrough.pretrained import bundled, load_checkpoint, load_tiny
-from vit_walkthrough.tokens import resample_positions
 from vit_walkthrough.trace import record
 from vit_walkthrough.training import Fitted, History, evaluate, fit, fresh
 from vit_walkthrough.widgets.panel import Panel, choice, number, query_at, toggle
@@ -54,6 +53,11 @@ def _bundled_controls(patch_size: int, heads: int) -> dict:
     _tiny(patch_size, heads)  # whose error says what there is
     sizes, counts = (sorted(set(kind)) for kind in zip(*bundled(), strict=True))
     return {"patch_size": choice("patch size", sizes, patch_size), "heads": choice("heads", counts, heads)}
+
+
+@torch.no_grad()
+def _share_right(model: VisionTransformer, images: Tensor, labels: Tensor) -> float:
+    return (model(images).argmax(-1) == labels).float().mean().item()
 
 
 def _digit_choice(description: str = "digit") -> ipywidgets.IntSlider:
@@ -129,9 +133,8 @@ def explore_order(patch_size: int = 8, heads: int = 4) -> Panel:
         return unpatchify(patchify(images, patch_size)[:, order], patch_size, SIZE, SIZE)
 
     @cache
-    @torch.no_grad()
     def right(count: int, positions: str) -> float:
-        return (readers[positions](moved(images, count)).argmax(-1) == labels).float().mean().item()
+        return _share_right(readers[positions], moved(images, count), labels)
 
     @lru_cache(maxsize=64)
     @torch.no_grad()
@@ -184,24 +187,19 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
 
     @cache
     def at(size: int, kind: str) -> VisionTransformer:
-        side = size // patch_size
-        if kind == RESAMPLED:
-            positions = resample_positions(learned, side, side)
-        else:
-            positions = F.pad(learned, (0, 0, 0, max(0, side**2 + 1 - learned.shape[1])))[:, : side**2 + 1]
-        with torch.random.fork_rng(devices=[]):  # what it starts with is overwritten
-            resized = VisionTransformer(replace(model.config, image_size=size))
-        resized.load_state_dict(model.state_dict() | {"position_embedding.positions": positions})
-        return resized.eval()
+        with torch.random.fork_rng(devices=[]):  # what its positions start with is overwritten
+            resized = adapt(model, image_size=size)
+        if kind != RESAMPLED:
+            missing = max(0, resized.config.tokens - learned.shape[1])
+            resized.position_embedding.positions.data = F.pad(learned, (0, 0, 0, missing))[:, : resized.config.tokens]
+        return resized
 
     def scaled(images: Tensor, size: int) -> Tensor:
         return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
     @cache
-    @torch.no_grad()
     def right(size: int, kind: str) -> float:
-        said = at(size, kind)(scaled(images, size)).argmax(-1)
-        return (said == labels).float().mean().item()
+        return _share_right(at(size, kind), scaled(images, size), labels)
 
     @lru_cache(maxsize=64)
     @torch.no_grad()
@@ -257,9 +255,9 @@ def explore_activation(patch_size: int = 8, heads: int = 4) -> Panel:
     @cache
     def run(activation: str) -> tuple[list[Tensor], float]:
         """What the activation of each block is given, (images tokens hidden), and the share of right answers."""
-        with torch.no_grad(), record(models[activation], "*.mlp.expand") as trace:
-            said = models[activation](images).argmax(-1)
-        return list(trace.values()), (said == labels).float().mean().item()
+        with record(models[activation], "*.mlp.expand") as trace:
+            share = _share_right(models[activation], images, labels)
+        return list(trace.values()), share
 
     @cache
     def measure(block: int, activation: str) -> tuple[Tensor, float, float]:

@@ -61,9 +61,8 @@ class Panel:
         self._drawing = True
         collecting, threads = gc.isenabled(), torch.get_num_threads()
         gc.disable()  # with torch in memory a collection takes longer than the drawing: it waits until that is out
-        torch.set_num_threads(
-            1
-        )  # enough for models so small; two that wait for each other on a busy machine take seconds
+        # One thread is enough for models so small; two that wait for each other on a busy machine take seconds.
+        torch.set_num_threads(1)
         try:
             with self.tell():
                 while True:
