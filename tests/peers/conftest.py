@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vit_walkthrough import ViTConfig
+from vit_walkthrough import VisionTransformer, ViTConfig
 
 LIBRARIES = ("timm", "torchvision", "transformers", "google")
 
@@ -207,6 +207,15 @@ def google_arrays(state: dict[str, Tensor], heads: int) -> dict[str, np.ndarray]
         arrays[f"{attention}/out/kernel"] = state[f"{theirs}.attn.proj.weight"].T.reshape(heads, dim // heads, dim)
         arrays[f"{attention}/out/bias"] = state[f"{theirs}.attn.proj.bias"]
     return arrays
+
+
+def filled(config: ViTConfig, weights: dict, copied: dict[str, str], state: dict[str, Tensor]) -> VisionTransformer:
+    """Our model with `weights`, and with the weight and the bias of each module of theirs that `copied` names."""
+    for name, other in copied.items():
+        weights |= {f"{name}.{kind}": state[f"{other}.{kind}"] for kind in ("weight", "bias")}
+    model = VisionTransformer(config).eval()
+    model.load_state_dict(weights)
+    return model
 
 
 PEERS = dict(timm=Timm, torchvision=Torchvision, transformers=Transformers, google=Google)

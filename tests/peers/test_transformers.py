@@ -6,31 +6,7 @@ from torch.testing import assert_close
 
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 
-
-@pytest.fixture
-def transformers(peer):
-    peer("transformers.models.vit.modeling_vit")
-    return peer("transformers")
-
-
-def theirs(transformers, config: ViTConfig):
-    return transformers.ViTForImageClassification(
-        transformers.ViTConfig(
-            image_size=(config.height, config.width),
-            patch_size=config.patch_size,
-            num_channels=config.channels,
-            hidden_size=config.dim,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.heads,
-            intermediate_size=config.hidden,
-            num_labels=config.classes,
-            hidden_act="gelu",
-            layer_norm_eps=1e-6,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            attn_implementation="eager",
-        )
-    )
+from .conftest import filled
 
 
 def ours(config: ViTConfig, state: dict[str, torch.Tensor]) -> VisionTransformer:
@@ -53,11 +29,7 @@ def ours(config: ViTConfig, state: dict[str, torch.Tensor]) -> VisionTransformer
         for kind in ("weight", "bias"):
             parts = [state[f"{other}.attention.{part}_proj.{kind}"] for part in "qkv"]
             weights[f"{block}.attention.qkv.{kind}"] = torch.cat(parts)
-    for name, other in copied.items():
-        weights |= {f"{name}.{kind}": state[f"{other}.{kind}"] for kind in ("weight", "bias")}
-    model = VisionTransformer(config).eval()
-    model.load_state_dict(weights)
-    return model
+    return filled(config, weights, copied, state)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +41,8 @@ def ours(config: ViTConfig, state: dict[str, torch.Tensor]) -> VisionTransformer
         ViTConfig(image_size=(48, 32), patch_size=8, dim=64, depth=6, heads=8, hidden=256, classes=10),
     ],
 )
-def test_logits_hidden_states_and_attention_of_every_layer_agree(transformers, randomize, config):
-    reference = randomize(theirs(transformers, config), std=0.12)
+def test_logits_hidden_states_and_attention_of_every_layer_agree(build, randomize, config):
+    reference = randomize(build("transformers", config, layer_norm_eps=1e-6).model, std=0.12)
     model = ours(config, reference.state_dict())
     images = torch.rand(2, config.channels, config.height, config.width)
     with torch.no_grad(), record(model) as trace:
@@ -90,7 +62,7 @@ def test_logits_hidden_states_and_attention_of_every_layer_agree(transformers, r
         assert_close(tensor, state, rtol=0, atol=1e-5)
 
 
-def test_the_fused_way_agrees_too(transformers, randomize, config, images):
-    reference = randomize(theirs(transformers, config), std=0.12)
+def test_the_fused_way_agrees_too(build, randomize, config, images):
+    reference = randomize(build("transformers", config, layer_norm_eps=1e-6).model, std=0.12)
     with torch.no_grad():
         assert_close(ours(config, reference.state_dict())(images), reference(images).logits, rtol=0, atol=1e-5)

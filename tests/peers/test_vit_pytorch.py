@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 
-from .conftest import fill
+from .conftest import fill, filled
 
 
 def ours(config: ViTConfig, state: dict[str, torch.Tensor]) -> VisionTransformer:
@@ -37,11 +37,7 @@ def ours(config: ViTConfig, state: dict[str, torch.Tensor]) -> VisionTransformer
         }
         weights[f"blocks.{layer}.attention.qkv.weight"] = state[f"{attention}.to_qkv.weight"]
         weights[f"blocks.{layer}.attention.qkv.bias"] = torch.zeros(3 * config.dim)
-    for name, other in copied.items():
-        weights |= {f"{name}.{kind}": state[f"{other}.{kind}"] for kind in ("weight", "bias")}
-    model = VisionTransformer(config).eval()
-    model.load_state_dict(weights)
-    return model
+    return filled(config, weights, copied, state)
 
 
 @pytest.mark.parametrize(
