@@ -1,0 +1,49 @@
+"""How the checks are themselves checked: by right answers in several styles, and wrong ones with the words they get."""
+
+import re
+import time
+
+import pytest
+
+SEEDS = range(200)
+
+
+def each_right(answers):
+    """Parameters check, answer: of {check: {style: answer}}."""
+    cases = [
+        (check, answer, f"{check.__name__}-{style}") for check in answers for style, answer in answers[check].items()
+    ]
+    return pytest.mark.parametrize(("check", "answer"), [pytest.param(*case[:2], id=case[2]) for case in cases])
+
+
+def each_wrong(answers):
+    """Parameters check, answer, words: of {check: {mistake: (answer, the beginning of its sentence)}}."""
+    cases = [(check, *pair, f"{check.__name__}-{name}") for check in answers for name, pair in answers[check].items()]
+    return pytest.mark.parametrize(
+        ("check", "answer", "words"), [pytest.param(*case[:3], id=case[3]) for case in cases]
+    )
+
+
+def passes(check, answer, capsys):
+    """The check prints its one line, whatever the seed."""
+    for seed in SEEDS:
+        check(answer, seed=seed)
+        said = capsys.readouterr().out
+        assert said.startswith("✓ ")
+        assert said.count("\n") == 1
+
+
+def is_told(check, answer, words):
+    """The check says these words, whatever the seed."""
+    for seed in SEEDS:
+        with pytest.raises(AssertionError, match=re.escape(words)):
+            check(answer, seed=seed)
+
+
+def takes_at_most_200_ms(check, answer):
+    spent = []
+    for _ in range(5):  # processor time: what else the machine does is not the check's doing
+        start = time.process_time()
+        check(answer)
+        spent.append(time.process_time() - start)
+    assert min(spent) <= 0.2, spent
