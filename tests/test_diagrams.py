@@ -1,7 +1,6 @@
 """The schematics say the config's numbers and show real values, whole and apart from one another, for any config."""
 
 import io
-import time
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from PIL import Image
+from timing import assert_at_most
 
 from vit_walkthrough import VisionTransformer, ViTConfig, diagrams, patchify, record
 from vit_walkthrough.data import photo
@@ -129,14 +129,7 @@ def test_words_that_overlap_or_leave_the_page_would_be_seen(name):
 @every_name
 @pytest.mark.parametrize("key", ["B/16", "wide, small patches", "three patches", "long"])
 def test_a_picture_takes_at_most_300_ms(key, name):
-    spent = []
-    for _ in range(5):  # processor time: what else the machine does is not this picture's doing, or hardly
-        start = time.process_time()
-        render(draw(name, CONFIGS[key]))
-        spent.append(time.process_time() - start)
-        if sum(once <= 0.3 for once in spent) == 2:
-            return
-    pytest.fail(", ".join(f"{once:.3f} s" for once in spent))
+    assert_at_most(0.3, lambda: render(draw(name, CONFIGS[key])))
 
 
 def shape(*sides):

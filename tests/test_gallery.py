@@ -1,7 +1,6 @@
 """The gallery says what its maps score, and every notebook has a thumbnail: drawn now, as stored, whole and apart."""
 
 import io
-import time
 from itertools import combinations
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from einops import rearrange
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
+from timing import assert_at_most
 
 from vit_walkthrough import diagrams, gallery, record
 from vit_walkthrough.data import ClutteredDigits, photo
@@ -240,16 +240,12 @@ def forget():
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", gallery.IMAGES)
 def test_a_picture_is_drawn_quickly(name):
-    limit = 2 if name == "gallery.png" else 0.3
-    spent = []
-    for _ in range(5):  # processor time, the first one with what has to be imported
+    def draw():
         forget()
-        start = time.process_time()
         render(draw_gallery() if name == "gallery.png" else draw_thumbnail(int(name[-6:-4])), tight=False)
-        spent.append(time.process_time() - start)
-        if spent[-1] <= limit:
-            return
-    pytest.fail(", ".join(f"{once:.3f} s" for once in spent))
+
+    draw()  # with what has to be imported
+    assert_at_most(2 if name == "gallery.png" else 0.3, draw)
 
 
 def test_there_is_one_thumbnail_for_each_notebook():
