@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from vit_walkthrough import pretrained
 from vit_walkthrough.config import ViTConfig
+from vit_walkthrough.convert import unfilled
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model import VisionTransformer
 from vit_walkthrough.pretrained import (
@@ -84,6 +85,29 @@ def test_every_kind_of_config_comes_back(path, config, randomize, changes):
     assert (loaded.config, scores) == (model.config, {})
     images = torch.rand(2, model.config.channels, model.config.height, model.config.width)
     assert torch.equal(loaded(images), model(images))
+
+
+@pytest.mark.parametrize(
+    "beyond", [{"eps": 1e-2}, {"head_hidden": 20}, {"headless": True}, {"headless": True, "head_hidden": 20}], ids=str
+)
+def test_what_a_converted_model_has_beyond_its_config_comes_back(path, config, randomize, images, beyond):
+    model = unfilled(config, **beyond).to_empty(device="cpu")
+    save_checkpoint(path, randomize(model).eval())
+    loaded = load_checkpoint(path)[0]
+    assert torch.equal(loaded(images), model(images))
+    assert {module.eps for module in loaded.modules() if hasattr(module, "eps")} == {beyond.get("eps", 1e-6)}
+
+
+def test_a_checkpoint_that_says_nothing_beyond_its_config_has_a_plain_head_and_the_usual_eps(path, model, images):
+    write_tensors(path, model.state_dict(), config=asdict(model.config), scores={})
+    assert torch.equal(load_checkpoint(path)[0](images), model(images))
+
+
+def test_a_head_that_is_missing_is_not_taken_for_none(path, model):
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
+    write_tensors(path, state, config=asdict(model.config), scores={})
+    with pytest.raises(ValueError, match=r"head\.logits\.weight: missing"):
+        load_checkpoint(path)
 
 
 def test_saving_changes_neither_the_model_nor_its_place(saved, model, path):
@@ -241,6 +265,14 @@ def test_safetensors_without_a_config_are_refused(path, model, metadata):
 def test_a_config_that_is_none_of_ours_is_refused(path, model, change, reason):
     write_tensors(path, model.state_dict(), config=change(asdict(model.config)), scores={})
     with pytest.raises(ValueError, match=rf"^the config of vit\.safetensors is none of ours \(.*{reason}"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("beyond", [{"eps": 0}, {"eps": "small"}, {"registers": 4}, [1]], ids=str)
+@pytest.mark.usefixtures("unchecked")
+def test_what_no_model_has_beyond_its_config_is_refused(path, model, beyond):
+    write_tensors(path, model.state_dict(), config=asdict(model.config), beyond=beyond, scores={})
+    with pytest.raises(ValueError, match=r"^the config of vit\.safetensors is none of ours \("):
         load_checkpoint(path)
 
 

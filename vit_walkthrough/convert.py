@@ -207,14 +207,7 @@ def convert_weights(
         resample_positions(positions.float(), config.rows, config.cols, mode, grid)
     ]
 
-    with torch.device("meta"):  # shapes without memory, and without dice for what is filled anyway
-        model = VisionTransformer(config)
-        model.head = ClassificationHead(dim, config.classes, width)
-        if published is None and not new_head:
-            model.head.logits = nn.Identity()
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = eps
+    model = unfilled(config, eps=eps, head_hidden=width, headless=published is None and not new_head)
     _check_shapes(model, weights, filling)
     model.to_empty(device="cpu")
     for ours, parameter in model.named_parameters():
@@ -222,6 +215,28 @@ def convert_weights(
         for part, tensor in zip(parameter.chunk(len(tensors)), tensors, strict=True):
             part.copy_(tensor)
     return model.eval()
+
+
+def unfilled(
+    config: ViTConfig, *, eps: float = 1e-6, head_hidden: int | None = None, headless: bool = False
+) -> VisionTransformer:
+    """A model on the meta device: shapes without memory, and without dice for what will be filled anyway.
+
+    eps: of every LayerNorm. head_hidden: the width of a layer with a tanh before the logits. headless: without logits.
+
+    Raises: ValueError for an eps that is not positive.
+    """
+    if not eps > 0:
+        raise ValueError(f"eps is {eps}; it must be positive")
+    with torch.device("meta"):
+        model = VisionTransformer(config)
+        model.head = ClassificationHead(config.dim, config.classes, head_hidden)
+        if headless:
+            model.head.logits = nn.Identity()
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = eps
+    return model
 
 
 def _respelled(name: str, source: str) -> str:

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vit_walkthrough.config import ViTConfig
-from vit_walkthrough.convert import convert_weights, tensor_names
+from vit_walkthrough.convert import convert_weights, tensor_names, unfilled
 from vit_walkthrough.model import VisionTransformer
 from vit_walkthrough.published import Preprocessing, Pretrained, load_pretrained
 
@@ -75,8 +74,15 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
 
 def save_checkpoint(path: str | os.PathLike, model: VisionTransformer, **scores) -> None:
     """A model with its config and what was measured of it, `scores` being anything that JSON can say. Its numbers are
-    written in the precision that they have, and read as 32 bits."""
-    write_tensors(path, model.state_dict(), config=asdict(model.config), scores=scores)
+    written in the precision that they have, and read as 32 bits. What a converted model has beyond its config is kept
+    as well: the eps of its LayerNorms, a hidden layer in its head, no head."""
+    head = model.head
+    beyond = {
+        "eps": model.norm.eps,
+        "head_hidden": head.hidden[0].out_features if isinstance(head.hidden, nn.Sequential) else None,
+        "headless": isinstance(head.logits, nn.Identity),
+    }
+    write_tensors(path, model.state_dict(), config=asdict(model.config), beyond=beyond, scores=scores)
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
@@ -89,11 +95,9 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
         raise ValueError(f"{Path(path).name} holds no config; save_checkpoint writes one beside the weights")
     try:  # JSON knows no tuples
         fields = {key: tuple(field) if isinstance(field, list) else field for key, field in facts["config"].items()}
-        config = ViTConfig(**fields)
+        model = unfilled(ViTConfig(**fields), **facts.get("beyond", {}))
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"the config of {Path(path).name} is none of ours ({error})") from error
-    with torch.random.fork_rng(devices=[]):  # what it starts with is overwritten, and nobody else's dice are thrown
-        model = VisionTransformer(config)
     _fill(model, tensors, Path(path).name)
     return model.eval(), facts.get("scores", {})
 
@@ -105,7 +109,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
              for key in {**expected, **given} if given.get(key) != expected.get(key)]  # fmt: skip
     if wrong:
         raise ValueError(f"the weights of {name} do not fit its config: {'; '.join(wrong[:4])}")
-    model.load_state_dict(dict(tensors))
+    model.to_empty(device="cpu").load_state_dict(dict(tensors))
 
 
 def bundled() -> dict[tuple[int, int], Path]:
