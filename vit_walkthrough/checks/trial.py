@@ -91,8 +91,8 @@ def _a(value) -> str:
     """What a value is, in words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    if value is None:
-        return "None"
+    if value is None or isinstance(value, np.ndarray):
+        return "None" if value is None else "a NumPy array"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
