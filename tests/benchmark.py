@@ -418,7 +418,7 @@ def notebooks(rounds: int) -> Iterator[Row]:
             start = time.perf_counter()
             done = subprocess.run([*command, str(notebook)], capture_output=True, text=True)
             taken = time.perf_counter() - start
-        bound = {"08": 150, "09": 60}.get(notebook.name[:2], 20)
+        bound = {"08": 150, "09": 60, "10": 60}.get(notebook.name[:2], 20)
         measured = float("nan") if done.returncode else taken
         note = f"FAILED: {done.stderr.strip().splitlines()[-1]}" if done.returncode else ""
         yield Row(f"executing {notebook.stem}", taken, measured=measured, bound=bound, note=note)

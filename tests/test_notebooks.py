@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vit_walkthrough import finetuning, plots, pretrained
+from vit_walkthrough import checks, finetuning, plots, pretrained
 from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.model import VisionTransformer
 from vit_walkthrough.tokens import resample_positions
@@ -151,6 +151,86 @@ def test_a_notebook_imports_no_stage_that_comes_after_it(notebook_path_and_code)
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook_path_and_code(request):
     return request.param, code(load(request.param))
+
+
+# ------------------------------------------------------------------------------------------------ exercises
+
+
+def cells_of_exercises(notebook):
+    """The cells of each exercise, from its heading to the next."""
+    found = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if re.match(r"#{1,3} ", source) and cell["cell_type"] == "markdown":
+            if re.match(rf"### {len(found) + 1} · ", source):
+                found.append([])
+        if found:
+            found[-1].append(cell)
+    return found
+
+
+def printed(cell):
+    return "".join("".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream")
+
+
+def checked(cell):
+    """The checks that a cell calls, with the name of what is checked."""
+    calls = [node for node in ast.walk(ast.parse("".join(cell["source"]))) if isinstance(node, ast.Call)]
+    return [
+        (ast.unparse(call.func), ast.unparse(call.args[0]))
+        for call in calls
+        if ast.unparse(call.func).startswith("check_")
+    ]
+
+
+def test_there_are_two_to_four_exercises(notebook):
+    assert "## Exercises" in "\n".join(sources(notebook, "markdown"))
+    assert 2 <= len(cells_of_exercises(notebook)) <= 4
+
+
+def test_an_exercise_has_a_hole_a_hint_and_a_hidden_solution_which_goes_through_the_same_check(notebook):
+    for cells in cells_of_exercises(notebook):
+        heading = "".join(cells[0]["source"]).splitlines()[0]
+        code_cells = [cell for cell in cells if cell["cell_type"] == "code"]
+        hole = next(cell for cell in code_cells if checked(cell))
+        solved = next(cell for cell in code_cells if "".join(cell["source"]).startswith("# @title Solution"))
+        ((check, name),), ((same_check, solution),) = checked(hole), checked(solved)
+        assert (same_check, solution) == (check, "solution"), heading
+        assert "..." in "".join(hole["source"]), heading
+        assert (
+            printed(hole)
+            == f"○ {name} is still a hole: write your answer in place of the dots, and run the cell again.\n"
+        )
+        assert printed(solved).startswith("✓ "), heading
+        assert solved["metadata"] == {"cellView": "form", "jupyter": {"source_hidden": True}}, heading
+        hints = [cell for cell in cells if "<summary>Hint</summary>" in "".join(cell["source"])]
+        assert len(hints) == 1, heading
+        assert cells.index(hole) < cells.index(hints[0]) < cells.index(solved), heading
+
+
+def test_the_reader_predicts_before_the_answer_is_computed(notebook):
+    asked = [
+        (place, target.id)
+        for place, source in enumerate(sources(notebook, "code"))
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) == "..."
+        for target in node.targets
+    ]
+    answered = {
+        ast.unparse(node.args[0]): place
+        for place, source in enumerate(sources(notebook, "code"))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "predict"
+    }
+    assert asked
+    assert answered.keys() == {name for _, name in asked}
+    assert all(place < answered[name] for place, name in asked)
+
+
+def test_every_check_belongs_to_an_exercise():
+    used = {check for path in NOTEBOOKS for cells in cells_of_exercises(load(path)) for cell in cells
+            if cell["cell_type"] == "code" for check, _ in checked(cell)}  # fmt: skip
+    assert used == {name for name in checks.__all__ if name.startswith("check_")}
 
 
 # ------------------------------------------------------------------------------------------------ 10, with a network
