@@ -176,6 +176,17 @@ def test_what_is_wrong_whatever_its_numbers_is_named_with_its_line(answer, says,
     assert line_of(answer, ending) in said
 
 
+def test_a_list_that_was_emptied_is_noticed_too():
+    def emptied(numbers):
+        total = sum(numbers)
+        numbers.clear()
+        return total
+
+    with pytest.raises(Wrong, match="emptied changes its input numbers in place, in your line") as caught:
+        examine(emptied, sum, [dict(numbers=[1, 2])], {}, holds="")
+    assert line_of(emptied, "numbers.clear()") in str(caught.value)
+
+
 def test_a_loop_that_never_ends_is_ended(monkeypatch):
     monkeypatch.setattr(trial, "SECONDS", 0.2)
     said = said_of(check_unpatchify, endless)

@@ -13,6 +13,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from functools import partial
 from operator import index
 
 import numpy as np
@@ -50,7 +52,8 @@ def examine(
     a sentence -> what a function with this mistake gives; one that raises does not apply. axes: the axis words of the
     result. tells: called with (case, expected, got) as arrays when no mistake fits; each gives a sentence or None.
     written: what the reader wrote, if `yours` only wraps it. picture: called with (expected, got) of the smallest case
-    that fails; its figure is shown in a notebook.
+    that fails; its figure is shown in a notebook. A function among the arguments is handed over as it is; its
+    attribute `formula`, where it has one, is shown with the example.
 
     A result `...` is a hole that nobody has filled yet: that is printed, and nothing is raised.
     """
@@ -79,6 +82,7 @@ def _try(yours, written, name, truth, cases, mistakes, axes, tells, picture) -> 
         if got is ...:
             return False
         expected = truth(*_plain(case).values())
+        expected = expected.item() if isinstance(expected, np.generic) else expected
         outcomes.append((case, expected, got))
         if fault := _kind(written, yours, name, case, expected, got):
             raise Wrong(f"{fault}. It was called as {_spelled(name, case)}")
@@ -184,13 +188,16 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def _copies(case: Mapping) -> tuple:
-    return tuple(value.clone() if isinstance(value, Tensor) else value for value in case.values())
+    copies = {Tensor: Tensor.clone, list: list, dict: dict}
+    return tuple(copies.get(type(value), lambda same: same)(value) for value in case.values())
 
 
 def _call(yours: Callable, written, name: str, case: Mapping):
     arguments = _copies(case)
     try:
         got = yours(*arguments)
+    except Wrong:  # said by a check that wraps what the reader wrote
+        raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise Wrong(
@@ -199,7 +206,7 @@ def _call(yours: Callable, written, name: str, case: Mapping):
     if got is ...:
         return got
     for (word, value), argument in zip(case.items(), arguments, strict=True):
-        if isinstance(value, Tensor) and not _same(value, argument):
+        if not _same(value, argument):
             where = _line_where(yours, written, case, lambda names, given, given_to: _changed(case, given_to))
             raise Wrong(
                 f"{name} changes its input {word} in place{where}; whoever called it still needs {word} as it was"
@@ -207,27 +214,43 @@ def _call(yours: Callable, written, name: str, case: Mapping):
     return got
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+def _same(one, other) -> bool:
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+    return one is other or (isinstance(one, (list, dict)) and one == other)
 
 
 def _changed(case: Mapping, arguments: tuple) -> bool:
-    pairs = zip(case.values(), arguments, strict=True)
-    return any(isinstance(value, Tensor) and not _same(value, argument) for value, argument in pairs)
+    return not all(_same(value, argument) for value, argument in zip(case.values(), arguments, strict=True))
 
 
 def _has_nan(value) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any())
 
 
+def _finite(value) -> bool:
+    return not (isinstance(value, Tensor) and value.is_floating_point()) or bool(value.isfinite().all())
+
+
+def _nowhere(names: dict, given, arguments: tuple) -> bool:
+    """What no line but the last one answers for."""
+    return False
+
+
+def _any_nan(names: dict, given, arguments: tuple) -> bool:
+    return any(map(_has_nan, (*names.values(), given)))
+
+
+def _fault(yours: Callable, written, name: str, case: Mapping, says: str, broken: Callable = _nowhere) -> str:
+    return f"{name} {says}{_line_where(yours, written, case, broken)}"
+
+
 def _kind(written, yours: Callable, name: str, case: Mapping, expected, got) -> str | None:
     """What is wrong with a result that is no such thing as expected, whatever its numbers are."""
 
-    def fault(says: str, broken: Callable = lambda names, given, arguments: False) -> str:
-        return f"{name} {says}{_line_where(yours, written, case, broken)}"
-
+    fault = partial(_fault, yours, written, name, case)
     if got is None:
-        where = _line_where(yours, written, case, lambda names, given, arguments: False)
+        where = _line_where(yours, written, case, _nowhere)
         return f"{name} returned nothing; is there a `return`?{where.replace(', in your', ' It ended in your', 1)}"
     if not isinstance(expected, np.ndarray):
         return _kind_of_number(fault, expected, got)
@@ -239,9 +262,6 @@ def _kind(written, yours: Callable, name: str, case: Mapping, expected, got) -> 
     dtype = _dtype(case, expected)
     if got.dtype != dtype:
         return fault(f"returned {got.dtype}, expected {dtype}")
-    if got.is_floating_point() and not got.isfinite().all() and np.isfinite(expected).all():
-        what = "NaN" if _has_nan(got) else "infinite numbers"
-        return fault(f"returned {what}", lambda names, given, arguments: any(map(_has_nan, (*names.values(), given))))
     return None
 
 
@@ -292,10 +312,14 @@ def _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, pictu
     given = [outcome[2] for outcome in outcomes] + [_attempt(yours, later) for later in cases[len(outcomes) :]]
     array, same_shape = _array(got), isinstance(expected, np.ndarray) and expected.shape == tuple(got.shape)
     said = next((sentence for sentence, mistake in mistakes.items() if _fits(mistake, cases, given)), None)
+    if not _finite(got) and np.isfinite(expected).all():
+        fault = "returned NaN" if _has_nan(got) else "returned infinite numbers"
+        known, picture = f". {said}" if said else "", None
+        said = _fault(yours, written, name, case, fault, _any_nan) + known
     if said is None and isinstance(expected, np.ndarray) and not same_shape:
-        where = _line_where(yours, written, case, lambda *_: False)
         words = f" ({axes})" if axes else ""
-        said = f"{name} returned the shape {tuple(got.shape)}, expected {expected.shape}{words}{where}"
+        shape = f"returned the shape {tuple(got.shape)}, expected {expected.shape}{words}"
+        said = _fault(yours, written, name, case, shape)
     if said is None:
         said = next(filter(None, (tell(_plain(case), expected, array) for tell in tells)), None)
     if said is None:
@@ -308,19 +332,21 @@ def _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, pictu
 def _attempt(yours: Callable, case: Mapping):
     """What yours gives in a case that comes after the first failure, where it need not work."""
     try:
-        return yours(*_copies(case))
+        got = yours(*_copies(case))
     except Exception:
         return None
+    return got if _finite(got) else None
 
 
 def _fits(mistake: Callable, cases: Sequence[Mapping], given: list) -> bool:
     """Whether the mistake gives what yours gave, in every case and not only in the one that showed it."""
     try:
-        return all(
-            _equal(mistake(*_plain(case).values()), got)
-            for case, got in zip(cases, given, strict=True)
-            if got is not None
-        )
+        with np.errstate(all="ignore"):
+            return all(
+                _equal(mistake(*_plain(case).values()), got)
+                for case, got in zip(cases, given, strict=True)
+                if got is not None
+            )
     except Exception:  # a mistake that fails here is not this one
         return False
 
@@ -333,8 +359,18 @@ def _spelled(name: str, case: Mapping) -> str:
         elif callable(value):
             parts.append(word)
         else:
-            parts.append(f"{word}={value!r}")
+            parts.append(f"{word}={_chosen(value)}")
     return f"{name}({', '.join(parts)})"
+
+
+def _chosen(value) -> str:
+    """A value; of a config only what was chosen, and not what is as always."""
+    if not is_dataclass(value):
+        return repr(value)
+    chosen = {field.name: getattr(value, field.name) for field in fields(value)}
+    usual = {field.name: field.default for field in fields(value)}
+    parts = [f"{name}={part!r}" for name, part in chosen.items() if part != usual[name]]
+    return f"{type(value).__name__}({', '.join(parts)})"
 
 
 def _shown(value) -> str:
@@ -354,6 +390,8 @@ def _with_example(said: str, name: str, case: Mapping, expected, got, axes: str)
     for word, value in case.items():
         if isinstance(value, Tensor) and value.numel() <= 48:
             lines.append(f"{word}\n{_shown(value)}")
+        elif formula := getattr(value, "formula", ""):
+            lines.append(f"{word}(x) = {formula}")
     lines += [f"expected{f' ({axes})' if axes else ''}\n{_shown(expected)}", f"got\n{_shown(got)}"]
     if isinstance(expected, np.ndarray) and isinstance(got, Tensor) and expected.shape == tuple(got.shape):
         array = _array(got)
