@@ -1152,10 +1152,11 @@ def test_plot_dots_shows_every_dot_where_no_limits_are_given():
 # plot_scatter
 
 
-def shape_of(path) -> np.ndarray:
-    """A path's points, wherever it lies and however large it is."""
-    points = path.vertices - path.get_extents().min
-    return points / path.get_extents().size.max()
+def inside(path) -> np.ndarray:
+    """Which of 40 x 40 places in a path's frame lie inside it, wherever it lies and however large it is."""
+    frame, places = path.get_extents(), (np.arange(40) + 0.5) / 40
+    grid = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
+    return path.contains_points(frame.min + grid * frame.size)
 
 
 def test_plot_scatter_draws_each_point_as_its_label():
@@ -1166,8 +1167,9 @@ def test_plot_scatter_draws_each_point_as_its_label():
         np.testing.assert_array_equal(collection.get_offsets(), POINTS[places])
         (path,) = collection.get_paths()
         expected = TextPath((0, 0), str(label), size=10)
-        np.testing.assert_array_equal(path.codes, expected.codes)
-        np.testing.assert_allclose(shape_of(path), shape_of(expected), atol=1e-6)
+        assert 0.1 < inside(expected).mean() < 0.9
+        assert (path.codes == path.MOVETO).sum() == (expected.codes == path.MOVETO).sum()  # the hole of a 0, too
+        assert (inside(path) == inside(expected)).mean() > 0.98  # all but edges
         assert len(collection.get_sizes()) == 1
     sizes = {collection.get_sizes()[0] for collection in ax.collections}
     assert len(sizes) == 1

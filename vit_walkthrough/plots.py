@@ -6,6 +6,7 @@ knows a model, touches pyplot or changes matplotlib's settings for anyone else.
 
 import base64
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -413,7 +414,7 @@ def plot_similarity(
     canvas = _tiled(similarity.reshape(-1, rows, cols), cols, 1, ground=np.nan)
     ax = _axes(ax, 5, 5 * rows**2 / cols**2)
     heat = ax.imshow(canvas, cmap=MAPS["similarity"], vmin=-1, vmax=1, interpolation="nearest")
-    every = 1 + max(rows, cols) // 12  # there is no room for more labels than that in half a figure
+    every = math.ceil(max(rows, cols) / 6)  # more labels would say no more, and each takes its time
     ax.set_xticks(np.arange(0, cols, every) * (cols + 1) + (cols - 1) / 2, range(0, cols, every))
     ax.set_yticks(np.arange(0, rows, every) * (rows + 1) + (rows - 1) / 2, range(0, rows, every))
     ax.set(xlabel="column of the patch", ylabel="row of the patch")
@@ -715,10 +716,14 @@ def plot_dots(
 
 @cache
 def _glyph(text: str) -> Path:
-    """A text's outline about (0, 0), as a marker: laid out once, not for every drawing."""
-    outline = TextPath((0, 0), text, size=1)
+    """A text's outline about (0, 0), as a marker: laid out once, not for every drawing, and its curves made of short
+    lines, for matplotlib looks for the extremes of every curve at every drawing."""
+    size = 50  # curves are cut into lines as fine as they are large
+    parts = [Path(polygon, closed=True) for polygon in TextPath((0, 0), text, size=size).to_polygons()]
+    outline = Path.make_compound_path(*parts)
     middle = outline.get_extents()
-    return Path(outline.vertices - [(middle.x0 + middle.x1) / 2, (middle.y0 + middle.y1) / 2], outline.codes)
+    vertices = outline.vertices - [(middle.x0 + middle.x1) / 2, (middle.y0 + middle.y1) / 2]
+    return Path(vertices / size, outline.codes)
 
 
 @_styled
