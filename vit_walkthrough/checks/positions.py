@@ -296,5 +296,5 @@ def check_is_blind_to_order(yours: Callable, seed: int = 0) -> None:
         cases,
         mistakes,
         tells=[_about_model],
-        holds="Your test tells six models apart: the two that are blind to order, and the four that only look so.",
+        holds="Your test tells the two models that are blind to order from the four that are not.",
     )

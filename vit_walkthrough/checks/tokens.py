@@ -225,7 +225,7 @@ def check_embed(yours: Callable, seed: int = 0) -> None:
         dict(images=torch.arange(12.0).reshape(1, 1, 2, 6), kernel=picks, bias=torch.tensor([10.0, 20.0])),
         dict(images=torch.arange(48.0).reshape(1, 2, 4, 6), kernel=of_two, bias=torch.tensor([100.0, 200.0])),
     ]
-    for batch, rows, cols, channels, side, dim in ((2, 2, 3, 3, 2, 5), (1, 3, 2, 2, 3, 4)):
+    for batch, rows, cols, channels, side, dim in ((2, 2, 1, 3, 2, 4), (1, 1, 2, 2, 3, 5)):
         images = torch.rand(batch, channels, rows * side, cols * side, generator=numbers)
         kernel = torch.randn(side, side, channels, dim, generator=numbers)
         cases.append(dict(images=images, kernel=kernel, bias=torch.randn(dim, generator=numbers)))
