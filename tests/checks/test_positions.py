@@ -62,6 +62,11 @@ def kept_by_einsum(patches, positions, class_token, kept):
     return torch.cat([repeat(class_token + positions[:, :1], "1 1 d -> b 1 d", b=len(patches)), left], dim=1)
 
 
+def kept_after_sorting(patches, positions, class_token, kept):
+    kept.sort()
+    return kept_in_loops(patches, positions, class_token, kept)
+
+
 def with_first(first, rest):
     return torch.cat([first.expand(len(rest), -1, -1), rest], dim=1)
 
@@ -184,6 +189,7 @@ WRONG = {
             lambda x, e, c, k: kept_from_all(x, e, c, [p for p in range(x.shape[1]) if p in k]),
             "The patches were sorted",
         ),
+        "sorted in place": (kept_after_sorting, "The patches were sorted"),
         "no positions": (lambda x, e, c, k: with_first(c, x[:, k]), "No positions were added"),
         "patches bare": (lambda x, e, c, k: with_first(c + e[:, :1], x[:, k]), "Only the class token has a position"),
         "no class token": (lambda x, e, c, k: (x + e[:, 1:])[:, k], "The class token is missing"),

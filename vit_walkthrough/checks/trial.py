@@ -46,7 +46,7 @@ def examine(
 ) -> None:
     """Print `holds` if yours(*case) is truth(*case) for every case; else raise an AssertionError that says why not.
 
-    cases: arguments by name, the smallest case first; yours gets them in this order, tensors as copies.
+    cases: arguments by name, the smallest case first; yours gets them in this order, tensors and lists as copies.
     truth, mistakes: called with the same arguments, tensors as arrays of float64 (or of their whole numbers). mistakes:
     a sentence -> what a function with this mistake gives; one that raises does not apply. axes: the axis words of the
     result. tells: called with (case, expected, got) as arrays when no mistake fits; each gives a sentence or None.
@@ -186,7 +186,10 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def _copies(case: Mapping) -> tuple:
-    return tuple(value.clone() if isinstance(value, Tensor) else value for value in case.values())
+    return tuple(
+        value.clone() if isinstance(value, Tensor) else value.copy() if isinstance(value, list) else value
+        for value in case.values()
+    )
 
 
 def _call(yours: Callable, written, name: str, case: Mapping):
