@@ -1,4 +1,4 @@
-"""Notebooks 00 and 01."""
+"""Notebook 01."""
 
 import math
 
@@ -9,12 +9,7 @@ from einops import rearrange
 from torch.nn.functional import fold
 
 from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
-from vit_walkthrough.checks import (
-    check_count_tokens,
-    check_patch_of_pixel,
-    check_patchify_kernel,
-    check_unpatchify,
-)
+from vit_walkthrough.checks import check_patch_of_pixel, check_patchify_kernel, check_unpatchify
 
 
 def unpatchify_in_loops(patches, patch_size, height, width):
@@ -63,12 +58,6 @@ def kernel_by_scatter(channels, patch_size):
 
 
 RIGHT = {
-    check_count_tokens: {
-        "arithmetic": lambda height, width, patch_size: height // patch_size * (width // patch_size) + 1,
-        "area": lambda height, width, patch_size: 1 + height * width // patch_size**2,
-        "ranges": lambda h, w, p: sum(1 for _ in range(0, h, p) for _ in range(0, w, p)) + 1,
-        "tensor": lambda h, w, p: torch.tensor([h, w]).div(p, rounding_mode="floor").prod() + 1,
-    },
     check_unpatchify: {
         "loops": unpatchify_in_loops,
         "view and permute": unpatchify_by_view,
@@ -90,14 +79,6 @@ RIGHT = {
 }
 
 WRONG = {
-    check_count_tokens: {
-        "no class token": (lambda h, w, p: (h // p) * (w // p), "Those are the patches alone"),
-        "square from the height": (lambda h, w, p: (h // p) ** 2 + 1, "cols come from the width"),
-        "square from the width": (lambda h, w, p: (w // p) ** 2 + 1, "rows come from the height"),
-        "side once": (lambda h, w, p: h * w // p + 1, "The area was divided by the side"),
-        "sum": (lambda h, w, p: h // p + w // p + 1, "Those are rows + cols"),
-        "float": (lambda h, w, p: h * w / p**2 + 1, "divide with //"),
-    },
     check_unpatchify: {
         "reshape": (lambda x, p, h, w: x.reshape(x.shape[0], -1, h, w), "Only reshaped"),
         "by columns": (

@@ -1,4 +1,4 @@
-"""Notebooks 00 and 01: how many tokens, and where every pixel goes."""
+"""Notebook 01: where every pixel goes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,39 +36,6 @@ def _cut(images: np.ndarray, patch_size: int) -> np.ndarray:
                     patches[image, patch, place : place + patch_size] = images[image, channel, y, x : x + patch_size]
                     place += patch_size
     return patches
-
-
-# ------------------------------------------------------------------------------------------------ how many tokens
-
-
-def _tokens(height: int, width: int, patch_size: int) -> int:
-    corners = [(y, x) for y in range(0, height, patch_size) for x in range(0, width, patch_size)]
-    return len(corners) + 1
-
-
-def check_count_tokens(yours: Callable, seed: int = 0) -> None:
-    """yours(height, width, patch_size): how many tokens the encoder sees, the class token among them."""
-    numbers = np.random.default_rng(seed)
-    cases = [dict(height=4, width=6, patch_size=2), dict(height=224, width=224, patch_size=16)]
-    for _ in range(3):
-        rows, cols = numbers.choice(np.arange(2, 12), 2, replace=False)
-        patch_size = int(numbers.integers(2, 17))
-        cases.append(dict(height=int(rows) * patch_size, width=int(cols) * patch_size, patch_size=patch_size))
-
-    mistakes = {
-        "Those are the patches alone: the class token is one token more": lambda h, w, p: _tokens(h, w, p) - 1,
-        "The image was taken for a square: cols come from the width, not from the height": (
-            lambda h, w, p: _tokens(h, h, p)
-        ),
-        "The image was taken for a square: rows come from the height, not from the width": (
-            lambda h, w, p: _tokens(w, w, p)
-        ),
-        "The area was divided by the side of a patch once: a patch takes patch_size * patch_size pixels": (
-            lambda h, w, p: h * w // p + 1
-        ),
-        "Those are rows + cols: a grid has rows * cols patches": lambda h, w, p: h // p + w // p + 1,
-    }
-    examine(yours, _tokens, cases, mistakes, holds="One token for every patch, and one more: the class token.")
 
 
 # ------------------------------------------------------------------------------------------------ and back
