@@ -81,6 +81,11 @@ def test_a_branch_that_says_nothing_leaves_the_other(block, tokens, silent):
     assert torch.equal(block(tokens), expected)
 
 
+@pytest.mark.parametrize(("kind", "sizes"), [(MLP, (32, 48)), (EncoderBlock, (32, 4, 48)), (Encoder, (2, 32, 4, 48))])
+def test_nothing_is_dropped_unless_asked_for(kind, sizes):
+    assert {module.p for module in kind(*sizes).modules() if isinstance(module, nn.Dropout)} == {0.0}
+
+
 def test_a_block_passes_dropout_on():
     block = EncoderBlock(32, 4, 48, dropout=0.3)
     assert [module.p for module in block.modules() if isinstance(module, nn.Dropout)] == [0.3, 0.3]

@@ -175,6 +175,12 @@ def test_a_patch_size_that_does_not_divide_is_refused(images, patch_size):
         unpatchify(torch.rand(2, 15, 48), patch_size, 12, 20)
 
 
+@pytest.mark.parametrize(("height", "width"), [(10, 20), (12, 18)])
+def test_one_side_that_does_not_divide_is_enough_to_refuse(height, width):
+    with pytest.raises(ValueError, match=rf"^patch_size 4 does not divide images of {height} x {width} pixels$"):
+        unpatchify(torch.rand(2, 15, 48), 4, height, width)
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("shape", "message"),
@@ -182,6 +188,7 @@ def test_a_patch_size_that_does_not_divide_is_refused(images, patch_size):
         ((15, 48), "patches must be (batch, patches, pixels), not (15, 48)"),
         ((2, 16, 48), "16 patches do not tile 12 x 20 pixels, which takes 3 * 5 = 15 patches of 4 pixels"),
         ((2, 15, 50), "50 pixels are no whole number of channels of 4 x 4"),
+        ((2, 15, 40), "40 pixels are no whole number of channels of 4 x 4"),
     ],
 )
 def test_patches_that_do_not_tile_are_refused(shape, message):

@@ -124,6 +124,12 @@ def test_a_constant_field_stays_constant(mode, target):
     assert_close(patches, torch.full_like(patches, 0.7), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+def test_the_position_of_a_single_patch_spreads_over_any_grid(mode):
+    positions = torch.tensor([9.0, 4.0])[None, :, None]
+    assert resample_positions(positions, 1, 3, mode=mode)[0, :, 0].tolist() == pytest.approx([9, 4, 4, 4])
+
+
 def test_what_varies_with_the_row_only_still_does():
     positions = torch.arange(3.0).repeat_interleave(5)[None, :, None]
     positions = torch.cat([torch.zeros(1, 1, 1), positions], dim=1)

@@ -1,4 +1,5 @@
 import copy
+from collections import OrderedDict
 from dataclasses import replace
 
 import pytest
@@ -305,6 +306,13 @@ def test_attention_can_be_recorded_alone(model, tokens):
     assert trace["output"] is output
     assert trace.attention.shape == (1, 2, 4, 7, 7)
     assert is_untouched(model)
+
+
+def test_attention_inside_a_container_is_named_by_its_whole_path(model, tokens):
+    container = nn.Sequential(OrderedDict(X=model.blocks[0].attention))
+    with record(container, "X.weights") as trace:
+        container(tokens)
+    assert trace.names == ["X.weights"]
 
 
 def test_a_layer_norm_can_be_recorded_alone(model, tokens):
