@@ -1,5 +1,6 @@
 """check_*: the reader's own function, tried beside a slow version that is surely right; and what is wrong with it."""
 
+from vit_walkthrough.checks.explain import check_cover, check_distance, check_entropy, check_relevance
 from vit_walkthrough.checks.patches import (
     check_count_tokens,
     check_patch_of_pixel,
@@ -7,11 +8,19 @@ from vit_walkthrough.checks.patches import (
     check_unpatchify,
 )
 from vit_walkthrough.checks.trial import predict
+from vit_walkthrough.checks.weights import check_folded, check_name, check_projection
 
 __all__ = [
     "check_count_tokens",
+    "check_cover",
+    "check_distance",
+    "check_entropy",
+    "check_folded",
+    "check_name",
     "check_patch_of_pixel",
     "check_patchify_kernel",
+    "check_projection",
+    "check_relevance",
     "check_unpatchify",
     "predict",
 ]

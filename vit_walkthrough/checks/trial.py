@@ -193,6 +193,8 @@ def _call(yours: Callable, written, name: str, case: Mapping):
     arguments = _copies(case)
     try:
         got = yours(*arguments)
+    except Wrong:  # said by the check itself, where `yours` wraps what the reader wrote
+        raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise Wrong(
