@@ -1,23 +1,32 @@
 """check_*: the reader's own function, tried beside a slow version that is surely right; and what is wrong with it."""
 
+from vit_walkthrough.checks.explain import check_cover, check_distance, check_entropy, check_relevance
 from vit_walkthrough.checks.patches import check_patch_of_pixel, check_patchify_kernel, check_unpatchify
 from vit_walkthrough.checks.positions import check_is_blind_to_order, check_keep, check_positions_2d
 from vit_walkthrough.checks.start import check_count_tokens, check_most_attended, check_probabilities
 from vit_walkthrough.checks.tokens import check_add_registers, check_count_learned, check_embed
 from vit_walkthrough.checks.trial import predict
+from vit_walkthrough.checks.weights import check_folded, check_name, check_projection
 
 __all__ = [
     "check_add_registers",
     "check_count_learned",
     "check_count_tokens",
+    "check_cover",
+    "check_distance",
     "check_embed",
+    "check_entropy",
+    "check_folded",
     "check_is_blind_to_order",
     "check_keep",
     "check_most_attended",
+    "check_name",
     "check_patch_of_pixel",
     "check_patchify_kernel",
     "check_positions_2d",
     "check_probabilities",
+    "check_projection",
+    "check_relevance",
     "check_unpatchify",
     "predict",
 ]
