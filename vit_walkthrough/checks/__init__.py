@@ -1,5 +1,14 @@
 """check_*: the reader's own function, tried beside a slow version that is surely right; and what is wrong with it."""
 
+from vit_walkthrough.checks.attention import (
+    check_contribution,
+    check_hide_padding,
+    check_join,
+    check_look_back,
+    check_scores,
+    check_weights,
+)
+from vit_walkthrough.checks.encoder import check_block_parameters, check_layer_norm, check_post_norm
 from vit_walkthrough.checks.explain import check_cover, check_distance, check_entropy, check_relevance
 from vit_walkthrough.checks.patches import check_patch_of_pixel, check_patchify_kernel, check_unpatchify
 from vit_walkthrough.checks.positions import check_is_blind_to_order, check_keep, check_positions_2d
@@ -10,6 +19,8 @@ from vit_walkthrough.checks.weights import check_folded, check_name, check_proje
 
 __all__ = [
     "check_add_registers",
+    "check_block_parameters",
+    "check_contribution",
     "check_count_learned",
     "check_count_tokens",
     "check_cover",
@@ -17,16 +28,23 @@ __all__ = [
     "check_embed",
     "check_entropy",
     "check_folded",
+    "check_hide_padding",
     "check_is_blind_to_order",
+    "check_join",
     "check_keep",
+    "check_layer_norm",
+    "check_look_back",
     "check_most_attended",
     "check_name",
     "check_patch_of_pixel",
     "check_patchify_kernel",
     "check_positions_2d",
+    "check_post_norm",
     "check_probabilities",
     "check_projection",
     "check_relevance",
+    "check_scores",
     "check_unpatchify",
+    "check_weights",
     "predict",
 ]

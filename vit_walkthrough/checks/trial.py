@@ -29,6 +29,7 @@ class Wrong(AssertionError):
         return [f"✗ {self}"]
 
 
+ITSELF = object()  # what the reader wrote is `yours`; None may be what they gave in place of a function
 SECONDS = 10.0  # more than any answer on cases so small can need
 MARGIN = 1e-5  # of float32, relative to the largest number expected where that is above 1
 
@@ -42,7 +43,7 @@ def examine(
     holds: str,
     axes: str = "",
     tells: Sequence[Callable] = (),
-    written: object = None,
+    written: object = ITSELF,
     picture: Callable | None = None,
 ) -> None:
     """Print `holds` if yours(*case) is truth(*case) for every case; else raise an AssertionError that says why not.
@@ -57,7 +58,7 @@ def examine(
 
     A result `...` is a hole that nobody has filled yet: that is printed, and nothing is raised.
     """
-    written = yours if written is None else written
+    written = yours if written is ITSELF else written
     name = getattr(written, "__name__", type(written).__name__)
     if not callable(written):
         raise Wrong(f"the check wants the function itself, not {_a(written)}: give its name, without brackets after it")
