@@ -235,11 +235,11 @@ WRONG = {
         ),
         "weight alone": (
             lambda weight, bias, mean, std: weight,
-            "must return two tensors, the new weight and the new bias",
+            "expected two tensors, the new weight and the new bias",
         ),
         "exchanged": (
             lambda weight, bias, mean, std: (bias, weight),
-            "returned tensors of the shapes (2,) and (2, 3); first the weight (2, 3)",
+            "returned tensors of the shapes (2,) and (2, 3), expected first the weight (2, 3)",
         ),
         "nothing done": (
             lambda weight, bias, mean, std: (weight, bias),

@@ -61,7 +61,9 @@ def examine(
     written = yours if written is ITSELF else written
     name = getattr(written, "__name__", type(written).__name__)
     if not callable(written):
-        raise Wrong(f"the check wants the function itself, not {_a(written)}: give its name, without brackets after it")
+        raise Wrong(
+            f"the check wants the function itself, not {called(written)}: give its name, without brackets after it"
+        )
     try:
         with _limited(SECONDS):
             done = _try(yours, written, name, truth, cases, mistakes, axes, tells, picture)
@@ -92,7 +94,7 @@ def _try(yours, written, name, truth, cases, mistakes, axes, tells, picture) -> 
     return True
 
 
-def _a(value) -> str:
+def called(value) -> str:
     """What a value is, in words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
@@ -162,6 +164,8 @@ def _line_where(yours: Callable, written, case: Mapping, broken: Callable[[dict,
     sys.settrace(trace)
     try:
         yours(*arguments)
+    except Wrong:
+        pass
     finally:
         sys.settrace(tracing)
     numbers = seen or returned[-1:]
@@ -197,8 +201,8 @@ def _call(yours: Callable, written, name: str, case: Mapping):
     arguments = _copies(case)
     try:
         got = yours(*arguments)
-    except Wrong:  # said by a check that wraps what the reader wrote
-        raise
+    except Wrong as said:  # by a check that wraps what the reader wrote
+        raise Wrong(f"{said}{_line_where(yours, written, case, _nowhere)}") from None
     except Exception as error:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise Wrong(
@@ -256,7 +260,7 @@ def _kind(written, yours: Callable, name: str, case: Mapping, expected, got) -> 
     if not isinstance(expected, np.ndarray):
         return _kind_of_number(fault, expected, got)
     if not isinstance(got, Tensor):
-        return fault(f"returned {_a(got)}, expected a tensor")
+        return fault(f"returned {called(got)}, expected a tensor")
     place = next((value.device for value in case.values() if isinstance(value, Tensor)), torch.device("cpu"))
     if got.device != place:
         return fault(f"returned a tensor on the device {got.device}, expected {place}, where its input is")
@@ -270,11 +274,11 @@ def _kind_of_number(fault: Callable, expected, got) -> str | None:
     if isinstance(expected, bool) or not isinstance(expected, (int, float)):
         if isinstance(got, type(expected)):
             return None
-        return fault(f"returned {_a(got)}, expected {_a(expected)}")
+        return fault(f"returned {called(got)}, expected {called(expected)}")
     if isinstance(got, Tensor) and got.ndim == 0:
         got = got.item()
     if isinstance(got, bool) or not isinstance(got, (int, float, np.number)):
-        return fault(f"returned {_a(got)}, expected a number")
+        return fault(f"returned {called(got)}, expected a number")
     if isinstance(expected, int):
         try:
             index(got)
