@@ -9,26 +9,49 @@ import torch
 from einops import rearrange
 
 from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
-from vit_walkthrough.checks import check_cover, check_distance, check_entropy, check_relevance
+from vit_walkthrough.checks import check_cover, check_distance, check_relevance, check_rollout
 
 # ------------------------------------------------------------------------------------------------ right
 
 
-def entropy_in_loops(attention):
-    layers, _, heads = attention.shape[:3]
-    bits = torch.zeros(layers, heads)
-    for layer in range(layers):
-        for head in range(heads):
-            rows = attention[layer, :, head].flatten(0, 1)
-            each = [-sum(weight * math.log2(weight) for weight in row if weight) for row in rows.tolist()]
-            bits[layer, head] = sum(each) / len(each)
-    return bits
+def mixtures(attention, heads=lambda a: a.mean(2), keep=1.0, axis=-1):
+    mixed = heads(attention) + keep * torch.eye(attention.shape[-1])
+    return mixed / mixed.sum(axis, keepdim=True) if axis else mixed
 
 
-def entropy_by_einsum(attention):
-    logarithms = attention.log2().masked_fill(attention == 0, 0)
-    rows = attention.shape[1] * attention.shape[3]
-    return -torch.einsum("lbhqk, lbhqk -> lh", attention, logarithms) / rows
+def rollout_of_a_row(attention):
+    row = torch.eye(attention.shape[-1])[:1].expand(attention.shape[1], 1, -1)
+    for layer in mixtures(attention).flip(0):
+        row = row @ layer
+    return row[:, 0, 1:]
+
+
+def rollout_by_matrices(attention, read=lambda R: R[:, 0, 1:], order=1, **kwargs):
+    arrived = torch.eye(attention.shape[-1])
+    layers = mixtures(attention, **kwargs)
+    for layer in layers.flip(0) if order < 0 else layers:
+        arrived = layer @ arrived
+    return read(arrived)
+
+
+def rollout_in_loops(attention):
+    layers, batch, _, tokens, _ = attention.shape
+    images = []
+    for image in range(batch):
+        row = [1.0] + [0.0] * (tokens - 1)
+        for layer in reversed(range(layers)):
+            weights = attention[layer, image].mean(0).tolist()
+            row = [row[k] / 2 + sum(row[q] * weights[q][k] for q in range(tokens)) / 2 for k in range(tokens)]
+        images.append(row[1:])
+    return torch.tensor(images)
+
+
+def rollout_by_einsum(attention):
+    half = 0.5 * (attention.mean(2) + torch.eye(attention.shape[-1]))
+    row = half[-1, :, 0]
+    for layer in half[:-1].flip(0):
+        row = torch.einsum("bk, bkj -> bj", row, layer)
+    return row[:, 1:]
 
 
 def distance_by_cdist(attention, rows, cols, patch_size):
@@ -127,13 +150,17 @@ def cover_by_threshold(images, maps, count, patch_size, ground):
 
 
 RIGHT = {
-    check_entropy: {
-        "loops": entropy_in_loops,
-        "einsum": entropy_by_einsum,
-        "entr": lambda a: torch.special.entr(a).sum(-1).mean((1, 3)) / math.log(2),
-        "clamped": lambda a: -(a * a.clamp(min=1e-12).log2()).sum(-1).mean(-1).mean(1),
-        "xlogy": lambda a: -(torch.xlogy(a, a) / math.log(2)).sum(-1).mean(dim=(1, 3)),
-        "a distribution": lambda a: torch.distributions.Categorical(a).entropy().mean((1, 3)) / math.log(2),
+    check_rollout: {
+        "one row": rollout_of_a_row,
+        "matrices": rollout_by_matrices,
+        "loops": rollout_in_loops,
+        "einsum": rollout_by_einsum,
+        "multi_dot": lambda a: torch.stack(
+            [
+                torch.linalg.multi_dot([torch.eye(a.shape[-1]), *layers.flip(0)])[0, 1:]
+                for layers in mixtures(a).unbind(1)
+            ]
+        ),
     },
     check_distance: {"cdist": distance_by_cdist, "loops": distance_in_loops, "einsum": distance_by_einsum},
     check_relevance: {
@@ -151,10 +178,6 @@ RIGHT = {
 }
 
 # ------------------------------------------------------------------------------------------------ wrong
-
-
-def entr(attention):
-    return torch.special.entr(attention).sum(-1) / math.log(2)  # layers batch heads queries
 
 
 def far(attention, rows, cols, side, *, length=2.0, drop="class", scale="rows", swap=False, unit=None):
@@ -207,35 +230,34 @@ def covered_by_columns(images, maps, count, side, ground):
 
 
 WRONG = {
-    check_entropy: {
-        "nats": (lambda a: torch.special.entr(a).sum(-1).mean((1, 3)), "That was counted with the natural logarithm"),
-        "nats where 0 is NaN": (
-            lambda a: -(a * a.log()).sum(-1).mean((1, 3)),
-            "That was counted with the natural logarithm",
+    check_rollout: {
+        "first block last": (partial(rollout_by_matrices, order=-1), "The blocks are in the wrong order"),
+        "no identity": (partial(rollout_by_matrices, keep=0.0), "The identity is missing"),
+        "not scaled": (partial(rollout_by_matrices, axis=None), "The identity was added and the rows then sum to 2"),
+        "over the queries": (partial(rollout_by_matrices, axis=-2), "Scaled over the queries"),
+        "column": (partial(rollout_by_matrices, read=lambda R: R[:, 1:, 0]), "That is the class token's column"),
+        "largest head": (partial(rollout_by_matrices, heads=lambda a: a.amax(2)), "The largest of the heads"),
+        "sum of heads": (partial(rollout_by_matrices, heads=lambda a: a.sum(2)), "The heads were summed"),
+        "last block": (lambda a: rollout_by_matrices(a[-1:]), "That is the last block alone"),
+        "mean of blocks": (lambda a: mixtures(a).mean(0)[:, 0, 1:], "The blocks were averaged"),
+        "number by number": (lambda a: mixtures(a).prod(0)[:, 0, 1:], "Multiplied number by number"),
+        "first image": (
+            lambda a: rollout_of_a_row(a)[:1].expand(a.shape[1], -1),
+            "Only the first image was followed",
         ),
-        "sign": (lambda a: -entr(a).mean((1, 3)), "The sign is missing"),
-        "sign where 0 is NaN": (lambda a: (a * a.log2()).sum(-1).mean((1, 3)), "The sign is missing"),
-        "nats and sign": (lambda a: (a * a.log()).sum(-1).mean((1, 3)), "The sign is missing, and that was counted"),
-        "0 is NaN": (lambda a: -(a * a.log2()).sum(-1).mean((1, 3)), "0 times the logarithm of 0 is no number"),
-        "of the mean over queries": (
-            lambda a: entr(a.mean(3, keepdim=True)).mean((1, 3)),
-            "The rows were averaged over the queries before",
+        "identity at the end": (
+            lambda a: rollout_by_matrices(a, read=lambda R: ((R + torch.eye(R.shape[-1])) / 2)[:, 0, 1:], keep=0.0),
+            "The identity was added once, at the end",
         ),
-        "of the mean over images": (lambda a: entr(a.mean(1)).mean(2), "The images were averaged before"),
-        "of the mean over both": (lambda a: entr(a.mean((1, 3))), "Images and queries were averaged before"),
-        "mean over keys": (
-            lambda a: (torch.special.entr(a) / math.log(2)).mean((1, 3, 4)),
-            "Divided by the number of keys as well",
+        "class token too": (
+            partial(rollout_by_matrices, read=lambda R: R[:, 0]),
+            "returned the shape (1, 3), expected (1, 2) (batch patches)",
         ),
-        "sum over queries": (lambda a: entr(a).sum(3).mean(1), "Summed over the queries"),
-        "sum over images": (lambda a: entr(a).mean(3).sum(1), "Summed over the images"),
-        "class token's row": (lambda a: entr(a[:, :, :, 0]).mean(1), "Only the class token's row"),
-        "heads first": (lambda a: entr(a).mean((1, 3)).T, "Heads and layers are exchanged"),
-        "a number a layer": (lambda a: entr(a).mean((1, 2, 3)), "One number a layer"),
-        "tokens": (lambda a: entr(a).mean((1, 3)).exp2(), "That is 2 to the power of the entropy"),
-        "batch kept": (lambda a: entr(a).mean(3), "returned the shape (1, 1, 1), expected (1, 1) (layers heads)"),
-        "too many bits": (lambda a: entr(a).mean((1, 3)) + 1, "More than 2.00 bits"),
-        "below 0": (lambda a: entr(a).mean((1, 3)) - 3, "A head has less than 0 bits"),
+        "scaled to 1": (
+            lambda a: rollout_of_a_row(a) / rollout_of_a_row(a).sum(-1, keepdim=True),
+            "The proportions are right, but not the sum",
+        ),
+        "too much": (lambda a: rollout_of_a_row(a) + 0.7, "of the class token is said to come from patches"),
     },
     check_distance: {
         "in patches": (partial(far, unit=1), "That is counted in patches"),

@@ -9,7 +9,7 @@ from vit_walkthrough.checks.attention import (
     check_weights,
 )
 from vit_walkthrough.checks.encoder import check_block_parameters, check_layer_norm, check_post_norm
-from vit_walkthrough.checks.explain import check_cover, check_distance, check_entropy, check_relevance
+from vit_walkthrough.checks.explain import check_cover, check_distance, check_relevance, check_rollout
 from vit_walkthrough.checks.patches import check_patch_of_pixel, check_patchify_kernel, check_unpatchify
 from vit_walkthrough.checks.positions import check_is_blind_to_order, check_keep, check_positions_2d
 from vit_walkthrough.checks.start import check_count_tokens, check_most_attended, check_probabilities
@@ -26,7 +26,6 @@ __all__ = [
     "check_cover",
     "check_distance",
     "check_embed",
-    "check_entropy",
     "check_folded",
     "check_hide_padding",
     "check_is_blind_to_order",
@@ -43,6 +42,7 @@ __all__ = [
     "check_probabilities",
     "check_projection",
     "check_relevance",
+    "check_rollout",
     "check_scores",
     "check_unpatchify",
     "check_weights",

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from math import log2
 
 import numpy as np
 import torch
@@ -18,86 +17,103 @@ def _rows_of_1(*sizes: int, seed: int) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-# ------------------------------------------------------------------------------------------------ entropy
+# ------------------------------------------------------------------------------------------------ rollout
 
 
-def _entropy(attention: np.ndarray) -> np.ndarray:
-    layers, batch, heads, queries, _ = attention.shape
-    bits = np.zeros((layers, heads))
-    for layer, image, head, query in product(range(layers), range(batch), range(heads), range(queries)):
-        row = attention[layer, image, head, query].tolist()
-        bits[layer, head] -= sum(weight * log2(weight) for weight in row if weight > 0) / (batch * queries)
-    return bits
+def _rolled_out(attention: np.ndarray) -> np.ndarray:
+    """What has arrived at every token, (batch tokens tokens), one number after another; then the class token's row."""
+    layers, batch, heads, tokens, _ = attention.shape
+    arrived = np.tile(np.eye(tokens), (batch, 1, 1))
+    for layer, image in product(range(layers), range(batch)):
+        before, arrived[image] = arrived[image].copy(), 0
+        for query, key in product(range(tokens), repeat=2):
+            weight = sum(attention[layer, image, head, query, key] for head in range(heads)) / heads
+            arrived[image, query] += (weight + (query == key)) / 2 * before[key]  # half of a row is the identity
+    return arrived[:, 0, 1:]
 
 
-def _of_rows(attention: np.ndarray) -> np.ndarray:
-    """The entropy of every row (layers batch heads queries), as mistakes need it."""
-    return -(attention * np.log2(np.where(attention > 0, attention, 1))).sum(-1)
+def _rolled(
+    attention: np.ndarray, *, heads: Callable = np.mean, keep: float = 1.0, axis: int | None = 2, order: int = 1,
+    down: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """The same in matrices, with what can be mistaken in it: (batch tokens tokens)."""
+    mixed = heads(attention, axis=2) + keep * np.eye(attention.shape[-1])
+    mixed = mixed if axis is None else mixed / mixed.sum(axis + 1, keepdims=True)
+    product_of_all = np.eye(attention.shape[-1])
+    for layer in mixed[::order]:
+        product_of_all = layer @ product_of_all
+    return product_of_all[:, 1:, 0] if down else product_of_all[:, 0, 1:]
 
 
-def _about_bits(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
-    """What is seen in one case alone, for where a weight of 0 spoils the others."""
-    factors = {
-        np.log(2): "That was counted with the natural logarithm; bits are counted with log2",
-        -np.log(
-            2
-        ): "The sign is missing, and that was counted with the natural logarithm: turn it round, and take log2",
-        -1.0: "The sign is missing: the logarithm of a weight is never above 0, so turn it round",
-    }
-    for factor, sentence in factors.items():
-        if np.allclose(got, factor * expected, atol=1e-4):
-            return sentence
-    most = np.log2(case["attention"].shape[-1])
-    if got.max() > most + 1e-3:
-        return f"More than {most:.2f} bits: looking everywhere alike has log2(keys), and nothing has more"
-    return "A head has less than 0 bits: the smallest entropy is 0, of looking at one token" if got.min() < 0 else None
+def _about_arrived(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
+    """What no likely mistake explains."""
+    left, right = got.sum(-1).max(), expected.sum(-1).max()
+    if left > 1 + 1e-4:
+        return f"{left:.2f} of the class token is said to come from patches, and all of it is 1: scale every row to 1"
+    if np.allclose(got / got.sum(-1, keepdims=True), expected / expected.sum(-1, keepdims=True), atol=1e-4):
+        return (
+            "The proportions are right, but not the sum. What is missing to 1 comes from the class token itself: "
+            f"here {1 - right:.2f}"
+        )
+    return None
 
 
-def check_entropy(yours: Callable, seed: int = 0) -> None:
-    """yours(attention): how spread each head's attention (layers batch heads queries keys) is, in bits, the mean over
-    batch and queries (layers heads)."""
-    eighths = [[2, 2, 2, 2], [4, 2, 1, 1], [1, 4, 2, 1], [1, 1, 4, 2]]
-    zeros = 0.5 * torch.eye(3) + 0.5 * torch.eye(3)[[0, 2, 1]]  # token 0 looks at itself alone
+def check_rollout(yours: Callable, seed: int = 0) -> None:
+    """yours(attention): how much of each patch has arrived at the class token (batch patches) by rollout, of attention
+    (layers batch heads queries keys)."""
+    quarters = torch.tensor([[[2, 2, 0], [0, 2, 2], [0, 0, 4]], [[0, 4, 0], [1, 1, 2], [2, 0, 2]]]) / 4
     cases = [
-        dict(attention=torch.tensor(eighths)[None, None, None] / 8),
-        dict(attention=_rows_of_1(2, 3, 1, 4, 4, seed=seed)),
-        dict(attention=torch.cat([zeros.expand(1, 2, 1, 3, 3), _rows_of_1(1, 2, 2, 3, 3, seed=seed + 1)], 2)),
+        dict(attention=quarters[:, None, None]),
+        dict(attention=_rows_of_1(3, 1, 2, 4, 4, seed=seed)),
+        dict(attention=_rows_of_1(2, 3, 4, 5, 5, seed=seed + 1)),
     ]
     mistakes = {
-        "0 times the logarithm of 0 is no number: a weight of 0 adds nothing, so clamp the weights inside the "
-        "logarithm": lambda a: -(a * np.log2(a)).sum(-1).mean((1, 3)),
-        "The rows were averaged over the queries before their entropy was taken, and a mixture is more spread than its "
-        "parts: first the entropy of each row, then the mean": lambda a: _of_rows(a.mean(3)).mean(1),
-        "The images were averaged before the entropy was taken, and a mixture is more spread than its parts: "
-        "first the entropy of each row, then the mean": lambda a: _of_rows(a.mean(1)).mean(2),
-        "Images and queries were averaged before the entropy was taken, and a mixture is more spread than its parts: "
-        "first the entropy of each row, then the mean": lambda a: _of_rows(a.mean((1, 3))),
-        "Divided by the number of keys as well: an entropy is the sum over the keys; the mean goes over batch and "
-        "queries alone": lambda a: _of_rows(a).mean((1, 3)) / a.shape[-1],
-        "Summed over the queries: take the mean over them, or a longer sequence looks more spread": (
-            lambda a: _of_rows(a).sum(3).mean(1)
+        "The blocks are in the wrong order: begin with the class token's row of the last block, end with the first": (
+            partial(_rolled, order=-1)
         ),
-        "Summed over the images: take the mean over the batch": lambda a: _of_rows(a).mean(3).sum(1),
-        "Only the class token's row was counted: here every query counts": lambda a: _of_rows(a)[..., 0].mean(1),
-        "Heads and layers are exchanged: a row for each layer, in it a number for each head": lambda a: (
-            _of_rows(a).mean((1, 3)).T
+        "The identity is missing: in every block each token keeps itself as well, by the residual stream": (
+            partial(_rolled, keep=0.0)
         ),
-        "One number a layer: the heads were averaged too, and they are what is to be compared": (
-            lambda a: _of_rows(a).mean((1, 2, 3))
+        "The identity was added and the rows then sum to 2: halve them, or what has arrived doubles with every block": (
+            partial(_rolled, axis=None)
         ),
-        "That is 2 to the power of the entropy, a number of tokens; the entropy itself is in bits": (
-            lambda a: 2 ** _of_rows(a).mean((1, 3))
+        "Scaled over the queries: each row, over its keys, must sum to 1 again": partial(_rolled, axis=1),
+        "That is the class token's column, what has arrived of the class token at each patch; read its row": (
+            partial(_rolled, down=True)
+        ),
+        "The largest of the heads was taken: rollout takes their mean": partial(_rolled, heads=np.max),
+        "The heads were summed and not averaged, and the identity counts too little beside them": (
+            partial(_rolled, heads=np.sum)
+        ),
+        "That is the last block alone: what the patches themselves had taken in before is missing": (
+            lambda a: _rolled(a[-1:])
+        ),
+        "The blocks were averaged: each block works on what the one before has left, so multiply them": (
+            lambda a: np.mean([_rolled(layer[None]) for layer in a], axis=0)
+        ),
+        "Multiplied number by number: a product of matrices, @, sums over all ways from a patch to the class token": (
+            lambda a: np.prod([_halved(layer) for layer in a], axis=0)[:, 0, 1:]
+        ),
+        "Only the first image was followed: every image has its own attention": (
+            lambda a: np.tile(_rolled(a[:, :1]), (a.shape[1], 1))
+        ),
+        "The identity was added once, at the end: a token keeps itself in every block": (
+            lambda a: (_rolled(a, keep=0.0) + np.eye(a.shape[-1])[0, 1:]) / 2
         ),
     }
     examine(
         yours,
-        _entropy,
+        _rolled_out,
         cases,
         mistakes,
-        axes="layers heads",
-        tells=[_about_bits],
-        holds="0 bits for looking at one token, log2(tokens) for looking everywhere alike, and all between is right.",
+        axes="batch patches",
+        tells=[_about_arrived],
+        holds="One row is enough: what arrives at the class token, block by block from the last to the first.",
     )
+
+
+def _halved(layer: np.ndarray) -> np.ndarray:
+    return (layer.mean(1) + np.eye(layer.shape[-1])) / 2
 
 
 # ------------------------------------------------------------------------------------------------ how far
