@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from operator import index
 
 import numpy as np
@@ -81,7 +82,8 @@ def _try(yours, written, name, truth, cases, mistakes, axes, tells, picture) -> 
         expected = truth(*_plain(case).values())
         outcomes.append((case, expected, got))
         if fault := _kind(written, yours, name, case, expected, got):
-            raise Wrong(f"{fault}. It was called as {_spelled(name, case)}")
+            known = _known(yours, cases, outcomes, mistakes) if _unbounded(got) else None
+            raise Wrong(f"{fault}. {f'{known}. ' if known else ''}It was called as {_spelled(name, case)}")
         if not _equal(expected, got):
             _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, picture)
     return True
@@ -220,12 +222,17 @@ def _has_nan(value) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any())
 
 
+def _unbounded(value) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all())
+
+
+def _fault(written, yours: Callable, name: str, case: Mapping, says: str, broken: Callable = lambda *_: False) -> str:
+    return f"{name} {says}{_line_where(yours, written, case, broken)}"
+
+
 def _kind(written, yours: Callable, name: str, case: Mapping, expected, got) -> str | None:
     """What is wrong with a result that is no such thing as expected, whatever its numbers are."""
-
-    def fault(says: str, broken: Callable = lambda names, given, arguments: False) -> str:
-        return f"{name} {says}{_line_where(yours, written, case, broken)}"
-
+    fault = partial(_fault, written, yours, name, case)
     if got is None:
         where = _line_where(yours, written, case, lambda names, given, arguments: False)
         return f"{name} returned nothing; is there a `return`?{where.replace(', in your', ' It ended in your', 1)}"
@@ -289,9 +296,8 @@ def _equal(expected, got) -> bool:
 def _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, picture) -> None:
     """Raise what is to be said of the last outcome, the first that was wrong."""
     case, expected, got = outcomes[-1]
-    given = [outcome[2] for outcome in outcomes] + [_attempt(yours, later) for later in cases[len(outcomes) :]]
     array, same_shape = _array(got), isinstance(expected, np.ndarray) and expected.shape == tuple(got.shape)
-    said = next((sentence for sentence, mistake in mistakes.items() if _fits(mistake, cases, given)), None)
+    said = _known(yours, cases, outcomes, mistakes)
     if said is None and isinstance(expected, np.ndarray) and not same_shape:
         where = _line_where(yours, written, case, lambda *_: False)
         words = f" ({axes})" if axes else ""
@@ -305,6 +311,12 @@ def _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, pictu
     raise Wrong(_with_example(said, name, case, expected, got, axes))
 
 
+def _known(yours: Callable, cases: Sequence[Mapping], outcomes: list, mistakes: Mapping[str, Callable]) -> str | None:
+    """The sentence of the first mistake that fits."""
+    given = [outcome[2] for outcome in outcomes] + [_attempt(yours, later) for later in cases[len(outcomes) :]]
+    return next((sentence for sentence, mistake in mistakes.items() if _fits(mistake, cases, given)), None)
+
+
 def _attempt(yours: Callable, case: Mapping):
     """What yours gives in a case that comes after the first failure, where it need not work."""
     try:
@@ -316,11 +328,12 @@ def _attempt(yours: Callable, case: Mapping):
 def _fits(mistake: Callable, cases: Sequence[Mapping], given: list) -> bool:
     """Whether the mistake gives what yours gave, in every case and not only in the one that showed it."""
     try:
-        return all(
-            _equal(mistake(*_plain(case).values()), got)
-            for case, got in zip(cases, given, strict=True)
-            if got is not None
-        )
+        with np.errstate(all="ignore"):
+            return all(
+                _equal(mistake(*_plain(case).values()), got)
+                for case, got in zip(cases, given, strict=True)
+                if got is not None
+            )
     except Exception:  # a mistake that fails here is not this one
         return False
 
