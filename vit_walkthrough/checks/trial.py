@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import partial
 from operator import index
 
@@ -83,7 +84,9 @@ def _try(yours, written, name, truth, cases, mistakes, axes, tells, picture) -> 
         outcomes.append((case, expected, got))
         if fault := _kind(written, yours, name, case, expected, got):
             known = _known(yours, cases, outcomes, mistakes) if _unbounded(got) else None
-            raise Wrong(f"{fault}. {f'{known}. ' if known else ''}It was called as {_spelled(name, case)}")
+            if known:
+                raise Wrong(_with_example(f"{fault}. {known}", name, case, expected, got, axes))
+            raise Wrong(f"{fault}. It was called as {_spelled(name, case)}")
         if not _equal(expected, got):
             _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, picture)
     return True
@@ -193,6 +196,8 @@ def _call(yours: Callable, written, name: str, case: Mapping):
     arguments = _copies(case)
     try:
         got = yours(*arguments)
+    except Wrong:  # said by the check itself, where `yours` wraps what the reader wrote
+        raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise Wrong(
@@ -320,9 +325,10 @@ def _known(yours: Callable, cases: Sequence[Mapping], outcomes: list, mistakes: 
 def _attempt(yours: Callable, case: Mapping):
     """What yours gives in a case that comes after the first failure, where it need not work."""
     try:
-        return yours(*_copies(case))
+        got = yours(*_copies(case))
     except Exception:
         return None
+    return None if _unbounded(got) else got
 
 
 def _fits(mistake: Callable, cases: Sequence[Mapping], given: list) -> bool:
@@ -346,8 +352,16 @@ def _spelled(name: str, case: Mapping) -> str:
         elif callable(value):
             parts.append(word)
         else:
-            parts.append(f"{word}={value!r}")
+            parts.append(f"{word}={_chosen(value)}")
     return f"{name}({', '.join(parts)})"
+
+
+def _chosen(value) -> str:
+    """A value; of a config only what was chosen, and not what is as always."""
+    if not is_dataclass(value):
+        return repr(value)
+    parts = [(field.name, getattr(value, field.name), field.default) for field in fields(value)]
+    return f"{type(value).__name__}({', '.join(f'{name}={part!r}' for name, part, usual in parts if part != usual)})"
 
 
 def _shown(value) -> str:
