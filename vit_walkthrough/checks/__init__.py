@@ -10,20 +10,26 @@ from vit_walkthrough.checks.attention import (
 )
 from vit_walkthrough.checks.encoder import check_block_parameters, check_layer_norm, check_post_norm
 from vit_walkthrough.checks.explain import check_cover, check_distance, check_relevance, check_rollout
+from vit_walkthrough.checks.model import check_added_parameters, check_largest_side, check_mean_over, check_stack
 from vit_walkthrough.checks.patches import check_patch_of_pixel, check_patchify_kernel, check_unpatchify
 from vit_walkthrough.checks.positions import check_is_blind_to_order, check_keep, check_positions_2d
 from vit_walkthrough.checks.start import check_count_tokens, check_most_attended, check_probabilities
 from vit_walkthrough.checks.tokens import check_add_registers, check_count_learned, check_embed
+from vit_walkthrough.checks.training import check_clip, check_confusions, check_cross_entropy, check_learning_rate
 from vit_walkthrough.checks.trial import predict
 from vit_walkthrough.checks.weights import check_folded, check_name, check_projection
 
 __all__ = [
     "check_add_registers",
+    "check_added_parameters",
     "check_block_parameters",
+    "check_clip",
+    "check_confusions",
     "check_contribution",
     "check_count_learned",
     "check_count_tokens",
     "check_cover",
+    "check_cross_entropy",
     "check_distance",
     "check_embed",
     "check_folded",
@@ -31,8 +37,11 @@ __all__ = [
     "check_is_blind_to_order",
     "check_join",
     "check_keep",
+    "check_largest_side",
     "check_layer_norm",
+    "check_learning_rate",
     "check_look_back",
+    "check_mean_over",
     "check_most_attended",
     "check_name",
     "check_patch_of_pixel",
@@ -44,6 +53,7 @@ __all__ = [
     "check_relevance",
     "check_rollout",
     "check_scores",
+    "check_stack",
     "check_unpatchify",
     "check_weights",
     "predict",

@@ -59,7 +59,7 @@ def examine(
     A result `...` is a hole that nobody has filled yet: that is printed, and nothing is raised.
     """
     written = yours if written is ITSELF else written
-    name = getattr(written, "__name__", type(written).__name__)
+    name = named(written)
     if not callable(written):
         raise Wrong(
             f"the check wants the function itself, not {called(written)}: give its name, without brackets after it"
@@ -92,6 +92,11 @@ def _try(yours, written, name, truth, cases, mistakes, axes, tells, picture) -> 
         if not _equal(expected, got):
             _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, picture)
     return True
+
+
+def named(written) -> str:
+    """What the reader has called it; a module's class."""
+    return getattr(written, "__name__", type(written).__name__)
 
 
 def called(value) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_walkthrough.checks.trial import Wrong, called, examine
+from vit_walkthrough.checks.trial import Wrong, called, examine, named
 
 # ------------------------------------------------------------------------------------------------ names
 
@@ -194,7 +194,7 @@ def _joined(yours: Callable, *arguments: Tensor):
     pair = yours(*arguments)
     if pair is None or pair is ...:
         return pair
-    name = getattr(yours, "__name__", type(yours).__name__)
+    name = named(yours)
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)):
         raise Wrong(f"{name} returned {called(pair)}, expected two tensors, the new weight and the new bias")
     weight, bias = pair
