@@ -15,8 +15,6 @@ from vit_walkthrough.checks import (
     check_weights,
 )
 
-pytestmark = pytest.mark.usefixtures("unchecked")  # as a reader calls them, and faster
-
 INF = float("inf")
 
 

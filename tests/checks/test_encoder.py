@@ -8,8 +8,6 @@ from torch import nn
 from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
 from vit_walkthrough.checks import check_block_parameters, check_layer_norm, check_post_norm
 
-pytestmark = pytest.mark.usefixtures("unchecked")  # as a reader calls them, and faster
-
 
 def norm_in_loops(tokens, weight, bias):
     normed = torch.empty_like(tokens)

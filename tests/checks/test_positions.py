@@ -189,7 +189,7 @@ WRONG = {
             lambda x, e, c, k: kept_from_all(x, e, c, [p for p in range(x.shape[1]) if p in k]),
             "The patches were sorted",
         ),
-        "sorted in place": (kept_after_sorting, "The patches were sorted"),
+        "sorted in place": (kept_after_sorting, "changes its input kept in place"),
         "no positions": (lambda x, e, c, k: with_first(c, x[:, k]), "No positions were added"),
         "patches bare": (lambda x, e, c, k: with_first(c + e[:, :1], x[:, k]), "Only the class token has a position"),
         "no class token": (lambda x, e, c, k: (x + e[:, 1:])[:, k], "The class token is missing"),
