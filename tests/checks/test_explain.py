@@ -238,6 +238,7 @@ WRONG = {
         "column": (partial(rollout_by_matrices, read=lambda R: R[:, 1:, 0]), "That is the class token's column"),
         "largest head": (partial(rollout_by_matrices, heads=lambda a: a.amax(2)), "The largest of the heads"),
         "sum of heads": (partial(rollout_by_matrices, heads=lambda a: a.sum(2)), "The heads were summed"),
+        "raw attention": (lambda a: a[-1].mean(1)[:, 0, 1:], "That is the raw attention of the last block"),
         "last block": (lambda a: rollout_by_matrices(a[-1:]), "That is the last block alone"),
         "mean of blocks": (lambda a: mixtures(a).mean(0)[:, 0, 1:], "The blocks were averaged"),
         "number by number": (lambda a: mixtures(a).prod(0)[:, 0, 1:], "Multiplied number by number"),
@@ -384,7 +385,7 @@ def test_the_smallest_cases_can_be_followed_by_hand():
         check_distance(partial(far, unit=1))
     said = str(caught.value)
     assert "(attention of shape (1, 1, 1, 4, 4), rows=1, cols=3, patch_size=10)" in said
-    assert "expected (layers heads)\n[[10]]\ngot\n[[1]]" in said
+    assert "expected (layers heads)    got\n[[10]]                     [[1]]" in said
     with pytest.raises(AssertionError) as caught:
         check_relevance(partial(speaks, read=lambda R: R[:, 1:, 0]))
     assert np.array2string(np.array([[0.75, 2.25]])) in str(caught.value)

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -230,7 +231,7 @@ def test_a_mistake_is_named_only_if_it_explains_every_case():
 def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
     said = said_of(check_count_tokens, lambda height, width, patch_size: 7)
     assert "height=224, width=224, patch_size=16" in said
-    assert "expected\n197" in said
+    assert "expected    got\n197         7" in said
 
 
 @pytest.mark.parametrize(("given", "says"), [(7.0, "returned 7.0, expected a whole number"), (True, "a bool")], ids=str)
@@ -249,7 +250,17 @@ def test_a_trace_that_was_set_is_set_again():
 def test_a_notebook_shows_the_words_alone():
     with pytest.raises(Wrong) as caught:
         check_unpatchify(infinite)
-    assert caught.value._render_traceback_() == [f"✗ {caught.value}"]
+    lines = caught.value._render_traceback_()
+    assert " ".join(lines).split() == f"✗ {caught.value}".split()
+    assert max(map(len, lines)) <= 92
+
+
+def test_expected_stands_beside_got_and_below_it_where_both_are_too_wide():
+    said = said_of(check_unpatchify, infinite)
+    assert "expected (batch channels height width)    got\n[[[[ 0  1  2  3  4  5]                    [[[[inf" in said
+    wide = [dict(numbers=torch.arange(24.0))]
+    said = said_of(partial(examine, truth=lambda n: n, cases=wide, mistakes={}, holds=""), lambda n: n + 1)
+    assert re.search(r"expected\n\[.+\]\ngot\n\[", said, flags=re.S)
 
 
 def test_words_numbers_and_tables_can_be_expected_too(capsys):

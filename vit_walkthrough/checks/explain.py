@@ -85,6 +85,8 @@ def check_rollout(yours: Callable, seed: int = 0) -> None:
         "The heads were summed and not averaged, and the identity counts too little beside them": (
             partial(_rolled, heads=np.sum)
         ),
+        "That is the raw attention of the last block: what each patch had taken in before, and kept of itself, is "
+        "missing": lambda a: a[-1].mean(1)[:, 0, 1:],
         "That is the last block alone: what the patches themselves had taken in before is missing": (
             lambda a: _rolled(a[-1:])
         ),

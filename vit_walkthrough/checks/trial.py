@@ -8,13 +8,16 @@ gives, in every case, then that is the mistake, and its sentence is said. Else t
 import ctypes
 import inspect
 import linecache
+import re
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
+from itertools import zip_longest
 from operator import index
 
 import numpy as np
@@ -26,9 +29,12 @@ class Wrong(AssertionError):
     """What is said of a wrong answer. A notebook shows these words alone, and no traceback through the checks."""
 
     def _render_traceback_(self) -> list[str]:
-        return [f"✗ {self}"]
+        lines = f"✗ {self}".splitlines()
+        wrapped = (textwrap.wrap(line, WIDTH) if len(line) > WIDTH else [line] for line in lines)  # tables as they are
+        return [part for line in wrapped for part in line]
 
 
+WIDTH = 92  # letters in a line of a notebook's output
 ITSELF = object()  # what the reader wrote is `yours`; None may be what they gave in place of a function
 SECONDS = 10.0  # more than any answer on cases so small can need
 MARGIN = 1e-5  # of float32, relative to the largest number expected where that is above 1
@@ -388,11 +394,21 @@ def _shown(value) -> str:
         array = np.asarray(_array(value) if isinstance(value, Tensor) else value)
         whole = array.dtype.kind != "f" or bool((array == np.round(array)).all())
         numbers = array.astype(np.int64) if whole and np.isfinite(array).all() else array
-        return np.array2string(numbers, precision=3, suppress_small=True, threshold=80, edgeitems=3)
+        text = np.array2string(numbers, precision=3, suppress_small=True, threshold=80, edgeitems=3)
+        return re.sub(r"\n{2,}", "\n\n", text)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     words = repr(value)
     return words if len(words) <= 400 else f"{words[:400]} ..."
+
+
+def _columns(left: str, right: str) -> str:
+    """Two texts side by side, or one below the other if they are too wide."""
+    rows = list(zip_longest(left.splitlines(), right.splitlines(), fillvalue=""))
+    first, second = (max(map(len, column)) for column in zip(*rows, strict=True))
+    if first + 4 + second > WIDTH:
+        return f"{left}\n{right}"
+    return "\n".join(f"{one:{first + 4}}{other}".rstrip() for one, other in rows)
 
 
 def _with_example(said: str, name: str, case: Mapping, expected, got, axes: str) -> str:
@@ -402,7 +418,7 @@ def _with_example(said: str, name: str, case: Mapping, expected, got, axes: str)
             lines.append(f"{word}\n{_shown(value)}")
         elif formula := getattr(value, "formula", ""):
             lines.append(f"{word}(x) = {formula}")
-    lines += [f"expected{f' ({axes})' if axes else ''}\n{_shown(expected)}", f"got\n{_shown(got)}"]
+    lines.append(_columns(f"expected{f' ({axes})' if axes else ''}\n{_shown(expected)}", f"got\n{_shown(got)}"))
     if isinstance(expected, np.ndarray) and isinstance(got, Tensor) and expected.shape == tuple(got.shape):
         array = _array(got)
         apart = ~np.isclose(expected, array, rtol=0, atol=MARGIN * max(1.0, float(np.abs(expected).max())))
