@@ -214,7 +214,7 @@ WRONG = {
             with_sizes(
                 lambda c, h, w, n: c.dim * (h * w / c.patch_size**2 - c.patches) + (c.dim + 1) * (n - c.classes)
             ),
-            "divide with //",
+            "/ makes floats where // is meant",
         ),
     },
     check_mean_over: {

@@ -122,7 +122,7 @@ WRONG = {
         "remainders": (lambda y, x, width, p: y % p * (width // p) + x % p, "That is the pixel's place within"),
         "rounded": (
             lambda y, x, width, p: math.floor(y / p) * (width / p) + x // p,
-            "divide with //",
+            "/ makes floats where // is meant",
         ),
     },
 }

@@ -78,7 +78,7 @@ WRONG = {
         "square from the width": (lambda h, w, p: (w // p) ** 2 + 1, "rows come from the height"),
         "side once": (lambda h, w, p: h * w // p + 1, "The area was divided by the side"),
         "sum": (lambda h, w, p: h // p + w // p + 1, "Those are rows + cols"),
-        "float": (lambda h, w, p: h * w / p**2 + 1, "divide with //"),
+        "float": (lambda h, w, p: h * w / p**2 + 1, "/ makes floats where // is meant"),
     },
     check_probabilities: {
         "over the batch": (lambda x: torch.softmax(x, 0), "Each column sums to 1"),

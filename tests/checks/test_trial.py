@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import sys
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -234,17 +236,116 @@ def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
     assert "expected    got\n197         7" in said
 
 
-@pytest.mark.parametrize(("given", "says"), [(7.0, "returned 7.0, expected a whole number"), (True, "a bool")], ids=str)
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [(7.0, "returned 7.0, expected a whole number"), (True, "a bool"), (float("inf"), "returned inf")],
+    ids=str,
+)
 def test_a_count_is_a_whole_number(given, says):
     assert says in said_of(check_count_tokens, lambda height, width, patch_size: given)
 
 
+def changeable():
+    """Another answer at every call: a list, then an error."""
+    calls = []
+
+    def answer(patches, patch_size, height, width):
+        calls.append(1)
+        if len(calls) > 1:
+            raise ValueError("not again")
+        return [patches]
+
+    return answer
+
+
+def test_an_answer_that_fails_when_it_is_run_again_is_judged_by_the_first_time():
+    assert said_of(check_unpatchify, changeable()).startswith("answer returned a list, expected a tensor")
+
+
+def twice_the_patches(patches, patch_size, height, width):
+    return by_view(patches.mul_(2), patch_size, height, width)
+
+
+def all_nan(patches, patch_size, height, width):
+    return by_view(patches * float("nan"), patch_size, height, width)
+
+
+def infinite_before(patches, patch_size, height, width):
+    images = by_view(patches, patch_size, height, width)
+    large = images / 0
+    return large + 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending"),
+    [
+        (twice_the_patches, "patches.mul_(2), patch_size, height, width)"),
+        (all_nan, 'float("nan"), patch_size, height, width)'),
+        (infinite_before, "large = images / 0"),
+    ],
+)
+def test_the_line_that_calls_is_named_and_not_what_it_calls(answer, ending):
+    assert line_of(answer, ending) in said_of(check_unpatchify, answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (nn.Fold((4, 6), 2, stride=2), "Fold raised TypeError"),
+        (partial(by_view, patch_size=2), "by_view raised TypeError"),
+        (nn.Fold, "Fold is a class: give the check a module made of it, Fold(...)"),
+        (lambda *arguments: by_view(*arguments).to_sparse(), "<lambda> returned a sparse or nested tensor"),
+        (lambda *arguments: by_view(*arguments).bfloat16(), "<lambda> returned torch.bfloat16, expected torch.float32"),
+        (lambda *arguments: sys.exit(), "<lambda> raised SystemExit"),
+        (lambda *arguments: by_view(*arguments) + 1e30, "<lambda> returned the right shape, but wrong numbers"),
+        (lambda *arguments: torch.einsum("ab->a", *arguments[:1]), "<lambda> raised RuntimeError"),
+    ],
+)
+def test_odd_answers_get_a_sentence(answer, says):
+    said = said_of(check_unpatchify, answer)
+    assert said.startswith(says)
+    assert "site-packages" not in said
+    assert "-9223372036854775808" not in said
+    assert "\n" not in said.split("The smallest")[0].rstrip()
+
+
+def test_torch_s_own_lines_are_not_called_yours():
+    assert "in your" not in said_of(check_unpatchify, torch.nn.functional.fold)
+
+
+@pytest.mark.parametrize("answer", [torch.tensor(7), np.int64(7)], ids=str)
+def test_a_number_is_a_number_whoever_s_it_is(answer):
+    assert "height=224" in said_of(check_count_tokens, lambda height, width, patch_size: answer)
+
+
+def test_numbers_that_look_alike_are_written_out():
+    said = said_of(check_unpatchify, lambda *arguments: by_view(*arguments) + 0.0004 * (arguments[1] == 2))
+    assert re.search(r"expected 0, got 0\.0004", said)
+    said = said_of(check_unpatchify, lambda *arguments: by_view(*arguments) * 1.00004)
+    assert "expected 12, got 12.00048" in said
+
+
+def test_what_the_reader_prints_is_printed_once(capsys):
+    def talkative(patches, patch_size, height, width):
+        print("here")
+        return [patches]
+
+    said_of(check_unpatchify, talkative)
+    assert capsys.readouterr().out == "here\n"
+
+
 def test_a_trace_that_was_set_is_set_again():
-    import sys
+    def tracer(frame, event, value):
+        return None
 
     before = sys.gettrace()
-    said_of(check_unpatchify, in_place)
-    assert sys.gettrace() is before
+    sys.settrace(tracer)
+    try:
+        said_of(check_unpatchify, in_place)
+        said_of(check_unpatchify, changeable())
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(before)
 
 
 def test_a_notebook_shows_the_words_alone():
@@ -306,6 +407,9 @@ def test_matrices_of_both_signs_are_drawn_in_one_scale():
         (3, torch.tensor(3)),
         ([14, 15], torch.tensor([14, 15])),
         (2.3, 2.302585),
+        (Fraction(1, 50), 0.02),
+        (2.3, np.float32(2.302585)),
+        (np.array([2, 3]), (2, 3)),
         ("Left ", "left"),
         (True, True),
     ],
@@ -321,20 +425,23 @@ def test_a_right_prediction_is_confirmed(yours, truth, capsys):
 @pytest.mark.parametrize(
     ("yours", "truth", "says"),
     [
-        (4, 5, "you said 4, but it is 5: one more"),
-        ((3, 2), torch.zeros(2, 3).shape, "you said (3, 2), but it is (2, 3): rows first"),
-        ([3, 2], (2, 3), "you said (3, 2), but it is (2, 3): rows first"),
-        (6, 5, "you said 6, but it is 5"),
-        (2.2, 2.302585, "you said 2.2, but it is 2.302585"),
-        ("right", "left", "you said right, but it is left"),
-        ({}, 5, "you said {}, but it is 5"),
+        (4, 5, "You said 4, but it is 5: one more."),
+        ((3, 2), torch.zeros(2, 3).shape, "You said (3, 2), but it is (2, 3): rows first."),
+        ([3, 2], (2, 3), "You said [3, 2], but it is (2, 3): rows first."),
+        (np.array([3, 2]), (2, 3), "You said [3 2], but it is (2, 3): rows first."),
+        (6, 5, "You said 6, but it is 5."),
+        ("5", 5, "You said '5', but it is 5."),
+        (2.2, 2.302585, "You said 2.2, but it is 2.303."),
+        (2.2, torch.tensor(3.2), "You said 2.2, but it is 3.2."),
+        ("Right", "left", "You said Right, but it is left: the other one."),
+        ([1, [2]], 3, "You said [1, [2]], but it is 3."),
+        ({}, 5, "You said {}, but it is 5."),
     ],
     ids=str,
 )
-def test_a_wrong_prediction_gets_its_sentence(yours, truth, says):
-    with pytest.raises(Wrong) as caught:
-        predict(yours, truth, {4: "one more", (3, 2): "rows first"})
-    assert str(caught.value) == says
+def test_a_wrong_prediction_gets_its_sentence_and_is_no_error(yours, truth, says, capsys):
+    predict(yours, truth, {4: "one more", (3, 2): "rows first", "right": "the other one"})
+    assert capsys.readouterr().out == f"✗ {says}\n"
 
 
 def test_a_prediction_that_nobody_has_made_is_asked_for(capsys):

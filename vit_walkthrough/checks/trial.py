@@ -6,23 +6,26 @@ gives, in every case, then that is the mistake, and its sentence is said. Else t
 """
 
 import ctypes
+import functools
 import inspect
+import io
 import linecache
+import math
 import re
 import sys
 import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
-from functools import partial
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import zip_longest
-from operator import index
+from numbers import Real
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Wrong(AssertionError):
@@ -40,6 +43,18 @@ SECONDS = 10.0  # more than any answer on cases so small can need
 MARGIN = 1e-5  # of float32, relative to the largest number expected where that is above 1
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """The reader's: `run` is called; `written` is what they wrote, which `run` may wrap."""
+
+    run: Callable
+    written: object
+
+    @property
+    def name(self) -> str:
+        return named(self.written)
+
+
 def examine(
     yours: Callable,
     truth: Callable,
@@ -54,7 +69,7 @@ def examine(
 ) -> None:
     """Print `holds` if yours(*case) is truth(*case) for every case; else raise an AssertionError that says why not.
 
-    cases: arguments by name, the smallest case first; yours gets them in this order, tensors as copies.
+    cases: arguments by name, the smallest case first; yours gets them in this order, tensors and lists as copies.
     truth, mistakes: called with the same arguments, tensors as arrays of float64 (or of their whole numbers). mistakes:
     a sentence -> what a function with this mistake gives; one that raises does not apply. axes: the axis words of the
     result. tells: called with (case, expected, got) as arrays when no mistake fits; each gives a sentence or None.
@@ -62,46 +77,36 @@ def examine(
     that fails; its figure is shown in a notebook. A function among the arguments is handed over as it is; its
     attribute `formula`, where it has one, is shown with the example.
 
-    A result `...` is a hole that nobody has filled yet: that is printed, and nothing is raised.
+    A result `...` is a hole that nobody has filled yet: that is printed, and nothing is raised. A function that does
+    not return is stopped after some seconds, but not while it waits in a library's own code, or under a debugger.
     """
-    written = yours if written is ITSELF else written
-    name = named(written)
-    if not callable(written):
-        raise Wrong(
-            f"the check wants the function itself, not {called(written)}: give its name, without brackets after it"
-        )
-    try:
-        with _limited(SECONDS):
-            done = _try(yours, written, name, truth, cases, mistakes, axes, tells, picture)
-    except _TooLong as error:
-        raise Wrong(
-            f"{name} did not return within {SECONDS:g} seconds{_own_line(error, written)}: a loop that never ends?"
-        ) from None
-    if done:
-        print(f"✓ {holds}")
-    else:
-        print(f"○ {name} is still a hole: write your answer in place of the dots, and run the cell again.")
-
-
-def _try(yours, written, name, truth, cases, mistakes, axes, tells, picture) -> bool:
-    """Whether there is an answer; it is right, or an AssertionError is raised."""
+    answer = _Answer(yours, yours if written is ITSELF else written)
+    if not callable(answer.written):
+        what = called(answer.written)
+        raise Wrong(f"the check wants the function itself, not {what}: give its name, without brackets after it")
+    if isinstance(answer.written, type) and issubclass(answer.written, nn.Module):
+        raise Wrong(f"{answer.name} is a class: give the check a module made of it, {answer.name}(...)")
     outcomes = []
     for case in cases:
-        got = _call(yours, written, name, case)
+        got = _call(answer, case)
         if got is ...:
-            return False
+            print(f"○ {answer.name} is still a hole: write your answer in place of the dots, and run the cell again.")
+            return
         expected = truth(*_plain(case).values())
         expected = expected.item() if isinstance(expected, np.generic) else expected
+        got = got if isinstance(expected, np.ndarray) else _number(got)
         outcomes.append((case, expected, got))
-        if fault := _kind(written, yours, name, case, expected, got):
-            raise Wrong(f"{fault}. It was called as {_spelled(name, case)}")
+        if fault := _kind(answer, case, expected, got):
+            raise Wrong(f"{fault}. It was called as {_spelled(answer.name, case)}")
         if not _equal(expected, got):
-            _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, picture)
-    return True
+            _explain(answer, cases, outcomes, mistakes, axes, tells, picture)
+    print(f"✓ {holds}")
 
 
 def named(written) -> str:
     """What the reader has called it; a module's class."""
+    while isinstance(written, functools.partial):
+        written = written.func
     return getattr(written, "__name__", type(written).__name__)
 
 
@@ -112,7 +117,25 @@ def called(value) -> str:
     if value is None or isinstance(value, np.ndarray):
         return "None" if value is None else "a NumPy array"
     kind = type(value).__name__
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def both(yours: Callable, got, **like: Tensor):
+    """What a function returned that should give two tensors of the shapes of these, as it is, or a hole, or nothing.
+
+    Raises: Wrong if it is something else.
+    """
+    if got is None or got is ... or (isinstance(got, (tuple, list)) and [*got] == [..., ...]):
+        return ... if isinstance(got, (tuple, list)) else got
+    first, second = like
+    if not (isinstance(got, (tuple, list)) and len(got) == 2 and all(isinstance(part, Tensor) for part in got)):
+        raise Wrong(f"{named(yours)} returned {called(got)}, expected two tensors, {first} and {second}")
+    for (word, shaped), part in zip(like.items(), got, strict=True):
+        if part.shape != shaped.shape or part.device != shaped.device:
+            what = tuple(part.shape) if part.shape != shaped.shape else part.device
+            wanted = tuple(shaped.shape) if part.shape != shaped.shape else shaped.device
+            raise Wrong(f"{named(yours)} returned {word} as {what}, expected {wanted}; first {first}, then {second}")
+    return got
 
 
 def _plain(case: Mapping) -> dict:
@@ -126,16 +149,27 @@ def _array(value):
     return array.astype(np.float64) if array.dtype.kind == "f" else array.copy()
 
 
+def _number(value):
+    """A number, if that is what it is: a tensor without axes, or NumPy's."""
+    if isinstance(value, Tensor) and value.ndim == 0 and value.device.type != "meta":
+        return value.item()
+    return value.item() if isinstance(value, np.generic) else value
+
+
 # ------------------------------------------------------------------------------------------------ the reader's own line
 
 
 def _file(written) -> str:
+    """Where the reader wrote it; nowhere, if it is torch's own."""
+    while isinstance(written, functools.partial):
+        written = written.func
     if isinstance(written, type):  # a class has no code of its own; one of its methods has
         written = next((part for part in vars(written).values() if inspect.isfunction(part)), written)
     elif not hasattr(written, "__code__"):
         written = getattr(type(written), "forward", type(written).__call__)
     code = getattr(inspect.unwrap(written), "__code__", None)
-    return code.co_filename if code else ""
+    file = code.co_filename if code else ""
+    return "" if Path(torch.__file__).parent in Path(file).parents else file
 
 
 def _line(file: str, number: int) -> str:
@@ -150,37 +184,51 @@ def _own_line(error: BaseException, written) -> str:
     return f", in your {_line(file, numbers[-1])}" if numbers else ""
 
 
-def _line_where(yours: Callable, written, case: Mapping, broken: Callable[[dict, object, tuple], bool]) -> str:
+def _nowhere(names: dict, given, arguments: tuple) -> bool:
+    """What no line but the last one answers for."""
+    return False
+
+
+def _line_where(answer: _Answer, case: Mapping, broken: Callable[[dict, object, tuple], bool] = _nowhere) -> str:
     """The first of the reader's own lines after which `broken` holds, called with the local names, what is returned
     (before that: None) and the arguments; else the one that returned. The function is run once more to see it."""
-    file, reached, seen, returned = _file(written), {}, [], []
+    file, reached, seen, returned = _file(answer.written), {}, [], []
     arguments = _copies(case)
 
+    def look(frame, number: int | None, given) -> None:
+        with suppress(Exception):  # of a predicate, about a tensor that it cannot read
+            if number and not seen and broken(frame.f_locals, given, arguments):
+                seen.append(number)
+
     def local(frame, event, value):
-        if event in ("line", "return"):
-            # A line is announced before it is run, so what is seen now is the work of the one before.
-            done = frame.f_lineno if event == "return" else reached.get(frame)
-            given = value if event == "return" else None
-            if done and not seen and broken(frame.f_locals, given, arguments):
-                seen.append(done)
+        if event == "line":  # it is announced before it is run: what is seen now is the work of the one before
+            look(frame, reached.get(frame), None)
             reached[frame] = frame.f_lineno
-        if event == "return":
+        elif event == "return":
+            look(frame, frame.f_lineno, value)
             returned.append(frame.f_lineno)
         return local
 
     def trace(frame, event, value):
-        return local if frame.f_code.co_filename == file else None
+        if frame.f_code.co_filename != file:
+            return None
+        look(frame, reached.get(frame.f_back), None)  # what the line that calls has done before it called
+        return local
 
     tracing = sys.gettrace()
-    sys.settrace(trace)
     try:
-        yours(*arguments)
-    except Wrong:
-        pass
+        with suppress(Exception, SystemExit, _TooLong), _limited(SECONDS), redirect_stdout(io.StringIO()):
+            sys.settrace(trace)
+            answer.run(*arguments)
     finally:
         sys.settrace(tracing)
     numbers = seen or returned[-1:]
-    return f", in your {_line(file, numbers[0])}" if numbers else ""
+    return _line(file, numbers[0]) if numbers else ""
+
+
+def _at(answer: _Answer, case: Mapping, broken: Callable = _nowhere) -> str:
+    line = _line_where(answer, case, broken)
+    return f", in your {line}" if line else ""
 
 
 # --------------------------------------------------------------------------------------------------- trying it
@@ -192,6 +240,9 @@ class _TooLong(BaseException):
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
+    if sys.gettrace():  # somebody goes through it step by step
+        yield
+        return
     thread = ctypes.c_ulong(threading.get_ident())
     stop = ctypes.pythonapi.PyThreadState_SetAsyncExc  # works in any thread and on any system, unlike a signal
     timer = threading.Timer(seconds, lambda: stop(thread, ctypes.py_object(_TooLong)))
@@ -204,28 +255,31 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def _copies(case: Mapping) -> tuple:
-    copies = {Tensor: Tensor.clone, list: list, dict: dict}
+    copies = {Tensor: Tensor.clone, list: list}
     return tuple(copies.get(type(value), lambda same: same)(value) for value in case.values())
 
 
-def _call(yours: Callable, written, name: str, case: Mapping):
-    arguments = _copies(case)
+def _call(answer: _Answer, case: Mapping):
+    arguments, name = _copies(case), answer.name
     try:
-        got = yours(*arguments)
+        with _limited(SECONDS):
+            got = answer.run(*arguments)
     except Wrong as said:  # by a check that wraps what the reader wrote
-        raise Wrong(f"{said}{_line_where(yours, written, case, _nowhere)}") from None
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise Wrong(
-            f"{name} raised {what}{_own_line(error, written)}. It was called as {_spelled(name, case)}"
-        ) from error
+        raise Wrong(f"{said}{_at(answer, case)}") from None
+    except _TooLong as error:
+        line = _own_line(error, answer.written)
+        raise Wrong(f"{name} did not return within {SECONDS:g} seconds{line}: a loop that never ends?") from None
+    except (Exception, SystemExit) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        line = _own_line(error, answer.written)
+        raise Wrong(f"{name} raised {what}{line}. It was called as {_spelled(name, case)}") from error
     if got is ...:
         return got
     for (word, value), argument in zip(case.items(), arguments, strict=True):
         if not _same(value, argument):
-            where = _line_where(yours, written, case, lambda names, given, given_to: _changed(case, given_to))
+            line = _at(answer, case, lambda names, given, given_to: _changed(case, given_to))
             raise Wrong(
-                f"{name} changes its input {word} in place{where}; whoever called it still needs {word} as it was"
+                f"{name} changes its input {word} in place{line}; whoever called it still needs {word} as it was"
             )
     return got
 
@@ -233,7 +287,7 @@ def _call(yours: Callable, written, name: str, case: Mapping):
 def _same(one, other) -> bool:
     if isinstance(one, Tensor):
         return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
-    return one is other or (isinstance(one, (list, dict)) and one == other)
+    return one is other or (isinstance(one, list) and one == other)
 
 
 def _changed(case: Mapping, arguments: tuple) -> bool:
@@ -248,108 +302,97 @@ def _finite(value) -> bool:
     return not (isinstance(value, Tensor) and value.is_floating_point()) or bool(value.isfinite().all())
 
 
-def _nowhere(names: dict, given, arguments: tuple) -> bool:
-    """What no line but the last one answers for."""
-    return False
-
-
-def _any_nan(names: dict, given, arguments: tuple) -> bool:
+def _some_nan(names: dict, given, arguments: tuple) -> bool:
     return any(map(_has_nan, (*names.values(), given)))
 
 
-def _fault(yours: Callable, written, name: str, case: Mapping, says: str, broken: Callable = _nowhere) -> str:
-    return f"{name} {says}{_line_where(yours, written, case, broken)}"
+def _some_infinite(names: dict, given, arguments: tuple) -> bool:
+    return not all(map(_finite, (*names.values(), given)))
 
 
-def _kind(written, yours: Callable, name: str, case: Mapping, expected, got) -> str | None:
+def _kind(answer: _Answer, case: Mapping, expected, got) -> str | None:
     """What is wrong with a result that is no such thing as expected, whatever its numbers are."""
-
-    fault = partial(_fault, yours, written, name, case)
+    says = None
     if got is None:
-        where = _line_where(yours, written, case, _nowhere)
-        return f"{name} returned nothing; is there a `return`?{where.replace(', in your', ' It ended in your', 1)}"
-    if not isinstance(expected, np.ndarray):
-        return _kind_of_number(fault, expected, got)
-    if not isinstance(got, Tensor):
-        return fault(f"returned {called(got)}, expected a tensor")
+        line = _line_where(answer, case)
+        return f"{answer.name} returned nothing; is there a `return`?{f' It ended in your {line}' if line else ''}"
     place = next((value.device for value in case.values() if isinstance(value, Tensor)), torch.device("cpu"))
-    if got.device != place:
-        return fault(f"returned a tensor on the device {got.device}, expected {place}, where its input is")
-    dtype = _dtype(case, expected)
-    if got.dtype != dtype:
-        return fault(f"returned {got.dtype}, expected {dtype}")
-    return None
-
-
-def _kind_of_number(fault: Callable, expected, got) -> str | None:
-    if isinstance(expected, bool) or not isinstance(expected, (int, float)):
-        if isinstance(got, type(expected)):
-            return None
-        return fault(f"returned {called(got)}, expected {called(expected)}")
-    if isinstance(got, Tensor) and got.ndim == 0:
-        got = got.item()
-    if isinstance(got, bool) or not isinstance(got, (int, float, np.number)):
-        return fault(f"returned {called(got)}, expected a number")
-    if isinstance(expected, int):
-        try:
-            index(got)
-        except TypeError:
-            return fault(f"returned {got}, expected a whole number: divide with //, not with /")
-    elif not np.isfinite(got):
-        return fault(f"returned {got}")
-    return None
+    if isinstance(got, Tensor) and got.device != place:
+        says = f"returned a tensor on the device {got.device}, expected {place}, where its input is"
+    elif isinstance(got, Tensor) and (got.is_nested or got.layout != torch.strided):
+        says = "returned a sparse or nested tensor, expected a plain one"
+    elif isinstance(expected, np.ndarray):
+        if not isinstance(got, Tensor):
+            says = f"returned {called(got)}, expected a tensor"
+        elif got.dtype != _dtype(case, expected):
+            says = f"returned {got.dtype}, expected {_dtype(case, expected)}"
+    elif isinstance(expected, bool) or not isinstance(expected, (int, float)):
+        if not isinstance(got, type(expected)):
+            says = f"returned {called(got)}, expected {called(expected)}"
+    elif isinstance(got, bool) or not isinstance(got, (int, float)):
+        says = f"returned {called(got)}, expected a number"
+    elif not math.isfinite(got):
+        says = f"returned {got}"
+    elif isinstance(expected, int) and not isinstance(got, int):
+        says = f"returned {got}, expected a whole number; / makes floats where // is meant"
+    return f"{answer.name} {says}{_at(answer, case)}" if says else None
 
 
 def _dtype(case: Mapping, expected: np.ndarray) -> torch.dtype:
     if expected.dtype.kind != "f":
-        return torch.from_numpy(expected[:0].copy()).dtype if expected.ndim else torch.int64
+        return torch.from_numpy(expected[:0].copy()).dtype
     floats = (v.dtype for v in case.values() if isinstance(v, Tensor) and v.is_floating_point())
     return next(floats, torch.float32)
 
 
+def _near(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """Which numbers are equal, within what float32 can tell."""
+    if expected.dtype.kind in "iub":
+        return np.asarray(expected == got)
+    scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0)))
+    return np.asarray(np.isclose(expected, got, rtol=0, atol=MARGIN * scale, equal_nan=True))
+
+
 def _equal(expected, got) -> bool:
-    if isinstance(expected, (dict, str, tuple, list)):
+    if isinstance(expected, (dict, str)):
         return expected == got
     expected, got = np.asarray(expected), np.asarray(_array(got))
-    if expected.shape != got.shape:
-        return False
-    if expected.dtype.kind in "iub":
-        return bool((expected == got).all())
-    scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0)))
-    return np.allclose(expected, got, rtol=0, atol=MARGIN * scale, equal_nan=True)
+    return expected.shape == got.shape and bool(_near(expected, got).all())
 
 
 # --------------------------------------------------------------------------------------------------- saying it
 
 
-def _explain(yours, written, name, cases, outcomes, mistakes, axes, tells, picture) -> None:
+def _explain(answer: _Answer, cases, outcomes, mistakes, axes, tells, picture) -> None:
     """Raise what is to be said of the last outcome, the first that was wrong."""
     case, expected, got = outcomes[-1]
-    given = [outcome[2] for outcome in outcomes] + [_attempt(yours, later) for later in cases[len(outcomes) :]]
+    given = [outcome[2] for outcome in outcomes] + [_attempt(answer, later) for later in cases[len(outcomes) :]]
     array, same_shape = _array(got), isinstance(expected, np.ndarray) and expected.shape == tuple(got.shape)
     said = next((sentence for sentence, mistake in mistakes.items() if _fits(mistake, cases, given)), None)
-    if not _finite(got) and np.isfinite(expected).all():
-        fault = "returned NaN" if _has_nan(got) else "returned infinite numbers"
-        known, picture = f". {said}" if said else "", None
-        said = _fault(yours, written, name, case, fault, _any_nan) + known
     if said is None and isinstance(expected, np.ndarray) and not same_shape:
         words = f" ({axes})" if axes else ""
-        shape = f"returned the shape {tuple(got.shape)}, expected {expected.shape}{words}"
-        said = _fault(yours, written, name, case, shape)
+        said = f"{answer.name} returned the shape {tuple(got.shape)}, expected {expected.shape}{words}"
+        said += _at(answer, case)
+    elif not _finite(got) and np.isfinite(expected).all():
+        what, broken = ("NaN", _some_nan) if _has_nan(got) else ("infinite numbers", _some_infinite)
+        known, picture = f". {said}" if said else "", None
+        said = f"{answer.name} returned {what}{_at(answer, case, broken)}{known}"
     if said is None:
-        said = next(filter(None, (tell(_plain(case), expected, array) for tell in tells)), None)
+        with np.errstate(all="ignore"):
+            said = next(filter(None, (tell(_plain(case), expected, array) for tell in tells)), None)
     if said is None:
-        said = f"{name} returned the right shape, but wrong numbers" if same_shape else f"{name} is wrong"
+        said = f"{answer.name} returned the right shape, but wrong numbers" if same_shape else f"{answer.name} is wrong"
     if picture and same_shape:
-        _draw(picture, name, expected, array)
-    raise Wrong(_with_example(said, name, case, expected, got, axes))
+        _draw(picture, answer.name, expected, array)
+    raise Wrong(_with_example(said, answer.name, case, expected, got, axes))
 
 
-def _attempt(yours: Callable, case: Mapping):
+def _attempt(answer: _Answer, case: Mapping):
     """What yours gives in a case that comes after the first failure, where it need not work."""
     try:
-        got = yours(*_copies(case))
-    except Exception:
+        with _limited(SECONDS), redirect_stdout(io.StringIO()):
+            got = answer.run(*_copies(case))
+    except (Exception, SystemExit, _TooLong):
         return None
     return got if _finite(got) else None
 
@@ -391,9 +434,10 @@ def _chosen(value) -> str:
 
 def _shown(value) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
-        array = np.asarray(_array(value) if isinstance(value, Tensor) else value)
-        whole = array.dtype.kind != "f" or bool((array == np.round(array)).all())
-        numbers = array.astype(np.int64) if whole and np.isfinite(array).all() else array
+        array = np.asarray(_array(value))
+        small = array.dtype.kind == "f" and bool(np.isfinite(array).all()) and np.abs(array).max(initial=0) < 2**53
+        whole = small and bool((array == np.round(array)).all())
+        numbers = array.astype(np.int64) if whole else array
         text = np.array2string(numbers, precision=3, suppress_small=True, threshold=80, edgeitems=3)
         return re.sub(r"\n{2,}", "\n\n", text)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -419,12 +463,12 @@ def _with_example(said: str, name: str, case: Mapping, expected, got, axes: str)
         elif formula := getattr(value, "formula", ""):
             lines.append(f"{word}(x) = {formula}")
     lines.append(_columns(f"expected{f' ({axes})' if axes else ''}\n{_shown(expected)}", f"got\n{_shown(got)}"))
-    if isinstance(expected, np.ndarray) and isinstance(got, Tensor) and expected.shape == tuple(got.shape):
+    if isinstance(expected, np.ndarray) and expected.ndim and expected.shape == tuple(got.shape):
         array = _array(got)
-        apart = ~np.isclose(expected, array, rtol=0, atol=MARGIN * max(1.0, float(np.abs(expected).max())))
-        if expected.ndim and apart.any():
-            place = tuple(int(part) for part in np.argwhere(apart)[0])
-            lines.append(f"They differ first at {list(place)}: expected {expected[place]:.4g}, got {array[place]:.4g}.")
+        place = tuple(int(part) for part in np.argwhere(~_near(expected, array))[0])
+        digits = 4 if f"{expected[place]:.4g}" != f"{array[place]:.4g}" else 8
+        pair = f"expected {expected[place]:.{digits}g}, got {array[place]:.{digits}g}"
+        lines.append(f"They differ first at {list(place)}: {pair}.")
     return "\n".join(lines)
 
 
@@ -438,43 +482,6 @@ def _draw(picture: Callable, name: str, expected: np.ndarray, got: np.ndarray) -
     show(picture(expected, got), f"Left what {name} should have given, right what it gave.")
 
 
-# --------------------------------------------------------------------------------------------------- predictions
-
-
-def predict(yours, truth, why: Mapping | None = None) -> None:
-    """Compare what the reader said beforehand with what has come out.
-
-    yours: a number, a word or a shape; `...` is a question that nobody has answered yet. truth: what it turned out to
-    be, a torch.Size or a tensor of one number among others. why: wrong answer -> the sentence that belongs to it.
-
-    Raises: AssertionError for a wrong answer; with the sentence, if there is one.
-    """
-    if isinstance(truth, Tensor):
-        truth = truth.item() if truth.numel() == 1 else tuple(truth.tolist())
-    truth = tuple(truth) if isinstance(truth, (torch.Size, list)) else truth
-    if yours is ...:
-        print("○ Not predicted yet: put your answer in place of the dots above, and run both cells again.")
-        return
-    if isinstance(yours, Tensor):
-        yours = yours.tolist()
-    said = tuple(yours) if isinstance(yours, (torch.Size, list)) else yours
-    if type(said) is str and type(truth) is str:
-        right = said.strip().lower() == truth.lower()
-    elif isinstance(truth, float) and isinstance(said, (int, float)):
-        right = abs(said - truth) <= 0.01 * abs(truth)  # nobody predicts the third digit
-    else:
-        right = said == truth
-    if right:
-        print(f"✓ {truth}, as you said.")
-        return
-    reasons = {tuple(key) if isinstance(key, list) else key: sentence for key, sentence in (why or {}).items()}
-    reason = reasons.get(said) if isinstance(said, (int, float, str, tuple)) else None
-    raise Wrong(f"you said {said}, but it is {truth}{f': {reason}' if reason else ''}")
-
-
-# --------------------------------------------------------------------------------------------------- pictures
-
-
 def beside(expected: np.ndarray, got: np.ndarray):
     """Two matrices side by side in one scale."""
     from vit_walkthrough.plots import plot_matrix, side_by_side
@@ -486,3 +493,40 @@ def beside(expected: np.ndarray, got: np.ndarray):
         plot_matrix(values if signed else values / limit, kind="signed" if signed else "weights", title=title,
                     limit=limit if signed else None, numbers=False, colorbar=False, ax=ax)  # fmt: skip
     return axes[0].figure
+
+
+# --------------------------------------------------------------------------------------------------- predictions
+
+
+def predict(yours, truth, why: Mapping | None = None) -> None:
+    """Compare what the reader said beforehand with what has come out, and print it; to be wrong is no error.
+
+    yours: a number, a word or a shape; `...` is a question that nobody has answered yet. truth: what it turned out to
+    be, a torch.Size or a tensor of one number among others. why: wrong answer -> the sentence that belongs to it.
+    """
+    if yours is ...:
+        print("○ Not predicted yet: put your answer in place of the dots above, and run both cells again.")
+        return
+    said, is_so = _comparable(yours), _comparable(truth)
+    if isinstance(is_so, float) and isinstance(said, Real):
+        right = abs(float(said) - is_so) <= 0.01 * abs(is_so)  # nobody predicts the third digit
+    else:
+        right = said == is_so
+    shown = f"{is_so:.4g}" if isinstance(is_so, float) else truth if isinstance(truth, str) else is_so
+    if right:
+        print(f"✓ {shown}, as you said.")
+        return
+    reason = next((sentence for wrong, sentence in (why or {}).items() if _comparable(wrong) == said), "")
+    words = repr(yours) if isinstance(yours, str) and not isinstance(truth, str) else yours
+    print(f"✗ You said {words}, but it is {shown}{f': {reason}' if reason else ''}.")
+
+
+def _comparable(value):
+    """Words without capitals, numbers as Python's, lists and shapes as tuples."""
+    if isinstance(value, str):
+        return value.strip().lower()
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else _comparable(value.tolist())
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _comparable(value.tolist())
+    return tuple(map(_comparable, value)) if isinstance(value, (list, tuple)) else value
