@@ -233,6 +233,24 @@ WRONG = {
             lambda q, k: shared_out(scaled(q, k) - scaled(q, k).amax((1, 2), keepdim=True)),
             "The largest score of all was taken off",
         ),
+        "the mean": (
+            lambda q, k: shared_out(scaled(q, k) - scaled(q, k).mean(-1, keepdim=True)),
+            "The row's mean was taken off",
+        ),
+        "the largest of a column": (
+            lambda q, k: shared_out(scaled(q, k) - scaled(q, k).amax(1, keepdim=True)),
+            "The largest score of each column was taken off",
+        ),
+        "1 for NaN": (lambda q, k: shared_out(scaled(q, k)).nan_to_num(1.0), "1 in its place hides that"),
+        "0 for NaN": (lambda q, k: shared_out(scaled(q, k)).nan_to_num(), "0 in its place takes the weight"),
+        "cut off at 10": (
+            lambda q, k: shared_out(scaled(q, k).clamp(max=10)),
+            "The scores 128 and 64 of one row have got the same weight",
+        ),
+        "cut off at 80": (
+            lambda q, k: shared_out(scaled(q, k).clamp(max=80)),
+            "The scores 200 and 100 of one row have got the same weight",
+        ),
         "transposed": (lambda q, k: scaled(k, q).softmax(-1), "expected (1, 2, 3) (batch queries keys)"),
         "no keepdim": (
             lambda q, k: scaled(q, k).exp() / scaled(q, k).exp().sum(-1),
@@ -247,6 +265,22 @@ WRONG = {
         "on both": (
             lambda w, real: hide_by_product(w, real) * real[..., None],
             "The rows of the padding are 0 as well",
+        ),
+        "on the queries, divided": (
+            lambda w, real: (w * real[..., None]) / (w * real[..., None]).sum(-1, keepdim=True),
+            "the mask lies on the queries. It belongs on the keys",
+        ),
+        "on both, divided": (
+            lambda w, real: hide_by_product(w * real[:, :, None], real),
+            "The rows of the padding were hidden too",
+        ),
+        "hidden, by columns": (
+            lambda w, real: w * real[:, None] / (w * real[:, None]).sum(1, keepdim=True),
+            "The columns were divided by their sums, and",
+        ),
+        "a small number": (
+            lambda w, real: w * real[:, None] / ((w * real[:, None]).sum(-1, keepdim=True) + 1e-6),
+            "a small number was added to the sum",
         ),
         "softmax again": (
             lambda w, real: w.masked_fill(~real[:, None], -INF).softmax(-1),
@@ -276,8 +310,9 @@ WRONG = {
     check_look_back: {
         "forward": (lambda keys, steps: 1000 * keys.roll(-steps, 0), "Every token looks forward"),
         "itself": (lambda keys, steps: 1000 * keys, "Every token looks at itself"),
-        "too short": (lambda keys, steps: keys.roll(steps, 0), "gives it only 0.45 of its 1"),
-        "the root forgotten": (lambda keys, steps: 60 * keys.roll(steps, 0), "gives it only 0.80 of its 1"),
+        "too short": (lambda keys, steps: keys.roll(steps, 0), "gives it only 0.4518 of its 1"),
+        "the root forgotten": (lambda keys, steps: 60 * keys.roll(steps, 0), "gives it only 0.80"),
+        "a little too short": (lambda keys, steps: 10 * keys.roll(steps, 0), "gives it only 0.98"),
         "steps ignored": (lambda keys, steps: 1000 * keys.roll(1, 0), "Every token looks 1 back, where steps is 2"),
         "all alike": (lambda keys, steps: torch.ones_like(keys), "Every token shares out evenly"),
         "nothing": (lambda keys, steps: torch.zeros_like(keys), "Every token shares out evenly"),
@@ -316,6 +351,17 @@ WRONG = {
             lambda q, k, heads: scores_by_einsum(q, k, heads) * (q.shape[-1] // heads / heads) ** 0.5,
             "divided by the square root of the number of heads",
         ),
+        "times": (
+            lambda q, k, heads: scores_by_einsum(q, k, heads) * (q.shape[-1] // heads),
+            "The scores are too large: they were multiplied",
+        ),
+        "two letters": (
+            lambda q, k, heads: (
+                torch.einsum("bqhd,bkgd->bhqk", q.unflatten(2, (heads, -1)), k.unflatten(2, (heads, -1)))
+                / (q.shape[-1] // heads) ** 0.5
+            ),
+            "Every head of the queries has met the keys of all heads",
+        ),
         "exchanged": (lambda *given: scores_by_einsum(*given, out="b h k q"), "Rows and columns are exchanged"),
         "heads last": (lambda *given: scores_by_einsum(*given, out="b q k h"), "The heads stand last"),
         "heads between": (lambda *given: scores_by_einsum(*given, out="b q h k"), "The heads stand between"),
@@ -334,6 +380,18 @@ WRONG = {
         ),
         "interleaved": (lambda *given: join_with("b t (d h)", *given), "The heads were joined as (head_dim heads)"),
         "transposed": (lambda g, weight, bias: join_by_view(g, weight.T, bias), "The projection is transposed"),
+        "transpose(1, 3)": (
+            lambda g, weight, bias: linear(g.transpose(1, 3).reshape(len(g), g.shape[2], -1), weight, bias),
+            "Heads and head_dim have changed places",
+        ),
+        "transpose(2, 3)": (
+            lambda g, weight, bias: linear(g.transpose(2, 3).reshape(len(g), g.shape[2], -1), weight, bias),
+            "Tokens and head_dim have changed places",
+        ),
+        "mean": (
+            lambda g, weight, bias: join_by_view(g.mean(1, keepdim=True).expand_as(g), weight, bias),
+            "The heads were averaged",
+        ),
         "no projection": (lambda g, weight, bias: rearrange(g, "b h t d -> b t (h d)"), "the projection is missing"),
         "no bias": (lambda g, weight, bias: join_by_view(g, weight, None), "The bias is missing"),
         "bias of every head": (
@@ -376,6 +434,17 @@ WRONG = {
             "That is what all the other heads add",
         ),
         "evenly": (lambda g, weight, head: whole_output(g, weight) / g.shape[1], "shared out evenly among the heads"),
+        "slice of the output": (
+            lambda g, weight, head: torch.stack(
+                [part * (number == head) for number, part in enumerate(whole_output(g, weight).split(g.shape[-1], -1))],
+                2,
+            ).flatten(2),
+            "A slice of the output was kept",
+        ),
+        "mean": (
+            lambda g, weight, head: contribution_by_slice(g, weight, head) / g.shape[1],
+            "The share was divided by the number of heads",
+        ),
         "counted from 1": (
             lambda g, weight, head: contribution_by_slice(g.roll(1, 1), weight.roll(g.shape[-1], 1), head),
             "Those are the numbers of the head before",

@@ -150,6 +150,7 @@ WRONG = {
             "The bias was added before the weight",
         ),
         "neither": (lambda x, weight, bias: norm_of_torch(x, None, None), "weight and bias are missing"),
+        "exchanged": (lambda x, weight, bias: norm_of_torch(x, bias, weight), "weight and bias are exchanged"),
         "no bias": (lambda x, weight, bias: norm_of_torch(x, weight, None), "The bias is missing"),
         "no weight": (lambda x, weight, bias: norm_of_torch(x, None, bias), "The weight is missing"),
         "half as large": (
@@ -160,7 +161,11 @@ WRONG = {
     check_block_parameters: {
         "no biases": (lambda dim, hidden: 4 * dim**2 + 2 * dim * hidden + 2 * dim, "The biases are missing"),
         "no bias of a Linear": (without(lambda dim, hidden: 5 * dim + hidden), "The biases of the four Linear layers"),
-        "one LayerNorm": (without(lambda dim, hidden: 2 * dim), "2 * dim are missing"),
+        "one LayerNorm": (without(lambda dim, hidden: 2 * dim), "2 * dim are missing. Either"),
+        "qkv's bias once": (
+            lambda dim, hidden: 3 * dim * dim + dim + dim * dim + dim + 2 * dim * hidden + hidden + dim + 4 * dim,
+            "2 * dim are missing. Either qkv's bias was counted with dim",
+        ),
         "no LayerNorm": (without(lambda dim, hidden: 4 * dim), "The LayerNorms are missing"),
         "qkv once": (without(lambda dim, hidden: 2 * dim * (dim + 1)), "qkv was counted as one matrix of dim * dim"),
         "qkv's matrix once": (without(lambda dim, hidden: 2 * dim * dim), "qkv's matrix was counted once"),
@@ -217,6 +222,11 @@ WRONG = {
         "no norm_2": (
             lambda x, att, mlp, n1, n2: post_norm_in_two_lines(x, att, mlp, n1, lambda y: y),
             "norm_2 is missing",
+        ),
+        "first line": (lambda x, att, mlp, n1, n2: n1(x + att(x)), "Only the first half is there"),
+        "norms of what came in": (
+            lambda x, att, mlp, n1, n2: n2(y := n1(x) + att(x)) + mlp(y),
+            "What came in was normalised",
         ),
         "no norms": (
             lambda x, att, mlp, n1, n2: post_norm_in_two_lines(x, att, mlp, lambda y: y, lambda y: y),

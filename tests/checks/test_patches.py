@@ -93,6 +93,22 @@ WRONG = {
             unpatchify_with("b (rows cols) (ph pw c) -> b c (rows ph) (cols pw)"),
             "The pixels of a patch were read with the channels last",
         ),
+        "channels moved": (
+            lambda x, p, h, w: (
+                x.view(len(x), h // p, w // p, -1, p, p).permute(0, 3, 1, 2, 4, 5).reshape(len(x), -1, h, w)
+            ),
+            "Only the channels were moved",
+        ),
+        "pixels before patches": (
+            unpatchify_with("b (rows cols) (c ph pw) -> b c (ph rows) (pw cols)"),
+            "Neighbouring pixels of a patch lie far apart",
+        ),
+        "ph before rows": (
+            lambda x, p, h, w: (
+                x.view(len(x), h // p, w // p, -1, p, p).permute(0, 3, 4, 1, 2, 5).reshape(len(x), -1, h, w)
+            ),
+            "Neighbouring pixel rows of a patch lie far apart",
+        ),
         "off by one": (
             lambda x, p, h, w: unpatchify_by_view(x.roll(1, dims=1), p, h, w),
             "Every patch is one place late",
@@ -110,6 +126,10 @@ WRONG = {
         "columns": (lambda c, p: identity_kernel(c, p).mT.contiguous(), "The filters go down the columns"),
         "backwards": (lambda c, p: identity_kernel(c, p).flip(0), "The filters are in the opposite order"),
         "mean": (lambda c, p: torch.full((c * p * p, c, p, p), 1 / (c * p * p)), "The kernel averages the patch"),
+        "a share": (
+            lambda c, p: identity_kernel(c, p) / p**2,
+            "Filter 0 picks the right pixel, but multiplies it by 0.25; the single number must be 1",
+        ),
         "ones": (lambda c, p: torch.ones(c * p * p, c, p, p), "Filter 0 does not pick exactly one number"),
         "twice": (lambda c, p: identity_kernel(c, p)[[0, 0, *range(2, c * p * p)]], "Two filters pick the same pixel"),
         "shuffled": (lambda c, p: identity_kernel(c, p).roll(1, 0), "Filter 0 picks another pixel than number 0"),
@@ -119,6 +139,11 @@ WRONG = {
         "from 1": (lambda y, x, width, p: y // p * (width // p) + x // p + 1, "The patches are counted from 1"),
         "pixels of a row": (lambda y, x, width, p: y // p * width + x // p, "Counted in pixels"),
         "sum": (lambda y, x, width, p: y // p + x // p, "Row and column were added"),
+        "times the side": (lambda y, x, width, p: y // p * p + x // p, "The row was multiplied by patch_size"),
+        "pixels shared out": (
+            lambda y, x, width, p: (y * width + x) // p**2,
+            "The pixels before this one were counted",
+        ),
         "remainders": (lambda y, x, width, p: y % p * (width // p) + x % p, "That is the pixel's place within"),
         "rounded": (
             lambda y, x, width, p: math.floor(y / p) * (width / p) + x // p,

@@ -1,5 +1,6 @@
 """Notebook 03."""
 
+import numpy as np
 import torch
 from einops import rearrange, repeat
 
@@ -131,6 +132,8 @@ RIGHT = {
         "class token kept": blind_by(lambda count: [0, *(1 + torch.randperm(count - 1)).tolist()]),
         "one exchange": blind_by(lambda count: [1, 0, *range(2, count)]),
         "way back": blind_by_way_back,
+        "a tensor": blind_by(torch.randperm, compare=lambda a, b: ((a - b).abs() < 1e-5).all()),
+        "of numpy": blind_by(torch.randperm, compare=lambda a, b: np.isclose(a, b, atol=1e-5).all()),
         "matrix": blind_by_matrix,
     },
 }
@@ -239,8 +242,12 @@ WRONG = {
             blind_by(NO_CYCLE, compare=lambda a, b: torch.allclose(a.sum(1), b.sum(1))),
             "You said True of a model that adds to every token the number of its place: there the order makes",
         ),
-        "a tensor": (
-            blind_by(NO_CYCLE, compare=lambda a, b: torch.isclose(a, b).all()),
+        "a comparison of each": (
+            blind_by(NO_CYCLE, compare=torch.isclose),
+            "returned a tensor of shape (3, 12, 8), expected a bool",
+        ),
+        "a number": (
+            blind_by(NO_CYCLE, compare=lambda a, b: (a - b).abs().max()),
             "returned a tensor of shape (), expected a bool",
         ),
     },

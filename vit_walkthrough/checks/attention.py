@@ -69,12 +69,25 @@ def _about_exponentials(case: dict, expected: np.ndarray, got: np.ndarray) -> st
     return None
 
 
+def _about_cut_scores(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
+    """Different scores with the same weight, where even the smaller is large."""
+    for scores, weights in zip(_scaled(**case).reshape(-1, got.shape[-1]), got.reshape(-1, got.shape[-1]), strict=True):
+        first, second = np.argsort(-scores, kind="stable")[[0, (scores == scores.max()).sum() % len(scores)]]
+        if scores[second] > 5 and scores[first] > scores[second] and np.isclose(weights[first], weights[second]):
+            return (
+                f"The scores {scores[first]:g} and {scores[second]:g} of one row have got the same weight: were large "
+                "scores cut off? Take the row's largest score off all its scores; that changes no weight"
+            )
+    return None
+
+
 def _about_sums(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
     if got.min() < -1e-6:
         return "There are negative weights: an exponential is never negative"
     if np.allclose(got.sum(-1), 1, atol=1e-4):
         return None
-    if np.allclose(got.sum(-2), 1, atol=1e-4):
+    by_accident = "queries" in case and np.abs(_scaled(**case)).max() > 50  # in the small cases they did not
+    if np.allclose(got.sum(-2), 1, atol=1e-4) and not by_accident:
         return (
             "Each column sums to 1: the softmax ran over the queries; attention normalises over the keys, the last axis"
         )
@@ -93,6 +106,10 @@ def check_weights(yours: Callable, seed: int = 0) -> None:
     large = dict(
         queries=torch.tensor([[[128.0, 0, 0, 0], [-128, 0, 0, 0]]]),
         keys=torch.tensor([[[2.0, 0, 0, 0], [2, 0, 0, 0], [1, 0, 0, 0]]]),
+    )
+    alone = dict(  # far above the mean of its row, which a few large scores among many would not be
+        queries=torch.tensor([[[20.0, 0, 0, 0]]]),
+        keys=torch.tensor([0.0, 0, 0, 20, 0, 0, 10, 0, 0, 0])[None, :, None] * torch.tensor([1.0, 0, 0, 0]),
     )
     mistakes = {
         "Each column sums to 1: the softmax ran over the queries; attention normalises over the keys, the last axis": (
@@ -124,14 +141,30 @@ def check_weights(yours: Callable, seed: int = 0) -> None:
         "off each row's own largest": (
             partial(_without_shift, largest=lambda scores: scores.max((-2, -1), keepdims=True))
         ),
+        "The row's mean was taken off: a single large score lies far above it, and its exponential is still infinite. "
+        "Take off the row's largest score": (
+            partial(_without_shift, largest=lambda scores: scores.mean(-1, keepdims=True))
+        ),
+        "The largest score of each column was taken off: the numbers of a row then change by different amounts, and "
+        "so do its weights. Take off the largest of each row, along the keys": (
+            partial(_without_shift, largest=lambda scores: scores.max(-2, keepdims=True))
+        ),
+        "The exponential of a large score is infinite, and NaN came of it; 1 in its place hides that, and the row sums "
+        "to 2. Take the row's largest score off all its scores first": (
+            lambda queries, keys: np.nan_to_num(_without_shift(queries, keys), nan=1)
+        ),
+        "The exponential of a large score is infinite, and NaN came of it; 0 in its place takes the weight from the "
+        "very keys that fit best. Take the row's largest score off all its scores first": (
+            lambda queries, keys: np.nan_to_num(_without_shift(queries, keys))
+        ),
     }
     examine(
         yours,
         _weights,
-        [few, many, large],
+        [few, many, large, alone],
         mistakes,
         axes="batch queries keys",
-        tells=[_about_exponentials, _about_sums],
+        tells=[_about_exponentials, _about_cut_scores, _about_sums],
         holds="Every query shares out exactly 1 among the keys, however many and however large the scores.",
         picture=lambda expected, got: beside(expected[0], got[0]),
     )
@@ -158,6 +191,19 @@ def _spread(weights: np.ndarray, real: np.ndarray) -> np.ndarray:
     return kept + (1 - kept.sum(-1, keepdims=True)) / real.sum(-1)[:, None, None] * real[:, None]
 
 
+def _about_added(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
+    """The same small number added to the sum of every row."""
+    left = (case["weights"] * case["real"][:, None]).sum(-1)
+    with np.errstate(all="ignore"):
+        added = left * (1 / got.sum(-1) - 1)
+    if np.isfinite(added).all() and 1e-8 < added.min() and added.max() < 0.01 and np.ptp(added) < added.mean() / 2:
+        return (
+            "The rows sum to a little less than 1: a small number was added to the sum that divides them. In a row "
+            "with little left it counts; no sum is 0 here, so leave it out"
+        )
+    return None
+
+
 def check_hide_padding(yours: Callable, seed: int = 0) -> None:
     """yours(weights, real): weights (batch queries keys) as if the scores of padding had been minus infinity before
     the softmax; real (batch keys) is True where a key is no padding."""
@@ -173,6 +219,10 @@ def check_hide_padding(yours: Callable, seed: int = 0) -> None:
         weights=_random(2, 5, 5, seed=seed + 1).softmax(-1),
         real=torch.tensor([[True, True, True, True, False], [True, True, False, False, False]]),
     )
+    little = dict(
+        weights=torch.tensor([[[0.984375, 0.015625, 0], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]]),
+        real=torch.tensor([[False, True, False]]),
+    )
     mistakes = {
         "The padding has weight 0, but the rows no longer sum to 1: divide each row by what is left of it": (
             lambda weights, real: weights * real[:, None]
@@ -184,6 +234,14 @@ def check_hide_padding(yours: Callable, seed: int = 0) -> None:
         "looked at": (lambda weights, real: weights * ~real[:, None]),
         "The rows of the padding are 0, and its columns are not: the mask lies on the queries. Nobody may look at "
         "padding, so it belongs on the keys, the last axis": lambda weights, real: weights * real[:, :, None],
+        "The rows of the padding were hidden, and 0 / 0 is no number: the mask lies on the queries. It belongs on the "
+        "keys, the last axis: real[:, None, :]": lambda weights, real: _divided(weights * real[:, :, None]),
+        "The rows of the padding were hidden too, and 0 / 0 is no number. Hide its columns only, real[:, None, :]; "
+        "what padding looks at harms nobody": (
+            lambda weights, real: _divided(weights * real[:, :, None] * real[:, None])
+        ),
+        "The columns were divided by their sums, and a column of padding is 0 / 0. It is the rows, over the keys, "
+        "that must sum to 1": lambda weights, real: _divided(weights * real[:, None], -2),
         "The rows of the padding are 0 as well. Only its columns are to be hidden; what padding looks at harms nobody, "
         "and every row sums to 1": lambda weights, real: _hidden(weights, real) * real[:, :, None],
         "The padding has weight 0 and the rows sum to 1, but the rest is more even than it was: a second softmax ran "
@@ -210,10 +268,10 @@ def check_hide_padding(yours: Callable, seed: int = 0) -> None:
     examine(
         yours,
         _hidden,
-        [one, three, two],
+        [one, three, two, little],
         mistakes,
         axes="batch queries keys",
-        tells=[_about_padding, _about_sums],
+        tells=[_about_padding, _about_added, _about_sums],
         holds="Nobody looks at padding, and every row still sums to 1: as if its scores had been minus infinity.",
         picture=lambda expected, got: beside(expected[0], got[0]),
     )
@@ -270,9 +328,9 @@ def _about_looks(case: dict, expected: np.ndarray, got: np.ndarray) -> str:
     if (looks == (own - 1) % tokens).all() and steps != 1:
         return f"Every token looks 1 back, where steps is {steps}"
     if (looks == wanted).all():
-        least = got[own, wanted].min()
+        least = np.floor(got[own, wanted].min() * 1e4) / 1e4  # never rounded up to what is asked for
         return (
-            f"Every token looks at the right one, but gives it only {least:.2f} of its 1. Longer queries make larger "
+            f"Every token looks at the right one, but gives it only {least:.4f} of its 1. Longer queries make larger "
             "scores; mind that these are divided by the square root of head_dim"
         )
     token = int(np.argmax(looks != wanted))
@@ -348,6 +406,13 @@ def check_scores(yours: Callable, seed: int = 0) -> None:
         "The scores were divided by the square root of the number of heads; a head sums over head_dim terms": (
             lambda queries, keys, heads: _dots(_cut(queries, heads), _cut(keys, heads)) / heads**0.5
         ),
+        "The scores are too large: they were multiplied by the square root of head_dim; divide by it": (
+            lambda queries, keys, heads: _scores(queries, keys, heads) * (queries.shape[-1] // heads)
+        ),
+        "Every head of the queries has met the keys of all heads, added up: in the einsum the heads have two letters. "
+        "Head 0 meets head 0 alone, so give both the same letter": (
+            lambda queries, keys, heads: _scaled(_cut(queries, heads), _cut(keys, heads).sum(1, keepdims=True))
+        ),
         "Rows and columns are exchanged: a row is a query, a column a key": (
             lambda queries, keys, heads: np.swapaxes(_scores(queries, keys, heads), -1, -2)
         ),
@@ -398,6 +463,11 @@ def _reshaped(gathered: np.ndarray) -> np.ndarray:
     return gathered.reshape(batch, tokens, heads * head_dim)
 
 
+def _moved(order: tuple[int, ...], gathered: np.ndarray) -> np.ndarray:
+    batch, heads, tokens, head_dim = gathered.shape
+    return gathered.transpose(order).reshape(batch, tokens, heads * head_dim)
+
+
 def _projected(gathered: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     batch, heads, tokens, head_dim = gathered.shape
     output = np.zeros((batch, tokens, len(weight)))
@@ -428,6 +498,15 @@ def check_join(yours: Callable, seed: int = 0) -> None:
         "The heads were joined as (head_dim heads): their numbers alternate. Head 0's numbers come first, all of "
         "them, then head 1's: (heads head_dim)": lambda gathered, weight, bias: (
             _interleaved(gathered) @ weight.T + bias
+        ),
+        "Heads and head_dim have changed places, and the tokens do not stand first: a token's vector is filled from "
+        "several tokens. Exchange heads and tokens: transpose(1, 2)": lambda gathered, weight, bias: (
+            _moved((0, 3, 2, 1), gathered) @ weight.T + bias
+        ),
+        "Tokens and head_dim have changed places: a token's vector is filled from several tokens. Exchange heads and "
+        "tokens: transpose(1, 2)": lambda gathered, weight, bias: _moved((0, 1, 3, 2), gathered) @ weight.T + bias,
+        "The heads were averaged, and the mean repeated. Keep each head's numbers, and put them side by side": (
+            lambda gathered, weight, bias: np.tile(gathered.mean(1), (1, 1, gathered.shape[1])) @ weight.T + bias
         ),
         "The projection is transposed. A Linear keeps its weight as (out in), a row for every number of the output: "
         "joined @ weight.T": lambda gathered, weight, bias: _joined(gathered) @ weight + bias,
@@ -476,6 +555,14 @@ def _without(gathered: np.ndarray, weight: np.ndarray, head: int) -> np.ndarray:
     return _joined(gathered) @ weight.T - _contributed(gathered, weight, head)
 
 
+def _slice_of_output(gathered: np.ndarray, weight: np.ndarray, head: int) -> np.ndarray:
+    head_dim = gathered.shape[-1]
+    output = _joined(gathered) @ weight.T
+    output[..., : head * head_dim] = 0
+    output[..., (head + 1) * head_dim :] = 0
+    return output
+
+
 def check_contribution(yours: Callable, seed: int = 0) -> None:
     """yours(gathered, weight, head): what one head adds to the output of the projection (batch tokens dim), of what the
     heads gathered (batch heads tokens head_dim) and the projection's weight (dim dim)."""
@@ -505,6 +592,11 @@ def check_contribution(yours: Callable, seed: int = 0) -> None:
         ),
         "The output was shared out evenly among the heads; each adds what its own numbers make of it": (
             lambda gathered, weight, head: _joined(gathered) @ weight.T / gathered.shape[1]
+        ),
+        "A slice of the output was kept. The projection mixes the heads, so each adds to every number of the output: "
+        "silence the other heads before the projection": _slice_of_output,
+        "The share was divided by the number of heads. The projection adds the heads up, it does not average them": (
+            lambda gathered, weight, head: _contributed(gathered, weight, head) / gathered.shape[1]
         ),
     }
     examine(

@@ -109,6 +109,9 @@ def check_layer_norm(yours: Callable, seed: int = 0) -> None:
         "The bias was added before the weight was multiplied; it comes last": (
             lambda tokens, weight, bias: _layer_norm(tokens, weight, bias * weight)
         ),
+        "weight and bias are exchanged: multiply by the weight, then add the bias": (
+            lambda tokens, weight, bias: _layer_norm(tokens, bias, weight)
+        ),
         "weight and bias are missing: multiply by the one and add the other": (
             lambda tokens, weight, bias: _layer_norm(tokens, np.ones_like(weight), np.zeros_like(bias))
         ),
@@ -158,15 +161,13 @@ def check_block_parameters(yours: Callable, seed: int = 0) -> None:
         "The biases of the four Linear layers are missing: a Linear has one number for every number of its output": (
             lambda dim, hidden: 3 * dim + dim + hidden + dim
         ),
-        "2 * dim are missing. There are two LayerNorms, each with a weight and a bias of dim numbers": (
-            lambda dim, hidden: 2 * dim
-        ),
+        "2 * dim are missing. Either qkv's bias was counted with dim numbers, where it has 3 * dim, or one LayerNorm: "
+        "there are two, each with a weight and a bias of dim numbers": (lambda dim, hidden: 2 * dim),
         "The LayerNorms are missing: two, each with a weight and a bias of dim numbers": lambda dim, hidden: 4 * dim,
         "qkv was counted as one matrix of dim * dim; it is three times as wide, with a bias as wide": (
             lambda dim, hidden: 2 * dim * dim + 2 * dim
         ),
         "qkv's matrix was counted once; it is three side by side, dim * 3 * dim": lambda dim, hidden: 2 * dim * dim,
-        "qkv's bias was counted with dim numbers; it has 3 * dim": lambda dim, hidden: 2 * dim,
         "qkv has no bias in this count; in the ViT it has one, 3 * dim numbers": lambda dim, hidden: 3 * dim,
         "The projection after the heads is missing: dim * dim and a bias": lambda dim, hidden: dim * dim + dim,
         "Attention is missing": lambda dim, hidden: 4 * dim * dim + 4 * dim,
@@ -298,6 +299,15 @@ def _no_norm(x, attention, mlp, norm_1, norm_2):
     return x + mlp(x)
 
 
+def _first_half(x, attention, mlp, norm_1, norm_2):
+    return norm_1(x + attention(x))
+
+
+def _norms_on_the_stream_alone(x, attention, mlp, norm_1, norm_2):
+    x = norm_1(x) + attention(x)
+    return norm_2(x) + mlp(x)
+
+
 def check_post_norm(yours: Callable, seed: int = 0) -> None:
     """yours(tokens, attention, mlp, norm_1, norm_2): tokens (batch tokens dim) after a block that normalises after each
     addition; the other arguments are functions of tokens."""
@@ -322,6 +332,9 @@ def check_post_norm(yours: Callable, seed: int = 0) -> None:
         "The MLP came first: attention gathers, then the MLP digests": _mlp_first,
         "norm_1 is missing: there is a norm after each of the two additions": _one_norm,
         "norm_2 is missing: there is a norm after each of the two additions": _first_norm_alone,
+        "Only the first half is there: after attention and norm_1 come the MLP, an addition and norm_2": _first_half,
+        "What came in was normalised, and the step's result added to it. Add first, then normalise the sum: "
+        "norm_1(x + attention(x))": _norms_on_the_stream_alone,
         "Both norms are missing: one stands after each addition": _no_norm,
     }
     tokens = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(seed))

@@ -75,6 +75,11 @@ def _put(place: Callable, patches: np.ndarray, patch_size: int, height: int, wid
     return images
 
 
+def _reordered(order: tuple[int, ...], patches: np.ndarray, patch_size: int, height: int, width: int) -> np.ndarray:
+    cut = patches.reshape(len(patches), height // patch_size, width // patch_size, -1, patch_size, patch_size)
+    return cut.transpose(order).reshape(len(patches), -1, height, width)
+
+
 def check_unpatchify(yours: Callable, seed: int = 0) -> None:
     """yours(patches, patch_size, height, width): flattened patches (batch patches pixels) back into images
     (batch channels height width)."""
@@ -95,6 +100,16 @@ def check_unpatchify(yours: Callable, seed: int = 0) -> None:
         "Every patch lies mirrored on its diagonal: ph (down) and pw (across) are exchanged": partial(_put, _mirrored),
         "The pixels of a patch were read with the channels last; they are flattened channel by channel, "
         "(channels ph pw)": partial(_put, _channels_last),
+        "Only the channels were moved: the pixels of one patch still stand one after another. The height of the image "
+        "is (rows ph), its width (cols pw), so ph must stand right behind the rows": (
+            partial(_reordered, (0, 3, 1, 2, 4, 5))
+        ),
+        "Neighbouring pixels of a patch lie far apart: ph stands before the rows and pw before the cols. The height is "
+        "(rows ph), the width (cols pw): first the patch, then the pixel in it": (
+            partial(_reordered, (0, 3, 4, 1, 5, 2))
+        ),
+        "Neighbouring pixel rows of a patch lie far apart: ph stands before the rows. The height is (rows ph): first "
+        "the patch, then the pixel row in it": partial(_reordered, (0, 3, 4, 1, 2, 5)),
         "Every patch is one place late: patch 0 belongs at row 0, col 0": partial(_put, _one_late),
     }
     examine(
@@ -126,6 +141,9 @@ def _about_filters(case: dict, expected: np.ndarray, got: np.ndarray) -> str:
     if len(np.unique(got.reshape(len(got), -1).argmax(1))) < len(got):
         return "Two filters pick the same pixel, so another is lost"
     wrong = int(np.argmax((expected != got).any((1, 2, 3))))
+    if ((expected != 0) == (got != 0))[wrong].all():
+        value = got[wrong][got[wrong] != 0][0]
+        return f"Filter {wrong} picks the right pixel, but multiplies it by {value:.4g}; the single number must be 1"
     return f"Filter {wrong} picks another pixel than number {wrong} of patchify's row"
 
 
@@ -182,6 +200,12 @@ def check_patch_of_pixel(yours: Callable, seed: int = 0) -> None:
         ),
         "Counted in pixels: there are width // patch_size patches in a row, not width": (
             lambda y, x, width, p: y // p * width + x // p
+        ),
+        "The row was multiplied by patch_size; to reach a row one passes all patches of the rows above, and a row has "
+        "width // patch_size of them": lambda y, x, width, p: y // p * p + x // p,
+        "The pixels before this one were counted and shared out among patches; but they lie in other patches too. "
+        "Find row and col on their own: y // patch_size and x // patch_size": (
+            lambda y, x, width, p: (y * width + x) // p**2
         ),
         "Row and column were added; to reach a row one passes all patches of the rows above: row * cols + col": (
             lambda y, x, width, p: y // p + x // p

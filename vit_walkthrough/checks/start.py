@@ -1,11 +1,12 @@
 """Notebook 00: how many tokens, what comes out, and where the class token looks."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
-from vit_walkthrough.checks.trial import examine
+from vit_walkthrough.checks.trial import Wrong, examine
 
 # ------------------------------------------------------------------------------------------------ how many tokens
 
@@ -80,6 +81,12 @@ def _about_shares(case: dict, expected: np.ndarray, got: np.ndarray) -> str | No
     )
 
 
+def _less_the_mean(logits: np.ndarray) -> np.ndarray:
+    low = logits.astype(np.float32)  # float64 would bear more than the reader's tensors do
+    exponentials = np.exp(low - low.mean(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
 def check_probabilities(yours: Callable, seed: int = 0) -> None:
     """yours(logits): the softmax of the logits (batch classes) of every image, (batch classes)."""
     numbers = np.random.default_rng(seed)
@@ -103,6 +110,14 @@ def check_probabilities(yours: Callable, seed: int = 0) -> None:
         "left but zeros. Subtract each row's own largest": (
             lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum(1, keepdims=True)
         ),
+        "You subtracted the mean of each row: the largest logit may lie far above it, and then its exponential is "
+        "still larger than any number here can be. Subtract each row's largest": _less_the_mean,
+        "You cut the large logits off, so that 1,000 and 800 count the same, and the exponentials of a row with -1,000 "
+        "and -800 are all rounded to 0. Subtract the largest logit of each row instead": (
+            lambda x: np.exp(np.minimum(x, 80)) / np.exp(np.minimum(x, 80)).sum(1, keepdims=True)
+        ),
+        "You cut the logits off at both ends, so that 1,000 and 800 count the same. Subtract the largest logit of each "
+        "row instead: no exponential is then above 1": lambda x: _softmax(np.clip(x, -80, 80)),
     }
     examine(
         yours,
@@ -147,6 +162,20 @@ def _attention_of(batch: int, heads: int, patches: int, numbers: np.random.Gener
     return torch.tensor(attention, dtype=torch.float32)
 
 
+def _places(yours: Callable, attention: torch.Tensor):
+    """What the reader gives, unless it is weights."""
+    got = yours(attention)
+    if isinstance(got, torch.Tensor) and got.is_floating_point() and not torch.equal(got, got.round()):
+        raise Wrong("Those are the weights, not the places. max gives the largest weight; argmax says where it stands")
+    return got
+
+
+def _vote(attention: np.ndarray) -> np.ndarray:
+    """The patch that most heads look at most, of several the first."""
+    own = attention[-1, :, :, 0, 1:].argmax(-1)
+    return np.array([np.bincount(image).argmax() for image in own])
+
+
 def check_most_attended(yours: Callable, seed: int = 0) -> None:
     """yours(attention): of attention (layers batch heads queries keys), for every image the number of the patch at
     which the class token looks most in the last block, its heads averaged, (batch)."""
@@ -155,7 +184,8 @@ def check_most_attended(yours: Callable, seed: int = 0) -> None:
         [[0.4, 0.1, 0.2, 0.3], [0.1, 0.5, 0.1, 0.3], [0.1, 0.1, 0.6, 0.2], [0.2, 0.2, 0.1, 0.5]],
         [[0.5, 0.1, 0.3, 0.1], [0.3, 0.2, 0.1, 0.4], [0.2, 0.1, 0.1, 0.6], [0.4, 0.1, 0.1, 0.4]],
     ])  # fmt: skip
-    cases = [dict(attention=rows[:, None, None])]
+    sure = torch.tensor([[0, 0, 0, 1], [0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1], [0.2, 0.4, 0.1, 0.3]])
+    cases = [dict(attention=rows[:, None, None]), dict(attention=torch.stack([rows[0], sure])[:, None, None])]
     cases += [dict(attention=_attention_of(*sizes, numbers)) for sizes in ((4, 3, 9), (5, 3, 11))]
 
     mistakes = {
@@ -168,6 +198,10 @@ def check_most_attended(yours: Callable, seed: int = 0) -> None:
         "Those are the patches that look at the class token most. Where it looks itself is a row: query 0, all keys": (
             lambda a: a[-1].mean(1)[:, 1:, 0].argmax(-1)
         ),
+        "Those are the weights, not the places, and a weight below 1 was rounded to 0. max gives the largest weight; "
+        "argmax says where it stands": lambda a: np.floor(a[-1].mean(1)[:, 0].max(-1)).astype(np.int64),
+        "Every head had one vote, for the patch it looks at most itself. Average the weights of the heads before you "
+        "ask for the largest": _vote,
         "Those are of the first block; the last one is attention[-1]": lambda a: _most(a[:1]),
         "Those are of all blocks together; only the last one was asked for": lambda a: _most(a.mean(0, keepdims=True)),
         "Those are of one head alone, the first; average the heads before you ask for the largest": (
@@ -185,10 +219,11 @@ def check_most_attended(yours: Callable, seed: int = 0) -> None:
         "Those are looked at most by patch 0, at place 1. The class token is query 0": lambda a: _most(a[:, :, :, 1:]),
     }
     examine(
-        yours,
+        partial(_places, yours),
         _most,
         cases,
         mistakes,
         axes="batch",
+        written=yours,
         holds="Last block, heads averaged, from query 0 to the keys of patches: there the class token looks most.",
     )

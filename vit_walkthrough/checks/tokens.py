@@ -56,12 +56,13 @@ def check_count_learned(yours: Callable, seed: int = 0) -> None:
         "You counted positions too: they come in notebook 03": (
             lambda h, w, p, c, d: p * p * c * d + 2 * d + ((h // p) * (w // p) + 1) * d
         ),
+        "You counted all the tokens as learned. Only the class token is; those of the patches are computed from the "
+        "image": lambda h, w, p, c, d: p * p * c * d + d + ((h // p) * (w // p) + 1) * d,
         "You counted the bias or the class token as one number: each is a vector of dim numbers": (
             lambda h, w, p, c, d: p * p * c * d + d + 1
         ),
-        "You counted a bias for every pixel: it is added to the token, and has dim numbers": (
-            lambda h, w, p, c, d: p * p * c * d + p * p * c + d
-        ),
+        "You counted a bias or a class token with a number for every pixel, channels * patch_size * patch_size. Both "
+        "are of the size of a token: dim numbers each": (lambda h, w, p, c, d: p * p * c * d + p * p * c + d),
         "You counted the numbers of the tokens. What is learned stays the same, however many patches come": (
             lambda h, w, p, c, d: ((h // p) * (w // p) + 1) * d
         ),
