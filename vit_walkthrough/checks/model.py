@@ -197,7 +197,9 @@ class _Blocks:
     def __init__(self, digits: list[int]):
         self.digits, self.made = digits, 0
 
-    def __call__(self) -> _Digit:
+    def __call__(self, *tokens: Tensor) -> _Digit:
+        if tokens:
+            raise TypeError(f"{type(self).__name__} makes blocks, and is none")
         self.made += 1
         return _Digit(self.digits[(self.made - 1) % len(self.digits)])
 
