@@ -413,7 +413,8 @@ def _laid_again(images: np.ndarray, maps: np.ndarray, count: int, patch_size: in
 
 def _ranked_once(images: np.ndarray, maps: np.ndarray, count: int, patch_size: int, ground: np.ndarray) -> np.ndarray:
     """What `argsort(descending=True) < count` covers."""
-    return _hidden(images, lambda image: np.flatnonzero(np.array(_strongest(maps, image)) < count), patch_size, ground)
+    ranks = [np.array(_strongest(maps, image)) for image in range(len(maps))]
+    return _hidden(images, lambda image: np.flatnonzero(ranks[image] < count).tolist(), patch_size, ground)
 
 
 def _about_cover(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
