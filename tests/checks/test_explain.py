@@ -201,11 +201,42 @@ def far(attention, rows, cols, side, *, length=2.0, drop="class", scale="rows", 
     return (patches * apart).sum(-1).mean((1, 3))
 
 
+def far_by(change, queries=slice(1, None)):
+    """The mean attention distance of weights that were changed."""
+
+    def distance(attention, rows, cols, side):
+        y, x = torch.arange(rows * cols) // cols, torch.arange(rows * cols) % cols
+        apart = side * torch.hypot((y[:, None] - y).float(), (x[:, None] - x).float())
+        weights = change(attention[..., queries, 1:])
+        weights = weights / weights.sum(-1, keepdim=True)
+        return (weights * apart).sum(-1).mean((1, 3))
+
+    return distance
+
+
 def squared(attention, rows, cols, side):
     y, x = torch.arange(rows * cols) // cols, torch.arange(rows * cols) % cols
     patches = attention[..., 1:, 1:] / attention[..., 1:, 1:].sum(-1, keepdim=True)
     apart = side**2 * ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2)
     return (patches * apart).sum(-1).mean((1, 3))
+
+
+def rollout_from(start, layers=slice(None, -1), order="bk, bkj -> bj"):
+    def rollout(attention):
+        row = start(attention)
+        for layer in mixtures(attention)[layers].flip(0):
+            row = torch.einsum(order, row, layer)
+        return row[:, 1:]
+
+    return rollout
+
+
+def class_token(attention):
+    return torch.eye(attention.shape[-1])[:1].expand(attention.shape[1], -1)
+
+
+def bare(attention):
+    return attention[-1, :, :, 0].mean(1)
 
 
 def speaks(attention, gradients, *, count=None, combine=None, read=None, layers=slice(None), step=None):
@@ -224,6 +255,26 @@ def mixed_as_rollout(arrived, counted):
     return mixed / mixed.sum(-1, keepdim=True) @ arrived
 
 
+def covered_at(place, side=None):
+    """The right patches, covered where they are not."""
+
+    def cover(images, maps, count, patch_size, ground):
+        covered, size = images.clone(), side or patch_size
+        rows, cols = images.shape[2] // patch_size, images.shape[3] // patch_size
+        for image, best in enumerate(maps.topk(count).indices.tolist()):
+            for patch in best:
+                y, x = (patch_size * number for number in place(patch, rows, cols))
+                covered[image, :, y : y + size, x : x + size] = ground[image]
+        return covered
+
+    return cover
+
+
+def covered_again(images, maps, count, side, ground):
+    chosen = (maps >= maps.topk(count).values[:, -1:]).reshape(len(maps), 1, images.shape[2] // side, -1)
+    return torch.where(chosen.repeat(1, 1, side, side), ground, images)
+
+
 def covered_by_columns(images, maps, count, side, ground):
     rows = images.shape[2] // side
     return cover_by_rank(images, rearrange(maps, "b (cols rows) -> b (rows cols)", rows=rows), count, side, ground)
@@ -239,6 +290,17 @@ WRONG = {
         "largest head": (partial(rollout_by_matrices, heads=lambda a: a.amax(2)), "The largest of the heads"),
         "sum of heads": (partial(rollout_by_matrices, heads=lambda a: a.sum(2)), "The heads were summed"),
         "raw attention": (lambda a: a[-1].mean(1)[:, 0, 1:], "That is the raw attention of the last block"),
+        "mean of raw attention": (lambda a: a.mean((0, 2))[:, 0, 1:], "That is the mean of the blocks' raw attention"),
+        "bare start": (rollout_from(bare), "In the last block the identity is missing"),
+        "bare start, and all blocks": (rollout_from(bare, slice(None)), "The last block was taken twice"),
+        "each head": (
+            lambda a: torch.stack([rollout_of_a_row(head[:, :, None]) for head in a.unbind(2)]).mean(0),
+            "Each head was rolled out by itself",
+        ),
+        "layer @ column": (
+            rollout_from(class_token, slice(None), "bk, bjk -> bj"),
+            "Multiplied from the wrong side",
+        ),
         "last block": (lambda a: rollout_by_matrices(a[-1:]), "That is the last block alone"),
         "mean of blocks": (lambda a: mixtures(a).mean(0)[:, 0, 1:], "The blocks were averaged"),
         "number by number": (lambda a: mixtures(a).prod(0)[:, 0, 1:], "Multiplied number by number"),
@@ -272,6 +334,15 @@ WRONG = {
         "of numbers": (lambda a, rows, cols, p: far(a, 1, rows * cols, p), "The distance of two patches is not that"),
         "all at once": (partial(far, scale="all"), "All rows were thrown together"),
         "columns": (partial(far, scale="columns"), "Each column was scaled"),
+        "class token's row": (far_by(lambda w: w, slice(1)), "Only the class token's row was read"),
+        "strongest": (
+            far_by(lambda w: torch.nn.functional.one_hot(w.argmax(-1), w.shape[-1])),
+            "That is how far the strongest weight",
+        ),
+        "without itself": (
+            far_by(lambda w: w.masked_fill(torch.eye(w.shape[-1]).bool(), 0)),
+            "A patch's weight on itself was left out",
+        ),
         "sum over patches": (lambda a, r, c, p: far(a, r, c, p) * (a.shape[-1] - 1), "Summed over the patches"),
         "mean over keys": (
             lambda a, r, c, p: far(a, r, c, p) / (a.shape[-1] - 1),
@@ -294,6 +365,23 @@ WRONG = {
         "absolute": (partial(speaks, count=lambda a, g: (a * g).abs()), "The signs are lost"),
         "gradients alone": (partial(speaks, count=lambda a, g: g.relu()), "The gradients alone"),
         "attention alone": (partial(speaks, count=lambda a, g: a), "The attention alone"),
+        "matrix product": (
+            partial(speaks, count=lambda a, g: (a @ g).relu()),
+            "Attention and gradients were multiplied",
+        ),
+        "means of heads": (
+            partial(speaks, count=lambda a, g: (a.mean(1) * g.mean(1)).relu()[:, None]),
+            "The heads were averaged before the product",
+        ),
+        "from 0": (partial(speaks, step=lambda R, A: 0 * R), "Everything is 0, for R began at 0"),
+        "share": (
+            lambda a, g: relevance_by_matrices(a, g) / relevance_by_matrices(a, g).sum(-1, keepdim=True),
+            "The proportions are right, but the map was scaled",
+        ),
+        "largest is 1": (
+            lambda a, g: relevance_by_matrices(a, g) / relevance_by_matrices(a, g).amax(-1, keepdim=True),
+            "The proportions are right, but the map was scaled",
+        ),
         "as rollout": (partial(speaks, step=mixed_as_rollout), "Each row was scaled to sum to 1"),
         "no residual": (partial(speaks, step=lambda R, A: A @ R), "What was there is lost at each block"),
         "last first": (
@@ -328,6 +416,17 @@ WRONG = {
             "argsort says which patch stands at each rank",
         ),
         "by columns": (covered_by_columns, "The patches were laid down column by column"),
+        "number of rows": (covered_at(lambda patch, rows, cols: (patch // rows, patch % rows)), "A patch's number was"),
+        "exchanged": (covered_at(lambda patch, rows, cols: (patch % cols, patch // cols)), "Row and column of each"),
+        "repeated": (covered_again, "The grid of patches was laid down again and again"),
+        "one pixel": (
+            covered_at(lambda patch, rows, cols: (patch // cols, patch % cols), side=1),
+            "Only one pixel of each patch",
+        ),
+        "half of them": (
+            lambda x, m, n, p, g: cover_by_rank(x, m, (n + 1) // 2, p, g),
+            "In image 0, 1 patch is covered, and count says 2",
+        ),
         "first map": (
             lambda x, m, n, p, g: cover_by_rank(x, m[:1].expand_as(m), n, p, g),
             "In all images the same patches are covered, those of the first map",

@@ -236,6 +236,7 @@ WRONG = {
         ),
         "no mask": (lambda x, mask: x[:, 1:].mean(1), "That is the mean of all patches"),
         "the others": (lambda x, mask: mean_by_einsum(x, ~mask), "The mask was read the wrong way round"),
+        "first mask": (lambda x, mask: mean_by_einsum(x, mask[:1].expand_as(mask)), "the mask of the first was used"),
         "maximum": (
             lambda x, mask: x[:, 1:].masked_fill(~mask[:, :, None], -1e9).amax(1),
             "That is the maximum",
@@ -256,6 +257,14 @@ WRONG = {
         "shared in a list": (
             lambda make_block, depth: Listed(make_block, depth, lambda blocks: nn.ModuleList(blocks[:1] * depth)),
             "One block stands in every place",
+        ),
+        "not called": (
+            lambda make_block, depth: nn.Sequential(*[make_block] * depth),
+            "<lambda> takes make_block itself for a block",
+        ),
+        "not called, in a list": (
+            lambda make_block, depth: Listed(lambda: make_block, depth),
+            "<lambda> takes make_block itself for a block",
         ),
         "copies": (cloned, "The blocks are copies of the first"),
         "plain list": (Listed, "parameters() does not see the blocks"),

@@ -33,6 +33,28 @@ def loss_by_one_hot(logits, labels):
     return torch.logsumexp(logits, 1).mean() - torch.einsum("bc,bc->b", logits, chosen).mean()
 
 
+def loss_less(taken, from_label=True):
+    """The loss with something else than each row's largest logit subtracted."""
+
+    def loss(logits, labels):
+        left = logits - taken(logits)
+        right = (left if from_label else logits).gather(1, labels[:, None])[:, 0]
+        return (left.exp().sum(1).log() - right).mean()
+
+    return loss
+
+
+def loss_by_division(logits, labels):
+    return -(logits.exp() / logits.exp().sum(1, keepdim=True)).gather(1, labels[:, None]).log().mean()
+
+
+def loss_of_probabilities(change):
+    def loss(logits, labels):
+        return -change(logits.softmax(1).gather(1, labels[:, None])).log().mean()
+
+    return loss
+
+
 def with_rates(fall, rise=lambda step, warmup: (step + 1) / warmup, peak=lambda peak: peak):
     """An answer to check_learning_rate from the share of the peak, fall(step, steps, warmup), after the warm-up."""
 
@@ -117,6 +139,11 @@ def shares_by_bincount(logits, labels):
     return counts / counts.sum(1)[:, None]
 
 
+def ten_by_ten(logits, labels, least=0):
+    counts = torch.zeros(10, 10).index_put_((labels, logits.argmax(1)), torch.tensor(1.0), accumulate=True)
+    return counts / counts.sum(1, keepdim=True).clamp(min=least)
+
+
 def written_once(logits, labels):
     counts = torch.zeros(logits.shape[1], logits.shape[1])
     counts[labels, logits.argmax(1)] += 1
@@ -134,6 +161,7 @@ RIGHT = {
         "cosine": with_rates(lambda step, steps, warmup: wave((step - warmup) / (steps - warmup))),
         "tensor": stairs,
         "interpolated": interpolated,
+        "float32": lambda step, steps, warmup, peak: stairs(step, steps, warmup, peak).numpy()[()],
         "package": lambda step, steps, warmup, peak: peak * schedule(step, steps, warmup / steps),
     },
     check_clip: {
@@ -168,6 +196,22 @@ WRONG = {
             lambda logits, labels: -logits.softmax(1).log2().gather(1, labels[:, None]).mean(),
             "The logarithm is the one to base 2",
         ),
+        "base 10": (
+            lambda logits, labels: -logits.double().softmax(1).log10().gather(1, labels[:, None]).mean().float(),
+            "The logarithm is the one to base 10",
+        ),
+        "less the mean": (loss_less(lambda logits: logits.mean(1, keepdim=True)), "The mean of a row was subtracted"),
+        "less the batch's largest": (loss_less(torch.max), "every power is rounded to 0: the logarithm of 0"),
+        "less the batch's largest, divided": (
+            lambda logits, labels: loss_by_division(logits - logits.max(), labels),
+            "every power is rounded to 0: 0 over 0 is NaN",
+        ),
+        "less the largest in the sum alone": (
+            loss_less(lambda logits: logits.amax(1, keepdim=True), from_label=False),
+            "The largest logit was subtracted in the sum of exp, but not",
+        ),
+        "small number": (loss_of_probabilities(lambda p: p + 1e-9), "A small number stands in for a probability"),
+        "clamped": (loss_of_probabilities(lambda p: p.clamp(min=1e-12)), "A small number stands in for a probability"),
         "all classes": (lambda logits, labels: -logits.log_softmax(1).mean(), "The mean ran over all classes"),
         "one hot": (
             lambda logits, labels: -(logits.log_softmax(1) * F.one_hot(labels, logits.shape[1])).mean(),
@@ -193,9 +237,7 @@ WRONG = {
             "That is a loss for each image",
         ),
         "as in the notebook": (
-            lambda logits, labels: (
-                -(logits.exp() / logits.exp().sum(1, keepdim=True)).gather(1, labels[:, None]).log().mean()
-            ),
+            loss_by_division,
             "e to the power of 200 is infinite in float32, and infinite over infinite is NaN",
         ),
         "sum too large": (
@@ -320,6 +362,8 @@ WRONG = {
             lambda x, y: F.one_hot(y).float().T @ x.softmax(1) / y.bincount()[:, None],
             "Those are mean probabilities",
         ),
+        "ten classes": (ten_by_ten, "The table is 10 by 10, but there are fewer classes here, and a row"),
+        "ten classes, no NaN": (lambda x, y: ten_by_ten(x, y, 1), "The table is 10 by 10, but there are fewer classes"),
         "half": (lambda x, y: shares_by_index(x, y) / 2, "Row 0 sums to 0.5"),
         "smallest": (lambda x, y: shares_by_index(-x, y), "returned the right shape, but wrong numbers"),
     },

@@ -218,6 +218,35 @@ WRONG = {
         ),
         "sign": (fold(taken=lambda mean, std: -mean / std), "The mean went into the bias with the wrong sign"),
         "mean not divided": (fold(taken=lambda mean, std: mean), "In the bias the mean was not divided by std"),
+        "divided twice": (fold(taken=lambda mean, std: mean / std.square()), "In the bias std divides twice"),
+        "mean of the pixels": (
+            lambda weight, bias, mean, std: (
+                folded_in_loops(weight, bias, mean, std)[0],
+                bias - torch.mean(weight * repeat(mean / std, "c -> (c a)", a=weight.shape[1] // 3), 1),
+            ),
+            "In the bias the mean over the pixels was taken",
+        ),
+        "no weight, pixels": (
+            lambda weight, bias, mean, std: (
+                folded_in_loops(weight, bias, mean, std)[0],
+                bias - weight.shape[1] // 3 * (mean / std).sum(),
+            ),
+            "From the bias went mean / std, summed over the pixels",
+        ),
+        "no weight, channels": (
+            lambda weight, bias, mean, std: (folded_in_loops(weight, bias, mean, std)[0], bias - (mean / std).sum()),
+            "From the bias went mean / std, summed over the channels",
+        ),
+        "mean from the weight": (
+            lambda weight, bias, mean, std: (
+                (weight - repeat(mean, "c -> (c a)", a=weight.shape[1] // 3))
+                / repeat(std, "c -> (c a)", a=weight.shape[1] // 3),
+                bias,
+            ),
+            "The mean was taken from the weight",
+        ),
+        "bias alone wrong": (fold(keep=2.0), "The weight is right, the bias is not"),
+        "weight alone wrong": (fold(factor=lambda mean, std: 2 / std), "The bias is right, the weight is not"),
         "bias as it was": (fold(taken=lambda mean, std: 0 * mean), "The bias is as it was"),
         "bias lost": (fold(keep=0.0), "The old bias is lost"),
         "weight as it was": (fold(factor=lambda mean, std: 1 + 0 * std), "The weight is as it was"),
@@ -289,4 +318,5 @@ def test_weight_and_bias_are_shown_side_by_side():
         check_folded(fold(taken=lambda mean, std: 0 * mean))
     said = str(caught.value)
     assert "expected (dim, pixels and after them the bias)" in said
-    assert np.array2string(np.array([[2, 8, 24, -11], [8, 20, 48, -25]])) in said
+    for row in np.array2string(np.array([[2, 8, 24, -11], [8, 20, 48, -25]])).splitlines():
+        assert row in said

@@ -87,6 +87,17 @@ def check_rollout(yours: Callable, seed: int = 0) -> None:
         ),
         "That is the raw attention of the last block: what each patch had taken in before, and kept of itself, is "
         "missing": lambda a: a[-1].mean(1)[:, 0, 1:],
+        "That is the mean of the blocks' raw attention: each block works on what the one before has left, so multiply "
+        "them, and let each token keep itself": lambda a: a.mean((0, 2))[:, 0, 1:],
+        "In the last block the identity is missing: begin with the class token itself, [1, 0, 0 ...], and take every "
+        "block in the same way": _bare_start,
+        "The last block was taken twice, first without the identity: begin with the class token itself, [1, 0 ...]": (
+            partial(_bare_start, again=True)
+        ),
+        "Each head was rolled out by itself, and the mean taken at the end: a block mixes its heads, so take their "
+        "mean in every block": (lambda a: np.mean([_rolled(a[:, :, [head]]) for head in range(a.shape[2])], axis=0)),
+        "Multiplied from the wrong side: layer @ column follows what goes out from a token. The row stands on the "
+        "left, row @ layer": partial(_rolled, order=-1, down=True),
         "That is the last block alone: what the patches themselves had taken in before is missing": (
             lambda a: _rolled(a[-1:])
         ),
@@ -112,6 +123,14 @@ def check_rollout(yours: Callable, seed: int = 0) -> None:
         tells=[_about_arrived],
         holds="One row is enough: what arrives at the class token, block by block from the last to the first.",
     )
+
+
+def _bare_start(attention: np.ndarray, again: bool = False) -> np.ndarray:
+    """The class token's row of the last block as it is, then the other blocks, or all of them."""
+    row = attention[-1].mean(1)[:, :1]
+    for layer in attention[::-1][0 if again else 1 :]:
+        row = row @ _halved(layer)
+    return row[:, 0, 1:]
 
 
 def _halved(layer: np.ndarray) -> np.ndarray:
@@ -149,6 +168,14 @@ def _looks(weights: np.ndarray, apart: np.ndarray, patch_size: int) -> np.ndarra
 
 def _far(attention: np.ndarray, rows: int, cols: int, patch_size: int, length: Callable = np.hypot) -> np.ndarray:
     return _looks(_scaled(attention[..., 1:, 1:]), _distances(rows, cols, length), patch_size)
+
+
+def _strongest_alone(weights: np.ndarray) -> np.ndarray:
+    return np.eye(weights.shape[-1])[weights.argmax(-1)]
+
+
+def _without_itself(weights: np.ndarray) -> np.ndarray:
+    return _scaled(weights * (1 - np.eye(weights.shape[-1])))
 
 
 def _with_class_token(rows: int, cols: int) -> np.ndarray:
@@ -200,6 +227,13 @@ def check_distance(yours: Callable, seed: int = 0) -> None:
         "last axis": lambda a, rows, cols, p: _looks(
             a[..., 1:, 1:] / a[..., 1:, 1:].sum(-2, keepdims=True), _distances(rows, cols), p
         ),
+        "Only the class token's row was read, and it stands nowhere: every patch has a row of its own, take the mean "
+        "over them": lambda a, rows, cols, p: _looks(_scaled(a[..., :1, 1:]), _distances(rows, cols), p),
+        "That is how far the strongest weight of each row lies: all of them count, each by its share": (
+            lambda a, rows, cols, p: _looks(_strongest_alone(a[..., 1:, 1:]), _distances(rows, cols), p)
+        ),
+        "A patch's weight on itself was left out before the division: looking at oneself is looking 0 pixels far, and "
+        "it counts": lambda a, rows, cols, p: _looks(_without_itself(a[..., 1:, 1:]), _distances(rows, cols), p),
         "Summed over the patches: take the mean over them": (
             lambda a, rows, cols, p: _far(a, rows, cols, p) * rows * cols
         ),
@@ -262,6 +296,13 @@ def _like_rollout(attention: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     return _arrived(mixed, stays=0.0)
 
 
+def _about_relevance(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
+    factors = got.sum(-1, keepdims=True) / expected.sum(-1, keepdims=True)
+    if (factors > 0).all() and np.allclose(got, factors * expected, atol=1e-4):
+        return "The proportions are right, but the map was scaled: return what has arrived as it is, not divided"
+    return None
+
+
 def check_relevance(yours: Callable, seed: int = 0) -> None:
     """yours(attention, gradients): relevance from the attention and the gradient of a class's logit at it, both
     (layers batch heads queries keys), for the patches (batch patches)."""
@@ -282,6 +323,12 @@ def check_relevance(yours: Callable, seed: int = 0) -> None:
         ),
         "The signs are lost: where raising a weight would lower the logit, it speaks against the class, and counts as "
         "0": lambda a, g: _arrived(np.abs(a * g).mean(2)),
+        "Attention and gradients were multiplied as matrices, with @: what counts is each weight times its own "
+        "gradient, number by number, with *": lambda a, g: _arrived(_positive(a @ g).mean(2)),
+        "The heads were averaged before the product: multiply each head's weights with its own gradients, and take the "
+        "mean of the positive parts": lambda a, g: _arrived(_positive(a.mean(2) * g.mean(2))),
+        "Everything is 0, for R began at 0: before the first block each token holds itself, so begin with the "
+        "identity": lambda a, g: np.zeros((a.shape[1], a.shape[-1] - 1)),
         "The gradients alone were counted: a weight of 0 moves nothing, however steep; multiply with the attention": (
             lambda a, g: _arrived(_positive(g).mean(2))
         ),
@@ -322,6 +369,7 @@ def check_relevance(yours: Callable, seed: int = 0) -> None:
         cases,
         mistakes,
         axes="batch patches",
+        tells=[_about_relevance],
         holds="Only what speaks for the class is counted, and it is followed through all blocks to the class token.",
     )
 
@@ -329,18 +377,20 @@ def check_relevance(yours: Callable, seed: int = 0) -> None:
 # ------------------------------------------------------------------------------------------------ covering
 
 
+def _place(patch: int, rows: int, cols: int) -> tuple[int, int]:
+    return divmod(patch, cols)
+
+
 def _hidden(
-    images: np.ndarray, chosen: Callable, patch_size: int, ground: np.ndarray, by_columns: bool = False
+    images: np.ndarray, chosen: Callable, patch_size: int, ground: np.ndarray, place: Callable = _place, side: int = 0
 ) -> np.ndarray:
-    """Images in which the patches `chosen(image)` are covered."""
+    """Images in which the patches `chosen(image)` are covered; place: where a patch is, side: how much of it."""
+    side = side or patch_size
     covered, (rows, cols) = images.copy(), (size // patch_size for size in images.shape[2:])
     for image in range(len(images)):
         for patch in chosen(image):
-            row, col = divmod(patch, cols)
-            if by_columns:
-                col, row = divmod(patch, rows)
-            y, x = row * patch_size, col * patch_size
-            covered[image, :, y : y + patch_size, x : x + patch_size] = ground[image]
+            y, x = (number * patch_size for number in place(patch, rows, cols))
+            covered[image, :, y : y + side, x : x + side] = ground[image]
     return covered
 
 
@@ -348,13 +398,23 @@ def _strongest(maps: np.ndarray, image: int) -> list[int]:
     return sorted(range(maps.shape[1]), key=lambda patch: -maps[image, patch])
 
 
-def _cover(images: np.ndarray, maps: np.ndarray, count: int, patch_size: int, ground: np.ndarray) -> np.ndarray:
-    return _hidden(images, lambda image: _strongest(maps, image)[:count], patch_size, ground)
+def _cover(
+    images: np.ndarray, maps: np.ndarray, count: int, patch_size: int, ground: np.ndarray, **mistaken
+) -> np.ndarray:
+    return _hidden(images, lambda image: _strongest(maps, image)[:count], patch_size, ground, **mistaken)
+
+
+def _laid_again(images: np.ndarray, maps: np.ndarray, count: int, patch_size: int, ground: np.ndarray) -> np.ndarray:
+    """What .repeat covers: the whole grid of patches, one number a pixel, laid down again and again."""
+    rows, cols = (size // patch_size for size in images.shape[2:])
+    chosen = maps.argsort(1).argsort(1) >= maps.shape[1] - count
+    return np.where(np.tile(chosen.reshape(-1, 1, rows, cols), (1, 1, patch_size, patch_size)), ground, images)
 
 
 def _ranked_once(images: np.ndarray, maps: np.ndarray, count: int, patch_size: int, ground: np.ndarray) -> np.ndarray:
     """What `argsort(descending=True) < count` covers."""
-    return _hidden(images, lambda image: np.flatnonzero(np.array(_strongest(maps, image)) < count), patch_size, ground)
+    ranks = [np.array(_strongest(maps, image)) for image in range(len(maps))]
+    return _hidden(images, lambda image: np.flatnonzero(ranks[image] < count).tolist(), patch_size, ground)
 
 
 def _about_cover(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
@@ -364,7 +424,8 @@ def _about_cover(case: dict, expected: np.ndarray, got: np.ndarray) -> str | Non
     changed = (got != images).any(1).reshape(-1, rows, side, cols, side).transpose(0, 1, 3, 2, 4).any((-1, -2))
     for image in range(len(images)):
         if (count := int(changed[image].sum())) != case["count"]:
-            return f"In image {image} {count} patches are covered, and count says {case['count']}"
+            patches = "1 patch is" if count == 1 else f"{count} patches are"
+            return f"In image {image}, {patches} covered, and count says {case['count']}"
     if ((got != images) & ~np.isclose(got, np.broadcast_to(ground, got.shape))).any():
         return "What is covered has not its image's ground as its colour"
     return None
@@ -401,9 +462,19 @@ def check_cover(yours: Callable, seed: int = 0) -> None:
         "argsort says which patch stands at each rank; what you compared with count is not the rank of each patch. "
         "Sort once more: argsort of the argsort": _ranked_once,
         "The patches were laid down column by column; reading order is row by row: patch = row * cols + col": (
-            lambda images, maps, count, p, ground: _hidden(
-                images, lambda image: _strongest(maps, image)[:count], p, ground, by_columns=True
-            )
+            partial(_cover, place=lambda patch, rows, cols: divmod(patch, rows)[::-1])
+        ),
+        "A patch's number was divided by the number of rows, but a row of the grid holds cols patches. Divide by that, "
+        "the width // patch_size: row = patch // cols, col = patch % cols": (
+            partial(_cover, place=lambda patch, rows, cols: divmod(patch, rows))
+        ),
+        "Row and column of each patch are exchanged: patch // cols says how far down, patch % cols how far across": (
+            partial(_cover, place=lambda patch, rows, cols: divmod(patch, cols)[::-1])
+        ),
+        "The grid of patches was laid down again and again, as .repeat does: each number must be repeated on the spot, "
+        "patch_size times down and across, with repeat_interleave": _laid_again,
+        "Only one pixel of each patch is covered, its upper left: cover patch_size by patch_size of them": (
+            partial(_cover, side=1)
         ),
         "In all images the same patches are covered, those of the first map: each image has a map of its own": (
             lambda images, maps, count, p, ground: _cover(images, maps[:1].repeat(len(maps), 0), count, p, ground)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vit_walkthrough.checks.trial import examine
+from vit_walkthrough.checks.trial import Wrong, examine, named
 from vit_walkthrough.config import ViTConfig
 
 # ------------------------------------------------------------------------------------------------ another task
@@ -155,6 +155,9 @@ def check_mean_over(yours: Callable, seed: int = 0) -> None:
         "The mask was read the wrong way round: True is a patch that counts": (
             lambda tokens, mask: _mean_over(tokens, ~mask)
         ),
+        "In all images the mask of the first was used: every image has a mask of its own": (
+            lambda tokens, mask: _mean_over(tokens, mask[:1].repeat(len(mask), 0))
+        ),
         "That is the maximum, number by number; asked is the mean": _largest,
         "That is the class token; asked is the mean of the patches": lambda tokens, mask: tokens[:, 0],
         "The patches of all images went into one mean: an index by the mask forgets which image a patch is of": (
@@ -194,12 +197,26 @@ class _Blocks:
     def __init__(self, digits: list[int]):
         self.digits, self.made = digits, 0
 
-    def __call__(self) -> _Digit:
+    def __call__(self, *tokens: Tensor) -> _Digit:
+        if tokens:
+            raise TypeError(f"{type(self).__name__} makes blocks, and is none")
         self.made += 1
         return _Digit(self.digits[(self.made - 1) % len(self.digits)])
 
 
 def _run(yours: Callable, make_block: _Blocks, depth: int):
+    """What _what_becomes says, where make_block was called at all."""
+    try:
+        return _what_becomes(yours, make_block, depth)
+    except TypeError as error:
+        if _Blocks.__name__ not in str(error):
+            raise
+        raise Wrong(
+            f"{named(yours)} takes make_block itself for a block: only make_block(), with the brackets, makes one"
+        ) from None
+
+
+def _what_becomes(yours: Callable, make_block: _Blocks, depth: int):
     """What a reader's stack makes of 0, and how many parameters are seen in it."""
     stack = yours(_Blocks(make_block.digits), depth)
     if stack is ... or stack is None:

@@ -51,6 +51,20 @@ def _rounded_to_nothing(logits: np.ndarray, labels: np.ndarray) -> np.floating:
         return -np.log(_of_labels(powers / powers.sum(1, keepdims=True), labels)).mean()
 
 
+def _less(logits: np.ndarray, labels: np.ndarray, taken: Callable, inside: bool) -> np.floating:
+    """As float32 computes it when `taken(logits)`, and not each row's largest, is subtracted."""
+    return _too_large(logits - taken(logits), labels, inside)
+
+
+def _about_loss(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
+    if expected > 50 and 0 < got < expected:
+        return (
+            "A small number stands in for a probability that was rounded to 0, so the loss is cut off. Do not divide "
+            "and take the logarithm, but subtract: logit - log(sum of exp)"
+        )
+    return None
+
+
 def check_cross_entropy(yours: Callable, seed: int = 0) -> None:
     """yours(logits, labels): the mean cross-entropy, a tensor of one number, of logits (batch classes) in float32 and
     labels (batch)."""
@@ -61,6 +75,7 @@ def check_cross_entropy(yours: Callable, seed: int = 0) -> None:
         cases.append(dict(logits=logits, labels=torch.randint(classes, (batch,), generator=generator)))
     cases.append(dict(logits=torch.tensor([[200.0, 198.0, 0.0], [0.0, 1.0, 2.0]]), labels=torch.tensor([0, 1])))
     cases.append(dict(logits=torch.tensor([[200.0, 198.0, 0.0], [0.0, 1.0, 2.0]]), labels=torch.tensor([2, 1])))
+    cases.append(dict(logits=200.0 * (torch.arange(10) == 2)[None], labels=torch.tensor([2])))
 
     mistakes = {
         "The softmax ran over the batch, so the images compete; it must run over the classes, the last axis": (
@@ -74,6 +89,13 @@ def check_cross_entropy(yours: Callable, seed: int = 0) -> None:
         ),
         "The logarithm is the one to base 2; take the natural one, torch.log": (
             lambda logits, labels: _losses(logits, labels).mean() / math.log(2)
+        ),
+        "The logarithm is the one to base 10; take the natural one, torch.log": (
+            lambda logits, labels: _losses(logits, labels).mean() / math.log(10)
+        ),
+        "The largest logit was subtracted in the sum of exp, but not from the right class's logit. Subtract it first "
+        "of all, and use what is left in both places": (
+            lambda logits, labels: (_losses(logits, labels) - logits.max(1)).mean()
         ),
         "The mean ran over all classes; only the right one of each image counts": (
             lambda logits, labels: -_log_softmax(logits, 1).mean()
@@ -100,8 +122,18 @@ def check_cross_entropy(yours: Callable, seed: int = 0) -> None:
             lambda logits, labels: _losses(np.exp(_log_softmax(logits, 1)), labels).mean()
         ),
         "That is a loss for each image; return their mean": _losses,
+        "The mean of a row was subtracted, and beside many small logits a large one stays large: e to the power of 180 "
+        "is infinite in float32. Subtract each row's largest": (
+            partial(_less, taken=lambda logits: logits.mean(1, keepdims=True), inside=True)
+        ),
+        "The largest logit of the whole batch was subtracted, and in the other rows every power is rounded to 0: the "
+        "logarithm of 0 is minus infinity. Subtract each row's own largest": (
+            partial(_less, taken=np.max, inside=True)
+        ),
         "e to the power of 200 is infinite in float32, and infinite over infinite is NaN. Subtract each row's largest "
         "logit first: the probabilities stay the same": partial(_too_large, inside=False),
+        "The largest logit of the whole batch was subtracted, and in the other rows every power is rounded to 0: 0 "
+        "over 0 is NaN. Subtract each row's own largest": partial(_less, taken=np.max, inside=False),
         "e to the power of 200 is infinite in float32, and so is the logarithm of the sum. Subtract each row's "
         "largest logit first, and the loss stays the same": partial(_too_large, inside=True),
         "A probability of e^-200 is rounded to 0, and the logarithm of 0 is minus infinity. Do not divide and take "
@@ -112,6 +144,7 @@ def check_cross_entropy(yours: Callable, seed: int = 0) -> None:
         _mean_loss,
         cases,
         mistakes,
+        tells=[_about_loss],
         holds="The mean of minus the logarithm of the right class's probability, for logits of 200 too.",
     )
 
@@ -132,7 +165,7 @@ def _rates(yours: Callable, step: str, steps: int, warmup: int, peak: float):
         rate = yours(number, steps, warmup, peak)
         if rate is ... or rate is None:
             return rate
-        if not isinstance(rate, (int, float, Tensor)):
+        if not isinstance(rate, (int, float, np.number, Tensor)):
             raise Wrong(f"{named(yours)} returned {called(rate)}, expected a number")
         rates.append(float(rate))
     return torch.tensor(rates)
@@ -409,6 +442,11 @@ def _probabilities(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([probabilities[labels == label].mean(0) for label in range(logits.shape[1])])
 
 
+def _ten(logits: np.ndarray, labels: np.ndarray, least: int = 0) -> np.ndarray:
+    counts = np.pad(_counts(logits, labels), (0, 10 - logits.shape[1]))
+    return counts / np.maximum(counts.sum(1, keepdims=True), least)
+
+
 def _about_confusions(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
     sums = got.sum(1)
     if np.allclose(sums, 1, atol=1e-5):
@@ -447,6 +485,11 @@ def check_confusions(yours: Callable, seed: int = 0) -> None:
         "Add one image after another, or use index_put_ with accumulate=True": _once,
         "However often a pair occurs, it was counted once, so the rows do not sum to 1: counts[labels, guesses] += 1 "
         "writes each place only once. Use a loop, or index_put_ with accumulate=True": _lost,
+        "The table is 10 by 10, but there are fewer classes here, and a row without images is 0 over 0. Take their "
+        "number from logits.shape[1]": _ten,
+        "The table is 10 by 10, but there are fewer classes here. Take their number from logits.shape[1]": (
+            partial(_ten, least=1)
+        ),
         "Those are mean probabilities; asked is what the model says, the class with the largest logit": _probabilities,
     }
     examine(

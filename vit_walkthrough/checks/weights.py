@@ -206,6 +206,21 @@ def _joined(yours: Callable, *arguments: Tensor):
     return torch.cat([weight, bias[:, None]], dim=1)
 
 
+def _about_folded(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
+    """Which of the two is wrong."""
+    weight = case["weight"]
+    if np.allclose(got[:, :-1], (weight - _each(case["mean"], weight)) / _each(case["std"], weight), atol=1e-4):
+        return (
+            "The mean was taken from the weight: it is taken from the pixels. The weight is only divided by std, and "
+            "the mean goes into the bias"
+        )
+    if np.allclose(got[:, :-1], expected[:, :-1], atol=1e-4):
+        return "The weight is right, the bias is not: take from it what the new weight makes of a patch of means"
+    if np.allclose(got[:, -1], expected[:, -1], atol=1e-4):
+        return "The bias is right, the weight is not: divide each of its columns by the std of that pixel's channel"
+    return None
+
+
 def check_folded(yours: Callable, seed: int = 0) -> None:
     """yours(weight, bias, mean, std): weight (dim pixels) and bias (dim) that make of raw pixels what the given ones
     make of pixels less the mean, divided by the std, of their channel (channels)."""
@@ -233,6 +248,19 @@ def check_folded(yours: Callable, seed: int = 0) -> None:
         ),
         "In the bias the mean was not divided by std: first the mean is taken away, then all is divided, the mean "
         "too": lambda w, b, mean, std: _fold(w, b, _each(1 / std, w), _each(mean, w)),
+        "In the bias std divides twice: the new weight is divided already, so take new weight @ mean from it, or old "
+        "weight @ (mean / std)": lambda w, b, mean, std: _fold(w, b, _each(1 / std, w), _each(mean / std**2, w)),
+        "In the bias the mean over the pixels was taken: an output is a sum over them, so its shift is one too": (
+            lambda w, b, mean, std: _fold(w, b, _each(1 / std, w), _each(mean / std, w) / w.shape[1])
+        ),
+        "From the bias went mean / std, summed over the pixels, and without the weight: each pixel reaches an output "
+        "times its weight, and so does its mean": (
+            lambda w, b, mean, std: _fold(w, b - _each(mean / std, w).sum(), _each(1 / std, w), 0 * w[0])
+        ),
+        "From the bias went mean / std, summed over the channels, and without the weight: each pixel reaches an output "
+        "times its weight, and so does its mean": (
+            lambda w, b, mean, std: _fold(w, b - (mean / std).sum(), _each(1 / std, w), 0 * w[0])
+        ),
         "The bias is as it was: taking the mean away shifts every output, and the bias must hold that shift": (
             lambda w, b, mean, std: _fold(w, b, _each(1 / std, w), _each(0 * mean, w))
         ),
@@ -262,5 +290,6 @@ def check_folded(yours: Callable, seed: int = 0) -> None:
         mistakes,
         axes="dim, pixels and after them the bias",
         written=yours,
+        tells=[_about_folded],
         holds="This layer makes of raw pixels what the other made of prepared ones, channel by channel.",
     )
