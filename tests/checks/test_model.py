@@ -143,6 +143,21 @@ def in_pixels(config, budget):
     return side - config.patch_size
 
 
+class Chain(nn.Module):
+    """A right stack that spoils its result at the end."""
+
+    def __init__(self, blocks, spoil):
+        super().__init__()
+        self.blocks, self.spoil = nn.Sequential(*blocks), spoil
+
+    def forward(self, tokens):
+        return self.spoil(self.blocks(tokens))
+
+
+def chain(spoil):
+    return lambda make_block, depth: Chain([make_block() for _ in range(depth)], spoil)
+
+
 RIGHT = {
     check_added_parameters: {
         "arithmetic": with_sizes(
@@ -253,6 +268,10 @@ WRONG = {
         ),
     },
     check_stack: {
+        "one axis lost": (chain(lambda tokens: tokens[:, 0]), "'0 becomes': 'a tensor of shape (1, 3)"),
+        "a bit more": (chain(lambda tokens: tokens + 0.5), "'0 becomes': 123.5"),
+        "NaN": (chain(lambda tokens: tokens / 0 * 0), "'0 becomes': 'a tensor of shape (1, 2, 3), not all of it nan"),
+        "a NumPy array": (chain(lambda tokens: tokens.numpy()), "'0 becomes': 'a NumPy array'"),
         "shared": (shared, "One block stands in every place"),
         "shared in a list": (
             lambda make_block, depth: Listed(make_block, depth, lambda blocks: nn.ModuleList(blocks[:1] * depth)),

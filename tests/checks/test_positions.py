@@ -248,7 +248,7 @@ WRONG = {
         ),
         "a number": (
             blind_by(NO_CYCLE, compare=lambda a, b: (a - b).abs().max()),
-            "returned a tensor of shape (), expected a bool",
+            "returned a float, expected a bool",
         ),
     },
 }

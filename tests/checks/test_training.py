@@ -330,11 +330,11 @@ WRONG = {
         ),
         "one of them": (
             lambda weight, bias, longest: weight,
-            "expected two tensors, the weight's gradient and the bias's",
+            "returned a tensor of shape (2, 2), expected two tensors, weight and bias",
         ),
         "exchanged": (
             lambda weight, bias, longest: clip_by_torch(weight, bias, longest)[::-1],
-            "returned for the weight a gradient of the shape (2,)",
+            "returned weight as (2,), expected (2, 2); first weight, then bias",
         ),
     },
     check_confusions: {

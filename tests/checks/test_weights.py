@@ -264,11 +264,11 @@ WRONG = {
         ),
         "weight alone": (
             lambda weight, bias, mean, std: weight,
-            "expected two tensors, the new weight and the new bias",
+            "expected two tensors, weight and bias",
         ),
         "exchanged": (
             lambda weight, bias, mean, std: (bias, weight),
-            "returned tensors of the shapes (2,) and (2, 3), expected first the weight (2, 3)",
+            "returned weight as (2,), expected (2, 3); first weight, then bias",
         ),
         "nothing done": (
             lambda weight, bias, mean, std: (weight, bias),

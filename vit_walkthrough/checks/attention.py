@@ -83,7 +83,7 @@ def _about_cut_scores(case: dict, expected: np.ndarray, got: np.ndarray) -> str 
 
 def _about_sums(case: dict, expected: np.ndarray, got: np.ndarray) -> str | None:
     if got.min() < -1e-6:
-        return "There are negative weights: an exponential is never negative"
+        return "There are negative weights: a share is never below 0"
     if np.allclose(got.sum(-1), 1, atol=1e-4):
         return None
     by_accident = "queries" in case and np.abs(_scaled(**case)).max() > 50  # in the small cases they did not

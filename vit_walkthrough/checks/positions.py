@@ -1,7 +1,6 @@
 """Notebook 03: positions of two halves, positions of the patches that are left, and a test for blindness to order."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 import torch
@@ -241,14 +240,6 @@ def _answers(*answers: bool) -> Callable:
     return lambda model, tokens: said[model]
 
 
-def _as_bool(yours: Callable, model: Callable, tokens: Tensor):
-    """True and False, also where a comparison has left them in an array or a tensor."""
-    got = yours(model, tokens)
-    if isinstance(got, np.bool_) or (isinstance(got, Tensor) and got.ndim == 0 and got.dtype == torch.bool):
-        return bool(got)
-    return got
-
-
 def _about_model(case: dict, expected: bool, got: bool) -> str:
     """What a model does about which a test is wrong."""
     does, blind = MODELS[case["model"]]
@@ -300,11 +291,10 @@ def check_is_blind_to_order(yours: Callable, seed: int = 0) -> None:
         ),
     }
     examine(
-        partial(_as_bool, yours),
+        yours,
         _blind,
         cases,
         mistakes,
-        written=yours,
         tells=[_about_model],
         holds="Your test tells the two models that are blind to order from the four that are not.",
     )

@@ -84,7 +84,7 @@ def examine(
     if not callable(answer.written):
         what = called(answer.written)
         raise Wrong(f"the check wants the function itself, not {what}: give its name, without brackets after it")
-    if isinstance(answer.written, type) and issubclass(answer.written, nn.Module):
+    if isinstance(yours, type) and issubclass(yours, nn.Module):  # where a module is asked for, a check wraps it
         raise Wrong(f"{answer.name} is a class: give the check a module made of it, {answer.name}(...)")
     outcomes = []
     for case in cases:
@@ -121,19 +121,23 @@ def called(value) -> str:
 
 
 def both(yours: Callable, got, **like: Tensor):
-    """What a function returned that should give two tensors of the shapes of these, as it is, or a hole, or nothing.
+    """What a function returned that should give two tensors as large as these; a hole or nothing as it is.
 
-    Raises: Wrong if it is something else.
+    Raises: Wrong for anything else.
     """
-    if got is None or got is ... or (isinstance(got, (tuple, list)) and [*got] == [..., ...]):
-        return ... if isinstance(got, (tuple, list)) else got
+    if got is None or got is ...:
+        return got
     first, second = like
     if not (isinstance(got, (tuple, list)) and len(got) == 2 and all(isinstance(part, Tensor) for part in got)):
         raise Wrong(f"{named(yours)} returned {called(got)}, expected two tensors, {first} and {second}")
     for (word, shaped), part in zip(like.items(), got, strict=True):
         if part.shape != shaped.shape or part.device != shaped.device:
-            what = tuple(part.shape) if part.shape != shaped.shape else part.device
-            wanted = tuple(shaped.shape) if part.shape != shaped.shape else shaped.device
+            what, wanted = (
+                f"of the shape {tuple(tensor.shape)} on {tensor.device}"
+                if part.device != shaped.device
+                else tuple(tensor.shape)
+                for tensor in (part, shaped)
+            )
             raise Wrong(f"{named(yours)} returned {word} as {what}, expected {wanted}; first {first}, then {second}")
     return got
 
