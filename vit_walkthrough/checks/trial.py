@@ -15,6 +15,7 @@ import re
 import sys
 import textwrap
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -49,6 +50,7 @@ class _Answer:
 
     run: Callable
     written: object
+    watch: "_Watch"
 
     @property
     def name(self) -> str:
@@ -80,18 +82,30 @@ def examine(
     A result `...` is a hole that nobody has filled yet: that is printed, and nothing is raised. A function that does
     not return is stopped after some seconds, but not while it waits in a library's own code, or under a debugger.
     """
-    answer = _Answer(yours, yours if written is ITSELF else written)
-    if not callable(answer.written):
-        what = called(answer.written)
+    written = yours if written is ITSELF else written
+    if not callable(written):
+        what = called(written)
         raise Wrong(f"the check wants the function itself, not {what}: give its name, without brackets after it")
     if isinstance(yours, type) and issubclass(yours, nn.Module):  # where a module is asked for, a check wraps it
-        raise Wrong(f"{answer.name} is a class: give the check a module made of it, {answer.name}(...)")
+        raise Wrong(f"{named(yours)} is a class: give the check a module made of it, {named(yours)}(...)")
+    watch = _Watch()
+    try:
+        right = _try(_Answer(yours, written, watch), truth, cases, mistakes, axes, tells, picture)
+    finally:
+        watch.end()
+    if right:
+        print(f"✓ {holds}")
+    else:
+        print(f"○ {named(written)} is still a hole: write your answer in place of the dots, and run the cell again.")
+
+
+def _try(answer: _Answer, truth, cases, mistakes, axes, tells, picture) -> bool:
+    """Whether there is an answer, and not a hole; if it is wrong, that is raised."""
     outcomes = []
     for case in cases:
         got = _call(answer, case)
         if got is ...:
-            print(f"○ {answer.name} is still a hole: write your answer in place of the dots, and run the cell again.")
-            return
+            return False
         expected = truth(*_plain(case).values())
         expected = expected.item() if isinstance(expected, np.generic) else expected
         got = got if isinstance(expected, np.ndarray) else _number(got)
@@ -100,7 +114,7 @@ def examine(
             raise Wrong(f"{fault}. It was called as {_spelled(answer.name, case)}")
         if not _equal(expected, got):
             _explain(answer, cases, outcomes, mistakes, axes, tells, picture)
-    print(f"✓ {holds}")
+    return True
 
 
 def named(written) -> str:
@@ -221,7 +235,7 @@ def _line_where(answer: _Answer, case: Mapping, broken: Callable[[dict, object, 
 
     tracing = sys.gettrace()
     try:
-        with suppress(Exception, SystemExit, _TooLong), _limited(SECONDS), redirect_stdout(io.StringIO()):
+        with suppress(Exception, SystemExit, _TooLong), answer.watch.limited(), redirect_stdout(io.StringIO()):
             sys.settrace(trace)
             answer.run(*arguments)
     finally:
@@ -242,20 +256,37 @@ class _TooLong(BaseException):
     """Raised inside the reader's function when its time is over."""
 
 
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    if sys.gettrace():  # somebody goes through it step by step
-        yield
-        return
-    thread = ctypes.c_ulong(threading.get_ident())
-    stop = ctypes.pythonapi.PyThreadState_SetAsyncExc  # works in any thread and on any system, unlike a signal
-    timer = threading.Timer(seconds, lambda: stop(thread, ctypes.py_object(_TooLong)))
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
+class _Watch:
+    """One thread beside a whole check, which stops the reader's function if it runs for too long: to start one for
+    every call would take longer than the calls."""
+
+    def __init__(self):
+        self.since, self.lock, self.over = None, threading.Lock(), threading.Event()
+        self.watched = ctypes.c_ulong(threading.get_ident())
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self) -> None:
+        stop = ctypes.pythonapi.PyThreadState_SetAsyncExc  # works in any thread and on any system, unlike a signal
+        while not self.over.wait(SECONDS / 10):
+            with self.lock:
+                if self.since is not None and time.monotonic() - self.since > SECONDS:
+                    self.since = None
+                    stop(self.watched, ctypes.py_object(_TooLong))
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        with self.lock:
+            self.since = None if sys.gettrace() else time.monotonic()  # who goes step by step has time
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.since = None
+
+    def end(self) -> None:
+        self.over.set()
+        self.thread.join()
 
 
 def _copies(case: Mapping) -> tuple:
@@ -266,7 +297,7 @@ def _copies(case: Mapping) -> tuple:
 def _call(answer: _Answer, case: Mapping):
     arguments, name = _copies(case), answer.name
     try:
-        with _limited(SECONDS):
+        with answer.watch.limited():
             got = answer.run(*arguments)
     except Wrong as said:  # by a check that wraps what the reader wrote
         raise Wrong(f"{said}{_at(answer, case)}") from None
@@ -394,7 +425,7 @@ def _explain(answer: _Answer, cases, outcomes, mistakes, axes, tells, picture) -
 def _attempt(answer: _Answer, case: Mapping):
     """What yours gives in a case that comes after the first failure, where it need not work."""
     try:
-        with _limited(SECONDS), redirect_stdout(io.StringIO()):
+        with answer.watch.limited(), redirect_stdout(io.StringIO()):
             got = answer.run(*_copies(case))
     except (Exception, SystemExit, _TooLong):
         return None
