@@ -5,7 +5,7 @@ import torch
 from einops import einsum, rearrange
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
+from checks.trials import test_in_time, test_right_answers_pass, test_wrong_answers_get_their_sentence  # noqa: F401
 from vit_walkthrough.checks import (
     check_contribution,
     check_hide_padding,
@@ -455,21 +455,6 @@ WRONG = {
         ),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    passes(check, answer, capsys)
-
-
-@each_right(RIGHT)
-def test_in_time(check, answer):
-    takes_at_most_200_ms(check, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong_answers_get_their_sentence(check, answer, words):
-    is_told(check, answer, words)
 
 
 def test_what_is_nan_is_explained_and_its_line_is_named():

@@ -5,7 +5,7 @@ import torch
 from einops import rearrange, reduce
 from torch import nn
 
-from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
+from checks.trials import test_in_time, test_right_answers_pass, test_wrong_answers_get_their_sentence  # noqa: F401
 from vit_walkthrough.checks import check_block_parameters, check_layer_norm, check_post_norm
 
 
@@ -234,21 +234,6 @@ WRONG = {
         ),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    passes(check, answer, capsys)
-
-
-@each_right(RIGHT)
-def test_in_time(check, answer):
-    takes_at_most_200_ms(check, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong_answers_get_their_sentence(check, answer, words):
-    is_told(check, answer, words)
 
 
 def test_what_the_check_hands_over_is_shown_with_the_example():

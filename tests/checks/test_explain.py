@@ -8,7 +8,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
+from checks.trials import test_in_time, test_right_answers_pass, test_wrong_answers_get_their_sentence  # noqa: F401
 from vit_walkthrough.checks import check_cover, check_distance, check_relevance, check_rollout
 
 # ------------------------------------------------------------------------------------------------ right
@@ -462,21 +462,6 @@ WRONG = {
         ),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    passes(check, answer, capsys)
-
-
-@each_right(RIGHT)
-def test_in_time(check, answer):
-    takes_at_most_200_ms(check, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong_answers_get_their_sentence(check, answer, words):
-    is_told(check, answer, words)
 
 
 def test_the_smallest_cases_can_be_followed_by_hand():

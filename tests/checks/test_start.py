@@ -6,7 +6,7 @@ import pytest
 import torch
 from einops import rearrange, reduce
 
-from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
+from checks.trials import test_in_time, test_right_answers_pass, test_wrong_answers_get_their_sentence  # noqa: F401
 from vit_walkthrough.checks import check_count_tokens, check_most_attended, check_probabilities
 
 
@@ -134,21 +134,6 @@ WRONG = {
         "every head": (lambda a: a[-1, :, :, 0, 1:].argmax(2), "returned the shape (1, 1), expected (1,) (batch)"),
     },
 }  # fmt: skip
-
-
-@each_right(RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    passes(check, answer, capsys)
-
-
-@each_right(RIGHT)
-def test_in_time(check, answer):
-    takes_at_most_200_ms(check, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong_answers_get_their_sentence(check, answer, words):
-    is_told(check, answer, words)
 
 
 def test_what_overflows_is_said_with_the_line_where_it_happens():

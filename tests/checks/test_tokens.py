@@ -5,7 +5,7 @@ from einops import rearrange, repeat
 from torch import nn
 from torch.nn.functional import conv2d, linear, unfold
 
-from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
+from checks.trials import test_in_time, test_right_answers_pass, test_wrong_answers_get_their_sentence  # noqa: F401
 from vit_walkthrough.checks import check_add_registers, check_count_learned, check_embed
 
 
@@ -159,18 +159,3 @@ WRONG = {
         "kernel as it is": (lambda x, k, b: conv2d(x, k, b, stride=len(k)), "raised RuntimeError"),
     },
 }  # fmt: skip
-
-
-@each_right(RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    passes(check, answer, capsys)
-
-
-@each_right(RIGHT)
-def test_in_time(check, answer):
-    takes_at_most_200_ms(check, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong_answers_get_their_sentence(check, answer, words):
-    is_told(check, answer, words)

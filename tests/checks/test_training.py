@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
+from checks.trials import test_in_time, test_right_answers_pass, test_wrong_answers_get_their_sentence  # noqa: F401
 from vit_walkthrough.checks import (
     check_clip,
     check_confusions,
@@ -368,18 +368,3 @@ WRONG = {
         "smallest": (lambda x, y: shares_by_index(-x, y), "returned the right shape, but wrong numbers"),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    passes(check, answer, capsys)
-
-
-@each_right(RIGHT)
-def test_in_time(check, answer):
-    takes_at_most_200_ms(check, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong_answers_get_their_sentence(check, answer, words):
-    is_told(check, answer, words)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from einops import rearrange, repeat
 
-from checks.trials import each_right, each_wrong, is_told, passes, takes_at_most_200_ms
+from checks.trials import test_in_time, test_right_answers_pass, test_wrong_answers_get_their_sentence  # noqa: F401
 from vit_walkthrough import VisionTransformer, ViTConfig
 from vit_walkthrough.checks import check_folded, check_name, check_projection
 
@@ -276,21 +276,6 @@ WRONG = {
         ),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    passes(check, answer, capsys)
-
-
-@each_right(RIGHT)
-def test_in_time(check, answer):
-    takes_at_most_200_ms(check, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong_answers_get_their_sentence(check, answer, words):
-    is_told(check, answer, words)
 
 
 def test_the_names_asked_for_are_all_of_a_model(capsys):

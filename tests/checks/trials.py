@@ -9,22 +9,6 @@ from timing import assert_at_most
 SEEDS = range(200)
 
 
-def each_right(answers):
-    """Parameters check, answer: of {check: {style: answer}}."""
-    cases = [
-        (check, answer, f"{check.__name__}-{style}") for check in answers for style, answer in answers[check].items()
-    ]
-    return pytest.mark.parametrize(("check", "answer"), [pytest.param(*case[:2], id=case[2]) for case in cases])
-
-
-def each_wrong(answers):
-    """Parameters check, answer, words: of {check: {mistake: (answer, words of its sentence)}}."""
-    cases = [(check, *pair, f"{check.__name__}-{name}") for check in answers for name, pair in answers[check].items()]
-    return pytest.mark.parametrize(
-        ("check", "answer", "words"), [pytest.param(*case[:3], id=case[3]) for case in cases]
-    )
-
-
 def seeds():
     """All of them, the types checked at the first: to do it again takes longer than the check itself."""
     yield SEEDS[0]
@@ -36,8 +20,10 @@ def seeds():
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
-def passes(check, answer, capsys):
-    """The check prints its one line, whatever the seed."""
+# Every file of answers imports these three, and conftest.py gives them the file's own RIGHT and WRONG.
+
+
+def test_right_answers_pass(check, answer, capsys):
     for seed in seeds():
         check(answer, seed=seed)
         said = capsys.readouterr().out
@@ -45,14 +31,14 @@ def passes(check, answer, capsys):
         assert said.count("\n") == 1
 
 
-def is_told(check, answer, words):
-    """The check says these words, whatever the seed; and not because it quotes the line of the table they stand in."""
+def test_in_time(check, answer):
+    assert_at_most(0.2, lambda: check(answer))
+
+
+def test_wrong_answers_get_their_sentence(check, answer, words):
+    """And not because the line of the table is quoted in which the words stand."""
     for seed in seeds():
         with pytest.raises(AssertionError) as caught:
             check(answer, seed=seed)
         said = re.sub(r"line \d+, `.*?`(?=[.,:]|$)", "line", str(caught.value), flags=re.M)
         assert words in said
-
-
-def takes_at_most_200_ms(check, answer):
-    assert_at_most(0.2, lambda: check(answer))
