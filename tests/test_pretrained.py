@@ -268,7 +268,7 @@ def test_a_config_that_is_none_of_ours_is_refused(path, model, change, reason):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("beyond", [{"eps": 0}, {"eps": "small"}, {"registers": 4}, [1]], ids=str)
+@pytest.mark.parametrize("beyond", [{"eps": 0}, {"eps": "small"}, {"head_hidden": -3}, {"registers": 4}, [1]], ids=str)
 @pytest.mark.usefixtures("unchecked")
 def test_what_no_model_has_beyond_its_config_is_refused(path, model, beyond):
     write_tensors(path, model.state_dict(), config=asdict(model.config), beyond=beyond, scores={})

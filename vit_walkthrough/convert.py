@@ -224,10 +224,10 @@ def unfilled(
 
     eps: of every LayerNorm. head_hidden: the width of a layer with a tanh before the logits. headless: without logits.
 
-    Raises: ValueError for an eps that is not positive.
+    Raises: ValueError for an eps or a width that is not positive.
     """
-    if not eps > 0:
-        raise ValueError(f"eps is {eps}; it must be positive")
+    if not eps > 0 or (head_hidden is not None and head_hidden < 1):
+        raise ValueError(f"eps is {eps} and head_hidden {head_hidden}; they must be positive")
     with torch.device("meta"):
         model = VisionTransformer(config)
         model.head = ClassificationHead(config.dim, config.classes, head_hidden)
