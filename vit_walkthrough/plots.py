@@ -8,7 +8,7 @@ import base64
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
 
@@ -34,6 +34,7 @@ ROLES = {
 Number = int | float  # to a type checker that is as strict as the tests' a float is no int
 MAPS = {"magnitude": "viridis", "weights": "viridis", "similarity": "PuOr", "signed": "PuOr"}
 SMALL = 60_000  # bytes of a PNG that needs no palette
+WIDEST = 810  # pixels from side to side of a page: 9 inches at 90 dots each
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -263,11 +264,11 @@ def _unflatten(patches, channels: int) -> np.ndarray:
     return np.broadcast_to(pictures, (*pictures.shape[:3], 3)).clip(0, 1)
 
 
-def _tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number = 1) -> np.ndarray:
+def _tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number | np.uint8 = 1.0) -> np.ndarray:
     """(n, height, width, ...) laid out in reading order on one canvas, `gap` pixels apart."""
     count, height, width = tiles.shape[:3]
     rows = -(-count // cols)
-    canvas = np.full((rows * (height + gap) - gap, cols * (width + gap) - gap, *tiles.shape[3:]), float(ground))
+    canvas = np.full((rows * (height + gap) - gap, cols * (width + gap) - gap, *tiles.shape[3:]), ground)
     for index, tile in enumerate(tiles):
         row, col = divmod(index, cols)
         top, left = row * (height + gap), col * (width + gap)
@@ -440,11 +441,11 @@ def blend(image, weights) -> np.ndarray:
     its own light and in the bright by shading the colour, so that both stay readable.
     """
     weights = _array(weights, 2, "weights over a picture are (rows, cols)")
-    return _blended(image, weights[None])[0]
+    return next(_blends(image, weights[None]))
 
 
-def _blended(image, weights: np.ndarray) -> np.ndarray:
-    """blend for several maps (maps, rows, cols) at once: (maps, height, width, 3)."""
+def _blends(image, weights: np.ndarray) -> Iterator[np.ndarray]:
+    """blend for several maps (maps, rows, cols), one after the other: many large ones at once take memory, and time."""
     picture = _picture(image)
     (height, width), (rows, cols) = picture.shape[:2], weights.shape[1:]
     patch = height // rows
@@ -456,10 +457,9 @@ def _blended(image, weights: np.ndarray) -> np.ndarray:
     heat = matplotlib.colormaps["inferno"](weights / np.where(peaks == 0, 1, peaks))[..., :3].astype(np.float32)
     grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
     light = 0.65 * (0.5 + 0.5 * grey / (grey.max() or 1))
-    # (maps, rows, patch, cols, patch, 3): every pixel of a patch in its patch's colour
-    blended = heat[:, :, None, :, None] * light.reshape(rows, patch, cols, patch, 1)
-    blended += 0.35 * grey.reshape(rows, patch, cols, patch, 1)
-    return blended.reshape(len(weights), height, width, 3)
+    dark, light = (each.reshape(rows, patch, cols, patch, 1) for each in (0.35 * grey, light))
+    # (rows, patch, cols, patch, 3): every pixel of a patch in its patch's colour
+    return ((light * colours[:, None, :, None] + dark).reshape(height, width, 3) for colours in heat)
 
 
 @_styled
@@ -478,14 +478,14 @@ def plot_attention(
 
 
 def _seen(image, rows: int, cols: int, across: int):
-    """An image of rows x cols patches, no finer than it can be seen as one of `across` in a figure, which has about 800
-    pixels from side to side; every patch keeps whole pixels."""
+    """An image of rows x cols patches, no finer than it can be seen as one of `across` in a figure, which is at most
+    WIDEST pixels wide; every patch keeps whole pixels."""
     picture = _picture(image)
     height, width = picture.shape[:2]
     side = height // rows
     if (rows * side, cols * side) != (height, width):
         return image
-    step = next((step for step in (4, 2) if across * width / step >= 1000 and side % step == 0), 1)
+    step = next((step for step in (4, 2) if across * width / step >= WIDEST and side % step == 0), 1)
     if step == 1:
         return image
     picture = picture.reshape(height // step, step, width // step, step, 3).mean(axis=(1, 3))
@@ -509,10 +509,11 @@ def plot_heads(
     if titles is not None and len(titles) != len(weights):
         raise ValueError(f"{len(titles)} titles for {len(weights)} heads")
     cols = min(cols, len(weights))
-    tiles = _blended(_seen(image, *weights.shape[1:], cols), weights)
+    image = _seen(image, *weights.shape[1:], cols)
+    tiles = np.stack([(255 * tile).round().astype(np.uint8) for tile in _blends(image, weights)])
     height, width = tiles.shape[1:3]
     gap = round(0.18 * width) if titles is None or any(titles) else max(2, width // 20)
-    canvas = _tiled(tiles, cols, gap)
+    canvas = _tiled(tiles, cols, gap, ground=np.uint8(255))
     side = min(2.4, 9 / cols)
     ax = _axes(ax, side * cols, side * cols * canvas.shape[0] / canvas.shape[1] + 0.2)
     ax.imshow(canvas, interpolation="nearest")
