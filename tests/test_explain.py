@@ -735,14 +735,16 @@ def test_occlusion_is_what_covering_a_patch_takes_from_the_probability(summing, 
     assert_close(maps, torch.tensor(expected).float(), rtol=0, atol=1e-5)
 
 
-def test_occlusion_covers_one_patch_at_a_time_with_the_median_colour(config, images):
+@pytest.mark.parametrize(("together", "calls"), [(64, [30]), (8, [8, 8, 8, 6]), (2, [2] * 15), (1, [2] * 15)])
+def test_occlusion_covers_one_patch_at_a_time_with_the_median_colour(config, images, monkeypatch, together, calls):
+    monkeypatch.setattr("vit_walkthrough.explain.TOGETHER", together)
     witness, before = Witness(config), images.clone()
     assert torch.equal(occlusion(witness, images), torch.zeros(2, 15))
     whole, *covered = witness.seen
     assert torch.equal(whole, before)
     assert torch.equal(images, before)
-    assert len(covered) == 15
-    for patch, shown in enumerate(covered):
+    assert [len(shown) for shown in covered] == calls
+    for patch, shown in enumerate(torch.cat(covered).split(2)):
         for image, original in zip(shown, images, strict=True):
             expected = original.clone()
             patch_of(expected, patch, config)[:] = median_by_sorting(original)

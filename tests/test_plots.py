@@ -1003,9 +1003,20 @@ def test_plot_stream_holds_every_token_at_every_station():
     np.testing.assert_allclose(by_name["patches, and their mean"].get_ydata(), NORMS[:, 1:].mean(axis=1))
     assert same_color(by_name["patches, and their mean"].get_color(), ROLES["patch"])
     assert by_name["class token"].get_linestyle() != by_name["patches, and their mean"].get_linestyle()
-    np.testing.assert_array_equal([line.get_ydata() for line in ax.lines[:6]], NORMS[:, 1:].T)
-    assert all((line.get_xdata() == np.arange(4)).all() for line in ax.lines)
+    patches = np.array(segments(ax))  # (patches, stations, xy)
+    np.testing.assert_array_equal(patches[:, :, 1], NORMS[:, 1:].T)
+    for x in (*patches[:, :, 0], *(line.get_xdata() for line in ax.lines)):
+        np.testing.assert_array_equal(x, np.arange(4))
     assert ax.get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize("stations", [2, 3, 5, 13, 25])
+@pytest.mark.parametrize("small", [False, True])
+def test_plot_stream_knows_no_half_blocks(stations, small):
+    ax = plot_stream(np.ones((stations, 3)), ax=side_by_side(2)[0] if small else None)
+    ticks = [tick for tick in ax.get_xticks() if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+    assert len(ticks) >= 2
+    assert all(tick % 1 == 0 for tick in ticks)
 
 
 # plot_probabilities and plot_bars

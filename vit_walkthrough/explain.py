@@ -11,6 +11,8 @@ from torch import Tensor
 
 from vit_walkthrough.trace import record
 
+TOGETHER = 64  # images that a model is shown at once, where it is shown many
+
 
 def _check_attention(attention: Tensor) -> None:
     if attention.ndim != 5 or attention.shape[-1] != attention.shape[-2]:
@@ -180,7 +182,7 @@ def occlusion(
     model, images: Float[Tensor, "batch channels height width"], classes: Int[Tensor, " batch"] | None = None
 ) -> Float[Tensor, "batch patches"]:
     """By how much the probability of a class falls when a patch is covered with the image's median colour; below 0
-    where it rises. Asks the model as often as there are patches, and no attention at all.
+    where it rises, 0 where the patch has no other colour. Asks the model about every patch, and no attention at all.
 
     classes: one for each image; by default the one that the model predicts.
 
@@ -191,13 +193,17 @@ def occlusion(
     classes = before.argmax(-1) if classes is None else classes
     _check_classes(classes, *before.shape)
     ground, side, cols = _ground(images), model.config.patch_size, model.config.cols
-    falls = []
-    for patch in range(model.config.patches):
-        row, col = divmod(patch, cols)
-        covered = images.clone()
-        covered[..., row * side : (row + 1) * side, col * side : (col + 1) * side] = ground
-        falls.append((before - model(covered).softmax(-1)).gather(1, classes[:, None])[:, 0])
-    return torch.stack(falls, dim=1)
+    unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
+    inked = reduce(unlike, "batch (rows high) (cols wide) -> batch (rows cols)", "any", high=side, wide=side)
+    falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
+    for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, TOGETHER // len(images))):
+        covered = images.repeat(len(patches), 1, 1, 1, 1)
+        for copies, patch in zip(covered, patches.tolist(), strict=True):
+            row, col = divmod(patch, cols)
+            copies[..., row * side : (row + 1) * side, col * side : (col + 1) * side] = ground
+        after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
+        falls[:, patches] = (before - after)[:, range(len(images)), classes].T
+    return falls * inked
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from functools import cache, wraps
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -357,7 +358,9 @@ def plot_matrix(
         low, high = 0.0 if kind == "weights" else -1.0, 1.0
     ax = _axes(ax, min(8.5, max(3.4, 0.7 * cols)), min(5.5, max(0.9, 0.55 * rows)))
     heat = ax.imshow(values, cmap=MAPS[kind], vmin=low, vmax=high, aspect="auto", interpolation="nearest")
-    if numbers or (numbers is None and values.size <= 80):
+    if numbers is None:
+        numbers = values.size <= 80
+    if numbers:
         for (row, col), value in np.ndenumerate(values):
             # Adding 0.0 makes a plain zero of -0.0.
             whole, rounded = float(value).is_integer(), round(float(value), 2) + 0.0
@@ -371,7 +374,7 @@ def plot_matrix(
     for axis, count, labels in ((ax.yaxis, rows, names), (ax.xaxis, cols, col_names)):
         if labels is not None:
             axis.set_ticks(range(count), labels=list(labels))
-        elif count <= 12:
+        elif count <= (12 if numbers else 6):
             axis.set_ticks(range(count))
         else:
             axis.get_major_locator().set_params(integer=True)  # there is no row 2.5
@@ -415,7 +418,7 @@ def plot_similarity(
     canvas = _tiled(similarity.reshape(-1, rows, cols), cols, 1, ground=np.nan)
     ax = _axes(ax, 5, 5 * rows**2 / cols**2)
     heat = ax.imshow(canvas, cmap=MAPS["similarity"], vmin=-1, vmax=1, interpolation="nearest")
-    every = math.ceil(max(rows, cols) / 6)  # more labels would say no more, and each takes its time
+    every = math.ceil(max(rows, cols) / 4)  # as in side_by_side, not more labels than are of use
     ax.set_xticks(np.arange(0, cols, every) * (cols + 1) + (cols - 1) / 2, range(0, cols, every))
     ax.set_yticks(np.arange(0, rows, every) * (rows + 1) + (rows - 1) / 2, range(0, rows, every))
     ax.set(xlabel="column of the patch", ylabel="row of the patch")
@@ -427,7 +430,7 @@ def plot_similarity(
         corner = (col * (cols + 1) - 0.5 - gap, row * (rows + 1) - 0.5 - gap)
         size = (cols + 2 * gap, rows + 2 * gap)
         ax.add_patch(Rectangle(corner, *size, fill=False, ec=colour, lw=3, clip_on=False))
-    bar = ax.figure.colorbar(heat, ax=ax, fraction=0.04, pad=0.02, label="cosine similarity")
+    bar = ax.figure.colorbar(heat, ax=ax, fraction=0.04, pad=0.02, label="cosine similarity", ticks=(-1, 0, 1))
     bar.outline.set_visible(False)
     if title:
         ax.set_title(title)
@@ -626,10 +629,13 @@ def plot_stream(norms, *, title: str | None = None, ax: Axes | None = None) -> A
     """The length of every token at every station of the residual stream: (stations, tokens), the class token first."""
     norms = _array(norms, 2, "norms are (stations, tokens)")
     ax = _axes(ax, 5.6, 3.4)
-    ax.plot(norms[:, 1:], color=ROLES["patch"], lw=0.7, alpha=min(0.35, 16 / norms.shape[1]))
+    lines = [np.stack([np.arange(len(norms)), each], axis=1) for each in norms.T[1:]]
+    faint = min(0.35, 16 / norms.shape[1])
+    ax.add_collection(LineCollection(lines, colors=ROLES["patch"], lw=0.7, alpha=faint), autolim=True)
     ax.plot(norms[:, 1:].mean(axis=1), color=ROLES["patch"], ls="--", label="patches, and their mean")
     ax.plot(norms[:, 0], color=ROLES["class"], label="class token")
     ax.set(xlabel="after how many blocks", ylabel="length of the token", ylim=(0, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)  # there is no half block
     ax.legend(loc="lower right")
     if title:
         ax.set_title(title)
@@ -746,4 +752,6 @@ def side_by_side(count: int, *, width: Number = 9, height: Number = 3.2, ratios:
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(1, count, width_ratios=ratios, squeeze=False)[0]
     figure.subplots_adjust(wspace=0.3)
+    for ax in axes:
+        ax.locator_params(nbins=4)  # small pictures: more labels would say no more, and each takes its time
     return axes

@@ -274,14 +274,13 @@ def explore_activation(patch_size: int = 8, heads: int = 4) -> Panel:
         out, slope = respond(activation, x)
         left, middle, right = side_by_side(3, width=9.4, height=3.1)
         plot_curves({"what comes out": (x, out), "its slope": (x, slope)}, title=activation, ax=left)
-        left.set(xlabel="what goes in", ylim=(-0.5, 4.2))
+        left.set(xlabel="what goes in", ylim=(-0.5, 4.2), xticks=(-4, 0, 4), yticks=(0, 4))  # each label takes its time
         sample = {"given": given[block - 1][:, ::4].clamp(-4, 4)}
         plot_distributions(sample, bins=40, xlabel="what goes in", title=f"what block {block} gives it", ax=middle)
+        middle.set(xticks=(-4, 0, 4), yticks=())
         places = torch.arange(1, len(often) + 1)
         plot_curves({"often": (places, often)}, title="how often positive", xlabel="hidden units, sorted", ax=right)
-        right.set(ylim=(0, 1))
-        for ax in (left, middle, right):
-            ax.locator_params(nbins=3)  # every label takes its time
+        right.set(ylim=(0, 1), xticks=(1, len(often)), yticks=(0, 1))
         left.figure.subplots_adjust(0.04, 0.2, 0.99, 0.88, 0.24)
         return left, (
             f"{activation} in block {block}: {negative:.0%} of what goes in is negative, and for {flat:.0%} the slope "
