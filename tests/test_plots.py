@@ -1244,6 +1244,15 @@ def test_side_by_side_gives_empty_axes_of_one_figure():
     assert [ax.get_position().x0 for ax in axes] == sorted(ax.get_position().x0 for ax in axes)
 
 
+@pytest.mark.parametrize("last", [1, 8, 9, 10, 12, 50, 197, 1600])
+def test_side_by_side_has_few_labels_and_none_between_whole_numbers_of_which_there_are_many(last):
+    ax, _ = side_by_side(2)
+    plot_curves({"a": ([0, last], [0, last])}, ax=ax)
+    ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= last]
+    assert 2 <= len(ticks) <= 6
+    assert last == 1 or all(tick % 1 == 0 for tick in ticks)
+
+
 def test_style_holds_only_inside_its_block_even_after_an_error():
     before = dict(matplotlib.rcParams)
     with style():

@@ -753,5 +753,5 @@ def side_by_side(count: int, *, width: Number = 9, height: Number = 3.2, ratios:
     axes = figure.subplots(1, count, width_ratios=ratios, squeeze=False)[0]
     figure.subplots_adjust(wspace=0.3)
     for ax in axes:
-        ax.locator_params(nbins=4)  # small pictures: more labels would say no more, and each takes its time
+        ax.locator_params(nbins=5, steps=(1, 2, 5, 10))  # few labels, for each takes its time, and whole ones
     return axes

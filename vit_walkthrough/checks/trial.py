@@ -74,10 +74,10 @@ def examine(
     cases: arguments by name, the smallest case first; yours gets them in this order, tensors and lists as copies.
     truth, mistakes: called with the same arguments, tensors as arrays of float64 (or of their whole numbers). mistakes:
     a sentence -> what a function with this mistake gives; one that raises does not apply. axes: the axis words of the
-    result. tells: called with (case, expected, got) as arrays when no mistake fits; each gives a sentence or None.
-    written: what the reader wrote, if `yours` only wraps it. picture: called with (expected, got) of the smallest case
-    that fails; its figure is shown in a notebook. A function among the arguments is handed over as it is; its
-    attribute `formula`, where it has one, is shown with the example.
+    result. tells: called with (case, expected, got), arrays of one shape, when no mistake fits; each gives a sentence
+    or None. written: what the reader wrote, if `yours` only wraps it. picture: called with (expected, got) of the
+    smallest case that fails; its figure is shown in a notebook. A function among the arguments is handed over as it is;
+    its attribute `formula`, where it has one, is shown with the example.
 
     A result `...` is a hole that nobody has filled yet: that is printed, and nothing is raised. A function that does
     not return is stopped after some seconds, but not while it waits in a library's own code, or under a debugger.
