@@ -160,7 +160,14 @@ def expected(c):
         "shapes": [image, flat, shape(c.patches, c.dim), tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
         "fused": [shape(c.tokens, head_dim), f"keys = {c.heads} × {square}", f"{c.heads * c.tokens**2:,} numbers"],
         "config": [f"{size:,}" for size in (c.rows, c.patches, c.tokens, c.pixels, head_dim, block, c.hidden)],
-        "vit": [image, tokens, shape(c.heads, head_dim), f"{c.hidden:,} wide", f"{c.classes:,}", f"{c.depth} encoder"],
+        "vit": [
+            image,
+            tokens,
+            f"{c.heads} head{'s' * (c.heads > 1)}",
+            f"{c.hidden:,} wide",
+            f"{c.classes:,}",
+            f"{c.depth} encoder",
+        ],
         "steps": [f"\n{c.depth} block"],
     }
 
@@ -326,8 +333,8 @@ def test_what_is_left_out_is_counted_or_shown_by_a_gap():
 def test_no_positions_and_the_mean_are_drawn_as_such():
     assert "nothing is added" in said(drawn("three patches", "positions"))
     assert "no positions" in said(drawn("three patches", "vit"))
-    assert "take the mean" in said(drawn("grey", "vit"))
-    assert "take ★" in said(drawn("B/16", "vit"))
+    assert "norm, take mean" in said(drawn("grey", "vit"))
+    assert "norm, take ★" in said(drawn("B/16", "vit"))
 
 
 # Colours.

@@ -403,7 +403,7 @@ def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
     """One head: every query meets every key, the softmax makes weights of it, the weights mix the values."""
     values = Specimen(config, image, model)
     which = "one head" if config.heads == 1 else f"one head of {config.heads}"
-    slots, cell, low, gap = _followed(config), 0.27, 0.98, 0.17
+    slots, cell, low, gap = _followed(config), 0.27, 0.98, 0.36
     side = cell * len(slots)
     upper = low + side + gap
     page = Page(
@@ -467,6 +467,7 @@ def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
     _strips(page, passed, slots, rows, at["out"], 1.32, "value", scale, 8, 0.19)
     _faces(page, values, slots, rows, at["out"] - 0.2, 0.22)
     page.head(at["out"] + 0.66, upper + side + 0.13, "values")
+    page.head(at["out"] + 0.66, levels[0] + 0.28, "outputs")
     gathered = values.gathered(kept)[0]
     for token, y in zip(slots, levels, strict=True):
         if token is None:
@@ -905,7 +906,7 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
         ("cut", values.flat, "patches pixels", "patch"),
         ("× E", values.embedded, "patches dim", "patch"),
         ("★ first", values.sequence, "tokens dim", "class"),
-        (f"{config.depth} block{'s' * (config.depth > 1)}", table, "tokens dim", "patch"),
+        (f"{config.depth} block{'s' * (config.depth > 1)}, norm", table, "tokens dim", "patch"),
         (read, values.features[None], "dim", "class" if config.pooling == "class" else "patch"),
         ("head", values.logits[None], "classes", "neutral"),
     )
@@ -934,7 +935,7 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
             start, end = before[0] + before[1] / 2 + 0.06, x - width / 2 - 0.06
             page.arrow((start, middle), (end, middle), head=0.1)
             page.text((start + end) / 2, middle + 0.82, step, WORDS + 0.5, bold=True, colour=INK)
-            if step.endswith(("block", "blocks")) and config.positions != "none":
+            if step.endswith("norm") and config.positions != "none":
                 page.text((start + end) / 2, middle + 1.02, "+ positions,", WORDS + 0.5, bold=True, colour=INK)
         page.shape(x, 1.0, words, config)
     page.key(f"{values.source}{values.layers_run}. Corners of the tables; the class token is framed.")
@@ -1090,7 +1091,8 @@ def _inside_block(page: Page, values: Specimen, left: Number, bottom: Number) ->
         page.plus(stream, join, 0.1)
         if words == "attention":
             weights = values.weights(0, [eye])[0, 1:]
-            page.picture(_over_photo(values, weights), beside, fork + 0.91, 0.62)
+            page.picture(_over_photo(values, weights), beside, fork + 0.99, 0.48)
+            page.small(beside, fork + 0.66, "1 head" if config.heads == 1 else f"{config.heads} heads")
         else:
             page.small(beside, fork + 0.56 + 0.14, f"{config.hidden:,} wide")
 
@@ -1154,10 +1156,10 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
     page.line((leave, middle), (5.72, middle), (5.72, entry), (stream, entry), (stream, exit_y))
     page.arrow((stream, exit_y), (8.22, exit_y))
     _inside_block(page, values, left, bottom)
-    page.shape(left + wide / 2, foot, "heads head_dim", config)
+    page.shape(left + wide / 2, foot, "tokens dim", config)
 
     x = 8.95
-    step(8.25, head_y, 6, "take ★" if read else "take the mean")
+    step(8.25, head_y, 6, "norm, take ★" if read else "norm, take mean")
     page.strip(values.features, 8.3, exit_y, 1.3, "class" if read else "patch", cells=8)
     page.shape(x, exit_y - 0.17, "dim", config)
     page.arrow((x, exit_y - 0.58), (x, 3.97))

@@ -93,9 +93,11 @@ def resample_positions(
     if rows < 1 or cols < 1:
         raise ValueError(f"a grid of {rows} x {cols} has no patches")
     patches = positions.shape[1] - 1
-    side = round(max(patches, 0) ** 0.5)
+    if patches < 1:
+        raise ValueError(f"{positions.shape[1]} positions are not those of a class token and of patches")
+    side = round(patches**0.5)
     old_rows, old_cols = grid or (side, side)
-    if patches < 1 or old_rows * old_cols != patches:
+    if old_rows * old_cols != patches:
         given = f"grid {old_rows} x {old_cols}" if grid else "a square grid"
         raise ValueError(f"{patches} positions (without the class token's) are not {given}; say grid=(rows, cols)")
     if (rows, cols) == (old_rows, old_cols):

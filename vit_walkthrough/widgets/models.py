@@ -60,14 +60,14 @@ def _share_right(model: VisionTransformer, images: Tensor, labels: Tensor) -> fl
     return (model(images).argmax(-1) == labels).float().mean().item()
 
 
-def _digit_choice(description: str = "digit") -> ipywidgets.IntSlider:
+def _digit_choice(description: str = "digit no.") -> ipywidgets.IntSlider:
     return number(description, 0, 0, 99)
 
 
 def explore_pooling(patch_size: int = 8, heads: int = 4) -> Panel:
     """Class token or mean of the patches: what each knows of the digit after every block of a ViT that was trained to
-    answer from its class token. A linear reader (discriminant analysis) is fitted to digits of the training split and
-    read on unseen ones; its first two axes are the picture."""
+    answer from its class token. A linear classifier (discriminant analysis) is fitted to digits of the training split
+    and asked about unseen ones; its first two axes are the picture."""
 
     def stations(split: str, count: int) -> tuple[list[np.ndarray], np.ndarray]:
         """After 0, 1, ... blocks: (images, tokens, dim); and the labels."""
@@ -76,21 +76,21 @@ def explore_pooling(patch_size: int = 8, heads: int = 4) -> Panel:
             _tiny(patch_size, heads)[0](images)
         return [tokens.numpy() for tokens in trace.values()], labels.numpy()
 
-    fitted, read = stations("train", 600), stations("test", 300)
+    fitted, asked = stations("train", 600), stations("test", 300)
 
     @cache
     def learn(blocks: int, pool: str) -> tuple[np.ndarray, float]:
-        """Where the unseen digits lie, (images, 2), and the share of them that the reader names."""
+        """Where the unseen digits lie, (images, 2), and the share of them that the classifier names."""
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
         known, unseen = (
             tokens[blocks][:, 0] if pool == "class token" else tokens[blocks][:, 1:].mean(axis=1)
-            for tokens, _ in (fitted, read)
+            for tokens, _ in (fitted, asked)
         )
         if np.ptp(known, axis=0).max() < 1e-5:  # the same for every picture: there is nothing to read
-            return np.zeros((len(unseen), 2)), float((read[1] == np.bincount(fitted[1]).argmax()).mean())
-        reader = LinearDiscriminantAnalysis(n_components=2).fit(known, fitted[1])
-        return reader.transform(unseen), reader.score(unseen, read[1])
+            return np.zeros((len(unseen), 2)), float((asked[1] == np.bincount(fitted[1]).argmax()).mean())
+        classifier = LinearDiscriminantAnalysis(n_components=2).fit(known, fitted[1])
+        return classifier.transform(unseen), classifier.score(unseen, asked[1])
 
     def draw(blocks: int):
         left, right = side_by_side(2, width=8.6, height=4.1)
@@ -98,12 +98,12 @@ def explore_pooling(patch_size: int = 8, heads: int = 4) -> Panel:
         for ax, pool in ((left, "class token"), (right, "mean of the patches")):
             places, share = learn(blocks, pool)
             shares.append(share)
-            plot_scatter(places, read[1], title=f"{pool}: {share:.0%} can be read", ax=ax)
+            plot_scatter(places, asked[1], title=f"{pool}: {share:.0%} named right", ax=ax)
         left.figure.subplots_adjust(0.01, 0.02, 0.99, 0.91, 0.04)
         return left, (
-            f"After {blocks} of 4 blocks: 300 unseen digits, each where a linear reader fitted on 600 others puts it. "
-            f"From the class token it names {shares[0]:.0%} of them right, from the mean of the patches "
-            f"{shares[1]:.0%}; guessing gives about 10%. Drawn are the reader's first two axes."
+            f"After {blocks} of 4 blocks: 300 unseen digits. A linear classifier, fitted to 600 others, names "
+            f"{shares[0]:.0%} of them right from the class token, {shares[1]:.0%} from the mean of the patches; "
+            "guessing gives about 10%. The picture shows the two directions in which it tells the digits apart best."
         )
 
     return Panel(
@@ -158,14 +158,14 @@ def explore_order(patch_size: int = 8, heads: int = 4) -> Panel:
         return axes[0], (
             f"{_a(label).capitalize()}, positions {positions}. In order the model says {int(before.argmax())} "
             f"({before.max():.1%}), with {count} of {patches} patches moved {int(after.argmax())} ({after.max():.1%}); "
-            f"the probability that changes most changes by {(after - before).abs().max():.4f}. Of 128 unseen digits it "
+            f"no probability changes by more than {(after - before).abs().max():.4f}. Of 128 unseen digits it "
             f"names {right(0, positions):.0%} in order and {right(count, positions):.0%} with these patches moved."
         )
 
     return Panel(
         draw,
         {
-            "place": number("digit", 4, 0, 99),  # of the first few the one whose answer hangs on the order
+            "place": number("digit no.", 4, 0, 99),  # of the first few the one whose answer hangs on the order
             "count": choice("moved", [*(some for some in (0, 2, 4, 8, 16) if some < patches), patches], patches),
             "positions": toggle("positions", ADDED, "left out"),
         },
@@ -233,8 +233,9 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
             "kind": toggle("positions", RESAMPLED, "cut or filled up"),
         },
         hint="Try: 40 or 56 pixels, with the positions resampled and not; then go further from 48. Notice: cut or "
-        "filled up they slip, for a row of the new grid has another length than one of the old; resampled, they "
-        "serve for a while.",
+        "filled up they slip, for a row of the new grid has another length than one of the old; resampled, they fit. "
+        "That even so fewer digits are right far from 48 is mostly not theirs: the digit grows with the picture, and "
+        "a patch holds another piece of it than in training.",
     )
 
 
@@ -274,10 +275,10 @@ def explore_activation(patch_size: int = 8, heads: int = 4) -> Panel:
         out, slope = respond(activation, x)
         left, middle, right = side_by_side(3, width=9.4, height=3.1)
         plot_curves({"what comes out": (x, out), "its slope": (x, slope)}, title=activation, ax=left)
-        left.set(xlabel="what goes in", ylim=(-0.5, 4.2), xticks=(-4, 0, 4), yticks=(0, 4))  # each label takes its time
+        left.set(xlabel="what goes in", ylim=(-0.5, 4.2), xticks=(-4, 0, 4), yticks=(0, 1, 4))
         sample = {"given": given[block - 1][:, ::4].clamp(-4, 4)}
         plot_distributions(sample, bins=40, xlabel="what goes in", title=f"what block {block} gives it", ax=middle)
-        middle.set(xticks=(-4, 0, 4), yticks=())
+        middle.set(xticks=(-4, 0, 4), yticks=())  # few labels: each takes its time
         places = torch.arange(1, len(often) + 1)
         plot_curves({"often": (places, often)}, title="how often positive", xlabel="hidden units, sorted", ax=right)
         right.set(ylim=(0, 1), xticks=(1, len(often)), yticks=(0, 1))

@@ -135,10 +135,11 @@ def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntS
     return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
 
 
-def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:
-    """A row of buttons of which one is pressed."""
+def toggle(description: str, *options: str, start: str | None = None) -> ipywidgets.ToggleButtons:
+    """A row of buttons of which one is pressed, at first `start`, or the first of them."""
     return ipywidgets.ToggleButtons(
         options=list(options),
+        value=start or options[0],
         description=description,
         style={"button_width": "auto"},
         layout=ipywidgets.Layout(width="max-content"),  # or label and buttons come apart

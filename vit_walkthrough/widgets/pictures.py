@@ -67,7 +67,7 @@ class PictureChooser(ipywidgets.HBox):
     def __init__(self):
         script = escape((Path(__file__).with_name("source.js")).read_text(encoding="utf-8"))
         self.kind = ipywidgets.Dropdown(options=["digit", *data.PHOTOS, "my own"], description="picture")
-        self.number = number("digit", 0, 0, 99)
+        self.number = number("digit no.", 0, 0, 99)
         self.dark_on_light = ipywidgets.Checkbox(description="dark on light", indent=False)
         self.dark_on_light.layout.width = "auto"
         self.page = ipywidgets.HTML(
