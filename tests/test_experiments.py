@@ -117,7 +117,7 @@ def test_every_experiment_is_measured_on_test_images_and_on_upright_training_ima
 def test_what_an_experiment_does_not_name_is_as_in_the_base(group, name):
     once, chosen = trained(group, name), EXPERIMENTS[group][name]
     assert once.recipe.items() >= {"steps": 1, "seed": 0, "progress": False}.items()
-    assert once.recipe.keys() - {"steps", "seed", "progress"} == chosen.recipe.keys()
+    assert once.recipe.keys() - {"steps", "seed", "progress"} == chosen.recipe.keys() - {"steps"}
     assert (once.data.split, once.data.size, once.data.seed) == ("train", 48, 0)
     assert len(once.data.scans) == (1297 if group != "data" else int(name.split()[1].replace(",", "")))
     assert once.data.augment == (name != "no augmentation")
@@ -129,7 +129,7 @@ def test_no_two_experiments_are_the_same():
         numbers = [tensor.double().sum().item() for tensor in once.start.state_dict().values()]
         heads = [module.heads for module in once.start.modules() if hasattr(module, "heads")]
         pooling = getattr(getattr(once.start, "config", None), "pooling", None)
-        recipe = sorted((key, str(value)) for key, value in once.recipe.items())
+        recipe = sorted((key, str(value)) for key, value in (once.recipe | EXPERIMENTS[group][name].recipe).items())
         data = (len(once.data.scans), once.data.augment)
         learned = once.result["parameters"]
         return str((str(once.start), numbers, heads, pooling, recipe, data, group == BLIND[0] and name, learned))
@@ -364,12 +364,13 @@ def test_the_hidden_layer_of_the_head_has_a_tanh():
     assert once.history.loss == [pytest.approx(math.log(10))]
 
 
-def test_a_random_head_has_an_opinion_from_the_first_step():
-    once = trained("head", "random start")
-    limit = math.sqrt(6 / 74)
+@pytest.mark.parametrize(("name", "share"), [("random start", 1), ("random, a thousandth", 1e-3)])
+def test_a_random_head_has_an_opinion_from_the_first_step(name, share):
+    once = trained("head", name)
+    limit = share * math.sqrt(6 / 74)
     assert 0.95 * limit < once.start.head.logits.weight.abs().max() <= limit
     assert differing(once.start, trained(*BASIC).start) == {"head.logits.weight"}
-    assert abs(once.history.loss[0] - math.log(10)) > 0.01
+    assert abs(once.history.loss[0] - math.log(10)) > 0.01 * share
     assert trained(*BASIC).history.loss == [pytest.approx(math.log(10))]
 
 
@@ -420,7 +421,7 @@ def made_by(once: SimpleNamespace) -> torch.optim.Optimizer:
         ("weight decay 0", {"weight_decay": 0.0}),
         ("weight decay 1", {"weight_decay": 1.0}),
         ("no augmentation", {}),
-        ("published start", {}),
+        ("all weights 0.02", {}),
     ],
 )
 def test_of_the_training_one_thing_is_changed(name, recipe):
@@ -428,7 +429,7 @@ def test_of_the_training_one_thing_is_changed(name, recipe):
     assert {key: once.recipe[key] for key in once.recipe.keys() - {"steps", "seed", "progress"}} == recipe
     if name == "no augmentation":
         assert differing(once.start, trained(*BASIC).start) == {f"patch_embedding.projection.{part}" for part in PARTS}
-    elif name != "published start":
+    elif name != "all weights 0.02":
         assert same(once.start, trained(*BASIC).start)
     assert once.model.config == BASE
 
@@ -451,8 +452,8 @@ def test_stochastic_gradient_descent_has_momentum_and_its_own_weight_decay(rate)
     assert same(once.start, trained(*BASIC).start)
 
 
-def test_the_published_start_is_made_of_small_normal_numbers():
-    start = trained("training", "published start").start
+def test_the_small_start_is_made_of_small_normal_numbers():
+    start = trained("training", "all weights 0.02").start
     matrices = [module.weight for module in start.modules() if isinstance(module, nn.Linear)]
     *matrices, head = matrices
     assert len(matrices) == 1 + 4 * 4
@@ -485,13 +486,19 @@ def test_the_same_seed_gives_the_same_result_whatever_the_randomness_of_others(w
     assert {each.evaluated[0][0].seed for each in (first, other)} == {0}  # the same test for all
 
 
-def test_unless_told_there_are_800_steps_on_seed_0(monkeypatch):
+LONG = [("4,000 steps", name) for name in EXPERIMENTS["4,000 steps"]]
+
+
+@pytest.mark.parametrize(("which", "steps"), [(BASIC, 800), *((which, 4000) for which in LONG)])
+def test_unless_told_there_are_800_steps_or_those_of_the_experiment_on_seed_0(monkeypatch, which, steps):
     def stop(model, data, **recipe):
         raise LookupError(recipe["steps"], recipe["seed"])
 
     monkeypatch.setattr(experiments, "fit", stop)
-    with pytest.raises(LookupError, match=r"^\(800, 0\)$"):
-        run(*BASIC)
+    with pytest.raises(LookupError, match=rf"^\({steps}, 0\)$"):
+        run(*which)
+    with pytest.raises(LookupError, match=r"^\(7, 0\)$"):
+        run(*which, steps=7)
 
 
 @pytest.mark.parametrize(

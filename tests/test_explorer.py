@@ -690,6 +690,16 @@ def test_the_advice_works_also_where_fewer_heads_stand_in_a_larger_still_picture
         assert_advice_works(trace)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (-2.1, 2.6), (0, 255), (0.2, 0.9)])
+def test_a_recorded_input_that_was_normalised_is_stretched_and_a_chosen_image_never(low, high):
+    picture = torch.rand(1, 3, 32, 32)
+    picture = (picture - picture.min()) / (picture.max() - picture.min())
+    trace = traced(softmaxed(1, 1, 2, 17), low + (high - low) * picture)
+    shown = picture[0] if (low, high) != (0.2, 0.9) else trace["input"][0]
+    assert explore(trace).html == explore(trace, shown).html
+    assert explore(trace, trace["input"][0].clamp(0, 1)).html == explore(trace, trace["input"][0]).html
+
+
 def test_the_advice_works_for_whichever_layers_are_chosen(monkeypatch):
     attention = softmaxed(3, 1, 4, 101)
     attention[2] = 1 / 101  # of which the still picture is smaller than those of the others

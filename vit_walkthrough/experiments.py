@@ -131,7 +131,8 @@ def raw_pixels(model: VisionTransformer) -> nn.Module:
 
 
 class Repeat(nn.Module):
-    """One matrix, whose output serves as queries, keys and values."""
+    """One matrix, whose output serves as queries, keys and values. It starts as values do: doubled, as `fresh` doubles
+    queries and keys, it would double them too."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -185,14 +186,14 @@ def tanh_head(model: VisionTransformer) -> nn.Module:
     return model
 
 
-def random_head(model: VisionTransformer) -> nn.Module:
-    """A head that starts with Xavier's random weights and not at zero."""
-    nn.init.xavier_uniform_(model.head.logits.weight)
+def random_head(model: VisionTransformer, share: float = 1.0) -> nn.Module:
+    """A head that starts with Xavier's random weights, or a share of them, and not at zero."""
+    nn.init.xavier_uniform_(model.head.logits.weight, gain=share)
     return model
 
 
-def published_start(model: VisionTransformer) -> nn.Module:
-    """The weights that a published ViT starts with: normal numbers of 0.02."""
+def small_start(model: VisionTransformer) -> nn.Module:
+    """All weights start as normal numbers of 0.02, as those of timm's and DeiT's ViTs do."""
     return VisionTransformer(model.config)
 
 
@@ -238,6 +239,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     "head": {
         "hidden tanh layer": Experiment(change=tanh_head),
         "random start": Experiment(change=random_head),
+        "random, a thousandth": Experiment(change=partial(random_head, share=0.001)),
     },
     "data": {
         f"{name}, {scans:,} scans": Experiment(model=model, data=dict(scans=scans))
@@ -253,16 +255,22 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "weight decay 1": Experiment(recipe=dict(weight_decay=1.0)),
         "AdamW's own betas": Experiment(recipe=dict(optimizer=torch.optim.AdamW)),
         "no augmentation": Experiment(data=dict(augment=False)),
-        "published start": Experiment(change=published_start),
+        "all weights 0.02": Experiment(change=small_start),
         "SGD 0.03": Experiment(recipe=dict(optimizer=sgd, learning_rate=0.03)),
         "SGD 0.1": Experiment(recipe=dict(optimizer=sgd, learning_rate=0.1)),
+    },
+    "4,000 steps": {
+        "one matrix for q, k and v": Experiment(change=one_matrix, recipe=dict(steps=4000)),
+        "all weights 0.02": Experiment(change=small_start, recipe=dict(steps=4000)),
     },
 }
 
 
-def run(group: str, name: str, seed: int = 0, steps: int = STEPS) -> dict[str, float | int]:
+def run(group: str, name: str, seed: int = 0, steps: int | None = None) -> dict[str, float | int]:
     """Train one experiment once. Returns its accuracy on TEST_IMAGES test images, on as many training images without
     augmentation, its parameters and the seconds that the training took.
+
+    steps: instead of the experiment's own, which are STEPS unless it says otherwise.
 
     Raises: ValueError for an unknown experiment.
     """
@@ -278,7 +286,7 @@ def run(group: str, name: str, seed: int = 0, steps: int = STEPS) -> dict[str, f
         else:
             model = fresh(replace(BASE, **chosen.config), data, seed)
             model = chosen.change(model) if chosen.change else model
-    recipe = dict(steps=steps, seed=seed, progress=False) | chosen.recipe
+    recipe = dict(steps=STEPS, seed=seed, progress=False) | chosen.recipe | (dict(steps=steps) if steps else {})
     model, history = fit(model, data, **recipe)
     seen = ClutteredDigits("train", seed=seed, **(chosen.data | dict(augment=False)))
     return {

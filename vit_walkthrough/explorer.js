@@ -55,10 +55,11 @@ function (root) {
     const button = element("button", { type: "button", "aria-pressed": "true", text: "class token" }, bar);
     button.hidden = !first;
     label.hidden = layerCount === 1;
-    element("span", { text: "point at a patch, or use the arrow keys; click or Enter pins it, Escape lets it go" }, bar);
+    element("span", { text: "point at a patch, or use the arrow keys; click, a second tap or Enter pins it, Escape lets it go" }, bar);
     const line = element("div", { class: "vit-row" }, root);
     const view = element("canvas", {
-      class: "vit-picture", width: width * zoom, height: height * zoom, tabindex: 0, role: "img",
+      class: "vit-picture", width: width * zoom, height: height * zoom, tabindex: 0,
+      role: "application", "aria-roledescription": "picture in patches", // of an image screen readers keep the arrow keys
       "aria-label": "The picture. Arrow keys choose the patch whose attention is shown" + (first ? ", Home the class token." : "."),
     }, line);
     const maps = board(line, "now");
@@ -87,7 +88,11 @@ function (root) {
     };
     let pressed = null; // a press and its release on one patch pin it; a finger may wander before it is lifted
     view.addEventListener("pointermove", (event) => look(under(event) ?? query));
-    view.addEventListener("pointerdown", (event) => { look(under(event) ?? query); pressed = event.button === 0 ? query : null; });
+    view.addEventListener("pointerdown", (event) => { // a finger's first tap points, the second on the same patch pins
+      const before = query;
+      look(under(event) ?? query);
+      pressed = event.button === 0 && (event.pointerType !== "touch" || before === query) ? query : null;
+    });
     view.addEventListener("pointerup", (event) => { if (pressed !== null && pressed === under(event)) pin(); pressed = null; });
     view.addEventListener("pointerleave", () => { pressed = null; }); // what is released outside is not told here
     view.addEventListener("keydown", (event) => {
@@ -108,7 +113,9 @@ function (root) {
     });
 
     function board(parent, what) {
-      const grid = element("div", { class: "vit-maps" }, parent), list = [];
+      const least = boardCount === 1 ? 240 : boardCount <= 6 ? 150 : 88; // few maps may be large, but not beyond the picture
+      const room = "--least:" + least + "px" + (boardCount === 1 ? ";max-width:240px" : "");
+      const grid = element("div", { class: "vit-maps", style: room }, parent), list = [];
       for (let head = 0; head < boardCount; head++) {
         const name = head < headCount ? "head " + data.heads[head] : "mean";
         const figure = element("figure", {}, grid);

@@ -54,7 +54,7 @@ def explore(
 
     trace: of a recorded forward pass, with its attention; or attention weights themselves, (layers batch heads queries
     keys) or fewer axes, of the patches with or without a class token before them.
-    image: which it was; by default the recorded input.
+    image: which it was, in [0, 1]; by default the recorded input, stretched to that range if it was normalised.
     index: which image of the batch. layers, heads: only these, counted from 0; all by default.
 
     Raises: KeyError for a trace without attention; ValueError for negative weights, a trace without image, an image
@@ -76,6 +76,9 @@ def explore(
         if isinstance(trace, Tensor) or "input" not in trace or trace["input"].ndim != 4:
             raise ValueError("no picture was recorded; record the whole model, with its input, or say image=")
         image = trace["input"][index]
+        low, high = image.aminmax()
+        if low < 0 or high > 1:  # normalised, as models want it
+            image = (image - low) / (high - low)
     image = image.detach().float().cpu()
     layers = _chosen("layers", layers, total)
     heads = _chosen("heads", heads, count)

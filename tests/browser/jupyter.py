@@ -461,6 +461,7 @@ class Slider(Control):
         return self.shows(lambda: self.value() != old, 1)
 
     def steps(self, how: str):
+        assert self.part.get_attribute("aria-label") == self.root.locator(".widget-label").inner_text()
         if how == "mouse":
             for part in (1, 0, 0.5, 0.25, 0.75, 0.1, 0.9):
                 if self.drag(part):

@@ -232,7 +232,7 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
             ),
             "kind": toggle("positions", RESAMPLED, "cut or filled up"),
         },
-        hint="Try: 40 or 56 pixels, with the positions resampled and not; then go further from 48. Notice: cut or "
+        hint="Try: 72 and 32 pixels, with the positions resampled and not; then other sizes and digits. Notice: cut or "
         "filled up they slip, for a row of the new grid has another length than one of the old; resampled, they fit. "
         "That even so fewer digits are right far from 48 is mostly not theirs: the digit grows with the picture, and "
         "a patch holds another piece of it than in training.",
@@ -426,7 +426,8 @@ def explore_maps(patch_size: int = 6, heads: int = 4) -> Panel:
         return ax, (
             f"This is {_a(label)}; the model says {int(probabilities.argmax())} ({probabilities.max():.1%}). What "
             f"speaks for {_a(chosen)} ({probabilities[chosen]:.1%})? Of each map there lies on the digit: {shares}. "
-            "The last block and the rollout do not ask which class is meant; relevance and occlusion do."
+            f"Covering its strongest patch takes {maps['occlusion'].max():.2%} from that class. The last block and the "
+            "rollout do not ask which class is meant; relevance and occlusion do."
         )
 
     classes = [(SAID, SAID), *((name, int(name)) for name in DIGITS)]
@@ -438,7 +439,8 @@ def explore_maps(patch_size: int = 6, heads: int = 4) -> Panel:
             **_bundled_controls(patch_size, heads),
         },
         hint="Try: ask for a class that it does not name. Notice: the first two maps stay, for nobody asked them; "
-        "relevance and occlusion move to what speaks for that class.",
+        "relevance moves to what speaks for that class. Occlusion can only say something of a class that has some "
+        "probability to lose: see how much its strongest patch takes away.",
     )
 
 
@@ -477,7 +479,7 @@ def train_and_look(steps: int = 300) -> Panel:
         plot_maps(images, maps, masks=masks, titles=titles, ax=right)
         left.figure.subplots_adjust(0.06, 0.18, 0.99, 0.88, 0.12)
         share = mass_on_object(seen, masks).mean()
-        how = "not measured" if done == steps else "not trained to the end"
+        how = "not measured" if done == steps else "not trained to the end" if done else "not trained yet"
         how = f"{accuracy[key]:.1%} of 500 test images right" if key in accuracy else how
         return left, (
             f"{count_parameters(model):,} parameters, {done:,} of {steps:,} steps, {how}. On these four digits "
@@ -496,8 +498,9 @@ def train_and_look(steps: int = 300) -> Panel:
     panel = Panel(
         draw,
         controls,
-        hint="Try: press train; then one head instead of four, or one block instead of four, and train again. Notice: "
-        "how long the loss stays on the dotted line, and whether the maps find the digit before the names come right.",
+        hint="Try: press train; then one head instead of four, or one block instead of four, and train again. To stop "
+        "early, interrupt the kernel: the model that far is kept. Notice: how long the loss stays on the dotted line, "
+        "and whether the maps find the digit before the names come right.",
     )
     button = ipywidgets.Button(description="train", button_style="primary")
     progress = ipywidgets.IntProgress(min=0, max=1, layout=ipywidgets.Layout(width="24em"))

@@ -13,17 +13,22 @@ from IPython.display import display
 from vit_walkthrough.plots import render
 
 # Only a page can tell that its kernel is gone: JupyterLab and Notebook 7 then mark what hung on it.
+# An alert has a ground of its own: on that of a dark theme its red could not be read.
 LOST = (
-    "<style>.vit-lost {display: none; color: #a00000} .jupyter-widgets-disconnected .vit-lost {display: block}</style>"
-    '<p class="vit-lost" role="alert"><b>The kernel behind these controls is gone: run the notebook again from its '
-    "first cell, and they answer again.</b></p>"
+    "<style>.vit-alert {color: #a00000; background: white; font-weight: bold; max-width: 52em; line-height: 1.4} "
+    ".vit-lost {display: none} .jupyter-widgets-disconnected .vit-lost {display: block}</style>"
+    '<p class="vit-alert vit-lost" role="alert">The kernel behind these controls is gone: run the notebook again from '
+    "its first cell, and they answer again.</p>"
 )
 
 # A notebook takes keys for itself before a slider or a menu sees them, unless the very element that has the focus is
-# marked so. Sliders make new handles when their range changes: they are marked again whenever a picture has come.
+# marked so. And the handle of a slider does not say whose it is, as a screen reader needs. Sliders make new handles
+# when their range changes: they are marked again whenever a picture has come.
 KEYS = (
-    "this.closest('.vit-panel')?.querySelectorAll('.noUi-handle,select,button,input')"
-    ".forEach((one) => one.setAttribute('data-lm-suppress-shortcuts', 'true'))"
+    "this.closest('.vit-panel')?.querySelectorAll('.noUi-handle,select,button,input').forEach((one) => {"
+    " one.setAttribute('data-lm-suppress-shortcuts', 'true');"
+    " const name = one.matches('.noUi-handle') && one.closest('.widget-slider')?.querySelector('.widget-label');"
+    " if (name) one.setAttribute('aria-label', name.textContent); })"
 )
 
 
@@ -86,8 +91,9 @@ class Panel:
         self.figure, self.text = figure, text
         text = escape(text)
         self.picture.value = (
+            '<div style="overflow-x:auto">'
             f'<img alt="{text}" src="data:image/png;base64,{png}" onload="{KEYS}" '
-            'style="max-width:100%;background:white">'
+            'style="max-width:100%;min-width:560px;background:white"></div>'
             f'<p aria-live="polite" style="max-width:52em;line-height:1.4">{text}</p>'
         )
 
@@ -120,7 +126,7 @@ class Panel:
 def alert(error: Exception) -> str:
     """An error's words, for a widget to show."""
     words = escape(str(error) or type(error).__name__)
-    return f'<p role="alert" style="color:#a00000;max-width:52em;line-height:1.4"><b>{words}</b></p>'
+    return f'<p class="vit-alert" role="alert">{words}</p>'
 
 
 def choice(description: str, options: Sequence, value) -> ipywidgets.SelectionSlider:
@@ -142,7 +148,8 @@ def toggle(description: str, *options: str, start: str | None = None) -> ipywidg
         value=start or options[0],
         description=description,
         style={"button_width": "auto"},
-        layout=ipywidgets.Layout(width="max-content"),  # or label and buttons come apart
+        # or label and buttons come apart
+        layout=ipywidgets.Layout(width="max-content", display="flex", align_items="center", grid_gap="8px"),
     )
 
 

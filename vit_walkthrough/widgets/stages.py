@@ -189,8 +189,9 @@ def explore_attention(
 
     query, _ = query_at(side, side)
     temperature = ipywidgets.FloatLogSlider(
-        value=10.0, min=-1, max=2, step=0.1, description="temperature", continuous_update=False
-    )
+        value=10.0, min=-1, max=2, step=0.1, description="temperature", continuous_update=False,
+        style={"description_width": "initial"},
+    )  # fmt: skip
     return Panel(
         draw,
         {**query, "scores": toggle("scores", SCALED, UNSCALED), "temperature": temperature},
@@ -313,9 +314,9 @@ def explore_depth(dim: int = 64, patch_size: int = 32, deepest: int = 24) -> Pan
     return Panel(
         draw,
         controls,
-        hint="Try: leave out the sum (found alone), and go deeper block by block. Then back to the sum, and the norm "
-        "nowhere. Notice: without the sum all tokens soon point the same way. Without norms they grow longer, after 24 "
-        "blocks to 18 instead of 13, and more alike; with weights as small as torch's nothing explodes yet.",
+        hint="Try: found alone, with 1 block, then 2, 3 and 4. Then back to the sum, with 24 blocks, and the norm "
+        "before, after, nowhere. Notice: without the sum all tokens soon point the same way. Without norms they grow "
+        "longer, to 18 instead of 13, and more alike; with weights as small as torch's nothing explodes yet.",
     )
 
 
@@ -361,8 +362,8 @@ def explore_sizes() -> Panel:
         config, parameters, products = count(size, patch_size, image_size)
         left, right = side_by_side(2, width=9, height=2.7)
         for ax, counted, unit, title in (
-            (left, parameters, 1e6, "parameters, millions"),
-            (right, products, 1e9, "multiply-adds, billions"),
+            (left, parameters, 1e6, f"{parameters.total() / 1e6:,.1f} million parameters"),
+            (right, products, 1e9, f"{products.total() / 1e9:,.1f} billion multiply-adds"),
         ):
             plot_bars({part: counted[part] / unit for part in PARTS}, unit="{:,.2f}", title=title, ax=ax)
             ax.set_xlim(0, 1.3 * ax.get_xlim()[1])  # room for the numbers
