@@ -54,6 +54,8 @@ def test_patches_tile_the_image(rows, cols, patch_size, channels):
 def test_a_square_is_the_same_as_int_and_as_pair():
     as_int, as_pair = ViTConfig(image_size=96), ViTConfig(image_size=(96, 96))
     assert (as_int.height, as_int.width, as_int.patches) == (as_pair.height, as_pair.width, as_pair.patches)
+    assert as_int == as_pair
+    assert str(as_int) == str(as_pair)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -164,6 +164,17 @@ def test_rows_may_miss_1_by_a_thousandth(reader, attention):
         reader(1.0012 * attention)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_attention_in_half_precision_is_read(reader, dtype):
+    attention = torch.randn(3, 32, 4, 16, 16).softmax(dim=-1).to(dtype)
+    assert (attention.float().sum(dim=-1) - 1).abs().max() < 5e-3
+    assert_close(
+        reader(attention), reader(attention.float() / attention.float().sum(-1, keepdim=True)), rtol=0, atol=0.05
+    )
+    with pytest.raises(ValueError, match="do not sum to 1"):
+        reader(1.02 * attention)
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("change", [lambda a: a[0], lambda a: a[..., :15], lambda a: a[None]])
 def test_attention_of_another_shape_is_refused(reader, attention, change):
@@ -789,6 +800,37 @@ def test_occlusion_refuses_classes_that_the_model_does_not_have(config, images, 
     with pytest.raises(ValueError, match=r"^classes must be 2 whole numbers from 0 to 4, one for each image; not "):
         occlusion(witness, images, torch.tensor(classes))
     assert len(witness.seen) == 1  # not asked of any cover
+
+
+# --- what all of them are given and give -------------------------------------------------------------------------
+
+ASKED = {
+    "relevance": relevance,
+    "occlusion": occlusion,
+    **{
+        name: lambda model, images, classes, curve=curve: curve(model, images, torch.ones(len(images), 15), classes)
+        for name, curve in CURVES.items()
+    },
+}
+
+
+@pytest.fixture(params=ASKED)
+def ask(request):
+    return ASKED[request.param]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_classes_may_be_whole_numbers_of_any_kind(ask, model, images, dtype, unchecked):
+    expected = ask(model, images, torch.tensor([0, 1]))
+    assert torch.equal(ask(model, images, torch.tensor([0, 1], dtype=dtype)), expected)
+
+
+def test_of_no_images_there_is_nothing_to_say(ask, model, images):
+    assert len(ask(model, images[:0], torch.zeros(0, dtype=torch.long))) == 0
+
+
+def test_what_comes_out_may_be_changed_in_place(ask, model, images):
+    ask(model, images, torch.tensor([0, 1])).mul_(2)
 
 
 @pytest.mark.parametrize("curve", [deletion_curve, insertion_curve])

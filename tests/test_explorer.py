@@ -326,6 +326,11 @@ def test_attention_weights_are_shown_as_their_trace_is(trace, attention, images)
     assert explore(attention, images[1], **chosen).html == explore(trace, **chosen).html
 
 
+def test_numpy_s_arrays_are_shown_as_torch_s_tensors_are(attention, images):
+    of_numpy = explore(attention.numpy(), images[0].numpy())
+    assert of_numpy.html == explore(attention, images[0]).html
+
+
 def test_fewer_axes_are_those_of_one_layer_of_one_image_of_one_head(attention, images):
     one = attention[1:2, 1:2, 2:3]
     expected = explore(traced(one, images[1:]))

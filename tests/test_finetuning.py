@@ -74,6 +74,21 @@ def test_all_of_a_copy_learns(model):
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("positions", ["learned", "sincos"])
+def test_a_copy_has_the_precision_of_the_model(config, images, dtype, positions):
+    model = VisionTransformer(replace(config, positions=positions)).to(dtype)
+    adapted = adapt(model, image_size=(20, 36), classes=7)
+    assert {tensor.dtype for tensor in adapted.state_dict().values()} == {dtype}
+    assert adapted(torch.rand(1, 3, 20, 36, dtype=dtype)).dtype == dtype
+
+
+def test_adapting_draws_no_random_number(model):
+    before = torch.get_rng_state()
+    adapt(model, image_size=(20, 36), classes=7)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(("options", "message"), [({"image_size": 13}, "does not divide"), ({"classes": 0}, "classes")])
 def test_what_cannot_be(model, options, message):
     with pytest.raises(ValueError, match=message):

@@ -378,8 +378,15 @@ def test_attention_that_was_not_recorded_says_how_to(model, images):
         model(images)
     with pytest.raises(KeyError) as error:
         _ = trace.attention
-    message = "no attention weights were recorded; run the model inside `with record(model) as trace:`"
+    message = (
+        "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a pattern "
+        "that matches them, as '*.attention.weights'; recorded: norm"
+    )
     assert error.value.args == (message,)
+    with record(model, "attention.weights") as trace:  # which no name is: a path comes before it
+        model(images)
+    with pytest.raises(KeyError, match="recorded: nothing"):
+        _ = trace.attention
 
 
 def test_a_model_copied_while_recording_does_not_disturb_the_trace(model, images):

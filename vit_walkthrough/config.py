@@ -29,7 +29,8 @@ VARIANTS = ("Ti/16", "Ti/32", "S/16", "S/32", "B/8", "B/16", "B/32", "L/16", "L/
 class ViTConfig:
     """All that decides the shapes of a Vision Transformer; the defaults are ViT-B/16.
 
-    image_size: side in pixels, or (height, width). patch_size: side of a square patch in pixels.
+    image_size: side in pixels, or (height, width), of which two equal ones become one side.
+    patch_size: side of a square patch in pixels.
     channels: of the image. dim: length of a token. depth: encoder blocks. heads: attention heads per block.
     hidden: width of the MLP's hidden layer. classes: logits. dropout: probability, 0 to below 1.
     positions: "learned" as in the paper; "sincos", fixed 2-D sines and cosines; "none".
@@ -64,6 +65,8 @@ class ViTConfig:
                 raise TypeError(f"{name} is {size!r}; it must be a whole number")
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1")
+        if self.height == self.width:  # a square is one config, however its size was said
+            object.__setattr__(self, "image_size", self.height)
         if self.height % self.patch_size or self.width % self.patch_size:
             size = self.height if self.height == self.width else f"{self.height} x {self.width}"
             raise ValueError(

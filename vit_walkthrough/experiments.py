@@ -193,7 +193,7 @@ def random_head(model: VisionTransformer, share: float = 1.0) -> nn.Module:
 
 
 def small_start(model: VisionTransformer) -> nn.Module:
-    """All weights start as normal numbers of 0.02, as those of timm's and DeiT's ViTs do."""
+    """Every weight a normal number of 0.02, as in timm and DeiT; the authors' own code starts with Xavier's."""
     return VisionTransformer(model.config)
 
 

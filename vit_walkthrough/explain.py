@@ -14,21 +14,27 @@ from vit_walkthrough.trace import record
 TOGETHER = 64  # images that a model is shown at once, where it is shown many
 
 
-def _check_attention(attention: Tensor) -> None:
+def _check_attention(attention: Tensor) -> Tensor:
+    """The same, with 32 bits at least: 16 are too few for sums of many."""
     if attention.ndim != 5 or attention.shape[-1] != attention.shape[-2]:
         raise ValueError(
             f"attention must be (layers, batch, heads, queries, keys), as trace.attention; not {tuple(attention.shape)}"
         )
-    if not torch.allclose(attention.sum(-1), torch.ones((), dtype=attention.dtype), atol=1e-3):
+    slack = 1e-2 if attention.dtype in (torch.float16, torch.bfloat16) else 1e-3  # every weight was rounded
+    attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
+    if not ((attention.sum(-1) - 1).abs() <= slack).all():
         raise ValueError("the rows of the attention do not sum to 1; its last axis must be the keys")
+    return attention
 
 
-def _check_classes(classes: Tensor, images: int, known: int) -> None:
+def _check_classes(classes: Tensor, images: int, known: int) -> Tensor:
+    """The same, as indices: torch takes bytes for a mask."""
     whole = not (classes.is_floating_point() or classes.dtype == torch.bool)
     if classes.shape != (images,) or not whole or not ((0 <= classes) & (classes < known)).all():
         raise ValueError(
             f"classes must be {images} whole numbers from 0 to {known - 1}, one for each image; not {classes.tolist()}"
         )
+    return classes.long()
 
 
 def rollout(
@@ -42,7 +48,7 @@ def rollout(
     Raises: ValueError for another shape, or rows that do not sum to 1.
     Source: D.8; Abnar and Zuidema 2020, arXiv 2005.00928.
     """
-    _check_attention(attention)
+    attention = _check_attention(attention)
     identity = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
     arrived = identity.expand(attention.shape[1], -1, -1)
     for layer in attention:
@@ -66,8 +72,7 @@ def relevance(
         watched = images.detach().clone().requires_grad_()  # so that there is a graph, whatever of the model is frozen
         with record(model, "*.attention.weights") as trace:
             logits = model(watched)
-        classes = logits.argmax(-1) if classes is None else classes
-        _check_classes(classes, *logits.shape)
+        classes = _check_classes(logits.argmax(-1) if classes is None else classes, *logits.shape)
         weights = list(trace.values())
         gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), weights)
     arrived = torch.eye(weights[0].shape[-1]).to(weights[0]).expand(len(images), -1, -1)
@@ -88,7 +93,7 @@ def attention_distance(
     Raises: ValueError if the grid does not fit the attention.
     Source: D.7, Figure 7 right and Figure 11.
     """
-    _check_attention(attention)
+    attention = _check_attention(attention)
     if attention.shape[-1] != rows * cols + 1:
         raise ValueError(f"attention over {attention.shape[-1]} tokens, but {rows} * {cols} patches and a class token")
     grid = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).to(attention) * patch_size
@@ -102,7 +107,7 @@ def attention_entropy(
     attention: Float[Tensor, "layers batch heads queries keys"],
 ) -> Float[Tensor, "layers heads"]:
     """How spread the attention is, in bits: 0 for looking at one token, log2(tokens) for looking everywhere alike."""
-    _check_attention(attention)
+    attention = _check_attention(attention)
     return torch.special.entr(attention).sum(dim=-1).mean(dim=(1, 3)) / math.log(2)
 
 
@@ -125,7 +130,11 @@ def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tenso
 
 
 def principal_filters(weight: Float[Tensor, "dim pixels"], count: int = 28) -> Float[Tensor, "count pixels"]:
-    """The directions of pixels in which the filters of the patch embedding vary most. Source: Figure 7, left."""
+    """The directions of pixels in which the filters of the patch embedding vary most.
+
+    Raises: ValueError for a count below 1, more than there are pixels or filters.
+    Source: Figure 7, left.
+    """
     if not 1 <= count <= min(weight.shape):
         raise ValueError(f"count {count} is not between 1 and {min(weight.shape)}")
     centred = weight.detach() - weight.detach().mean(0)
@@ -177,7 +186,7 @@ def _ground(images: Tensor) -> Tensor:
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def occlusion(
     model, images: Float[Tensor, "batch channels height width"], classes: Int[Tensor, " batch"] | None = None
 ) -> Float[Tensor, "batch patches"]:
@@ -190,13 +199,12 @@ def occlusion(
     Source: Zeiler and Fergus 2014, arXiv 1311.2901, for patches instead of a sliding square.
     """
     before = model(images).softmax(-1)
-    classes = before.argmax(-1) if classes is None else classes
-    _check_classes(classes, *before.shape)
+    classes = _check_classes(before.argmax(-1) if classes is None else classes, *before.shape)
     ground, side, cols = _ground(images), model.config.patch_size, model.config.cols
     unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
     inked = reduce(unlike, "batch (rows high) (cols wide) -> batch (rows cols)", "any", high=side, wide=side)
     falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
-    for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, TOGETHER // len(images))):
+    for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, TOGETHER // max(1, len(images)))):
         covered = images.repeat(len(patches), 1, 1, 1, 1)
         for copies, patch in zip(covered, patches.tolist(), strict=True):
             row, col = divmod(patch, cols)
@@ -206,7 +214,7 @@ def occlusion(
     return falls * inked
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int | Sequence[int], insert: bool) -> Tensor:
     if maps.shape != (len(images), model.config.patches):
         raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
@@ -218,7 +226,7 @@ def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int | Se
         raise ValueError(f"steps {list(steps)} are not numbers of patches from 0 to {maps.shape[1]}")
     if maps.isnan().any():
         raise ValueError("a map has numbers that are NaN")
-    _check_classes(classes, len(images), model.config.classes)
+    classes = _check_classes(classes, len(images), model.config.classes)
     rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
     ground = _ground(images)
     side, rows = model.config.patch_size, model.config.rows
@@ -257,5 +265,8 @@ def insertion_curve(
     steps: int | Sequence[int] = 8,
 ) -> Float[Tensor, "batch stations"]:
     """As deletion_curve, the other way round: from the bare colour, patches are uncovered, the strongest first. A good
-    map makes the probability rise early."""
+    map makes the probability rise early.
+
+    Raises: as deletion_curve.
+    """
     return _curve(model, images, maps, classes, steps, insert=True)

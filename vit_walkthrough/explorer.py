@@ -16,6 +16,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -42,8 +43,8 @@ class Explorer:
 
 
 def explore(
-    trace: Trace | Float[Tensor, "... queries keys"],
-    image: Float[Tensor, "channels height width"] | None = None,
+    trace: Trace | Float[Tensor | np.ndarray, "... queries keys"],
+    image: Float[Tensor | np.ndarray, "channels height width"] | None = None,
     *,
     index: int = 0,
     layers: Sequence[int] | None = None,
@@ -52,8 +53,8 @@ def explore(
     """A picture with its patches; point at one (mouse, finger or arrow keys), or at the class token, and beside it
     appear the maps of all heads, their mean, and the strongest keys in numbers. A click pins a query beside the next.
 
-    trace: of a recorded forward pass, with its attention; or attention weights themselves, (layers batch heads queries
-    keys) or fewer axes, of the patches with or without a class token before them.
+    trace: of a recorded forward pass, with its attention; or attention weights themselves, torch's or NumPy's, (layers
+    batch heads queries keys) or fewer axes, of the patches with or without a class token before them.
     image: which it was, in [0, 1]; by default the recorded input, stretched to that range if it was normalised.
     index: which image of the batch. layers, heads: only these, counted from 0; all by default.
 
@@ -61,7 +62,7 @@ def explore(
     that its patches do not tile, an index, layers or heads that are not there, and a view larger than LIMIT, with what
     to choose instead.
     """
-    attention = trace if isinstance(trace, Tensor) else trace.attention
+    attention = trace.attention if isinstance(trace, Trace) else torch.as_tensor(trace)
     if not 2 <= attention.ndim <= 5:
         raise ValueError(
             f"attention of shape {tuple(attention.shape)}; it is (layers batch heads queries keys) or less"
@@ -73,13 +74,13 @@ def explore(
     if not 0 <= index < batch:
         raise ValueError(f"index {index} is not one of the batch's {batch} images")
     if image is None:
-        if isinstance(trace, Tensor) or "input" not in trace or trace["input"].ndim != 4:
+        if not isinstance(trace, Trace) or "input" not in trace or trace["input"].ndim != 4:
             raise ValueError("no picture was recorded; record the whole model, with its input, or say image=")
-        image = trace["input"][index]
+        image = trace["input"][index].float()
         low, high = image.aminmax()
         if low < 0 or high > 1:  # normalised, as models want it
             image = (image - low) / (high - low)
-    image = image.detach().float().cpu()
+    image = torch.as_tensor(image).detach().float().cpu()
     layers = _chosen("layers", layers, total)
     heads = _chosen("heads", heads, count)
     height, width = image.shape[-2:]

@@ -23,6 +23,7 @@ CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1
 RECORD = 1 + 3 * 32 * 32  # bytes of a picture: its label, then the pixels (channels height width)
 
 
+@torch.random.fork_rng(devices=[])  # what the new layers draw is overwritten at once
 def adapt(
     model: VisionTransformer,
     *,
@@ -36,21 +37,20 @@ def adapt(
     Raises: ValueError for a size that the patches do not tile, or classes below 1.
     Source: section 3.2.
     """
-    adapted, old = copy.deepcopy(model), model.config
+    adapted, old, like = copy.deepcopy(model), model.config, next(model.parameters())
     adapted.config = config = replace(
         old,
         image_size=old.image_size if image_size is None else image_size,
         classes=old.classes if classes is None else classes,
     )
     if config.positions != "none" and (config.rows, config.cols) != (old.rows, old.cols):
-        place = next(model.parameters()).device
-        places = PositionEmbedding(config.rows, config.cols, config.dim, config.positions).to(place)
+        places = PositionEmbedding(config.rows, config.cols, config.dim, config.positions).to(like)
         if config.positions == "learned":
-            trained, grid = model.position_embedding.positions.detach(), (old.rows, old.cols)
-            places.positions = nn.Parameter(resample_positions(trained, config.rows, config.cols, mode, grid))
+            trained, grid = model.position_embedding.positions.detach().float(), (old.rows, old.cols)
+            places.positions = nn.Parameter(resample_positions(trained, config.rows, config.cols, mode, grid).to(like))
         adapted.position_embedding = places
     if classes is not None:
-        adapted.head = ClassificationHead(config.dim, classes).to(next(model.parameters()).device)
+        adapted.head = ClassificationHead(config.dim, classes).to(like)
     return adapted.requires_grad_()
 
 

@@ -42,10 +42,16 @@ class Trace(Mapping):
 
     @property
     def attention(self) -> Float[Tensor, "layers batch heads queries keys"]:
-        """The attention weights of all layers, the first layer first."""
+        """The attention weights of all layers, the first layer first.
+
+        Raises: KeyError if none were recorded; the message lists what was.
+        """
         weights = [tensor for name, tensor in self._tensors.items() if name.split(".")[-1] == "weights"]
         if not weights:
-            raise KeyError("no attention weights were recorded; run the model inside `with record(model) as trace:`")
+            raise KeyError(
+                "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a "
+                f"pattern that matches them, as '*.attention.weights'; recorded: {', '.join(self) or 'nothing'}"
+            )
         return torch.stack(weights)
 
 

@@ -8,7 +8,8 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,8 @@ def fit(
     model and its history are returned as far as they got. In eval mode, on the device that was used: a GPU if there
     is one.
 
-    Raises: ValueError for steps or a batch below 1, data that do not fit the config, a state of another run.
+    Raises: ValueError for steps or a batch below 1, data that do not fit the config, a state of another run or
+    of one on other data.
     Source: section 4.1, B.1. Differs: AdamW for Adam, as in DeiT (arXiv 2012.12877), which suits small data.
     """
     if min(steps, batch, save_every) < 1:
@@ -108,6 +110,8 @@ def fit(
         weight_decay=weight_decay,
     )
     run |= dict(warmup=warmup, clip=clip, seed=seed)
+    if state:
+        run["data"] = _described(data)
     first, history = _resume(state, run, model, optimizer) if state else (0, History())
     if accelerator:
         trained, optimizer = accelerator.prepare(model, optimizer)
@@ -124,8 +128,7 @@ def fit(
                 group["lr"] = rate
             images, labels, _ = data.sample(batch, draw=step)
             images, labels = images[share::count].to(device), labels[share::count].to(device)
-            with torch.random.fork_rng(devices=[]):  # dropout falls alike in a run that was interrupted
-                torch.manual_seed((1_000_003 * seed + step) * count + share)
+            with _seeded((1_000_003 * seed + step) * count + share):  # dropout falls alike in a run that goes on
                 logits = trained(images)
             loss = F.cross_entropy(logits, labels)
             accelerator.backward(loss) if accelerator else loss.backward()
@@ -154,17 +157,24 @@ def fit(
 def fresh(config: ViTConfig, data, seed: int = 0) -> VisionTransformer:
     """The untrained model that `fit` starts from.
 
-    Its weights are larger than those that a published ViT starts with: at dim 64 those are so small that hardly
-    anything is said in the first thousand steps. Xavier's, as in the authors' own code, and queries and keys twice as
-    large again, so that attention has favourites to begin with (without, some seeds took 600 steps to take off);
-    positions as loud as the patches; and a patch embedding that reads the pixels as if their mean were 0 and their
-    standard deviation 1.
+    Its weights are larger than the normal numbers of 0.02 that timm and DeiT start with: at dim 64 those are so small
+    that hardly anything is said in the first thousand steps. Xavier's, as in the authors' own code, and queries and
+    keys twice as large again, so that attention has favourites to begin with (without, some seeds took 600 steps to
+    take off); positions as loud as the patches; and a patch embedding that reads the pixels as if their mean were 0 and
+    their standard deviation 1.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _seeded(seed):
         model = VisionTransformer(config)
         _enlarge(model, data.sample(256, draw=0)[0])
     return model
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers from the seed within the block; those of others, on every GPU too, go on as if it had not been."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # for manual_seed seeds them all
+        torch.manual_seed(seed)
+        yield
 
 
 def _enlarge(model: VisionTransformer, images: torch.Tensor) -> None:
@@ -195,6 +205,13 @@ def _check_fit(config, data) -> None:
     for label in (int(labels.min()), int(labels.max())):
         if not 0 <= label < config.classes:
             raise ValueError(f"label {label} is out of range for {config.classes} classes, 0 to {config.classes - 1}")
+
+
+def _described(data) -> str:
+    """What tells these data from others, in so few digits that the rounding of another processor does not show."""
+    images, labels, _ = data.sample(256, draw=0)
+    images = images.float()
+    return f"mean {images.mean():.4f}, deviation {images.std():.4f}, labels {labels[:32].tolist()}"
 
 
 def _keep(state: Path, run: dict, step: int, model: nn.Module, optimizer, history: History) -> None:
@@ -232,8 +249,10 @@ def evaluate(model: nn.Module, data, count: int = 2000) -> float:
     model.eval()
     right = 0
     try:
-        for draw, start in enumerate(range(0, count, 250)):
-            images, labels, _ = data.sample(min(250, count - start), draw=draw)
+        size = min(250, count)  # always as many: a fixed set is gone through only by draws of one size
+        for draw, start in enumerate(range(0, count, size)):
+            images, labels, _ = data.sample(size, draw=draw)
+            images, labels = images[: count - start], labels[: count - start]
             right += int((model(images.to(device)).argmax(-1).cpu() == labels).sum())
     finally:
         model.train(training)

@@ -187,8 +187,7 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
 
     @cache
     def at(size: int, kind: str) -> VisionTransformer:
-        with torch.random.fork_rng(devices=[]):  # what its positions start with is overwritten
-            resized = adapt(model, image_size=size)
+        resized = adapt(model, image_size=size)
         if kind != RESAMPLED:
             missing = max(0, resized.config.tokens - learned.shape[1])
             resized.position_embedding.positions.data = F.pad(learned, (0, 0, 0, missing))[:, : resized.config.tokens]
@@ -521,10 +520,13 @@ def train_and_look(steps: int = 300) -> Panel:
         progress.max, button.disabled = steps, True
         try:
             with panel.tell():
-                known[key] = fit(config(**chosen), digits, steps=steps, watch=watch, progress=False)
-                if len(known[key].history.loss) == steps:
-                    accuracy[key] = evaluate(known[key].model, unseen_digits(), 500)
-            panel.update()
+                if key not in known or len(known[key].history.loss) < steps:
+                    known[key] = fit(config(**chosen), digits, steps=steps, watch=watch, progress=False)
+                try:
+                    if len(known[key].history.loss) == steps:
+                        accuracy[key] = evaluate(known[key].model, unseen_digits(), 500)
+                finally:  # who interrupts the measuring still has the model
+                    panel.update()
         finally:
             progress.value, button.disabled = 0, False
 
