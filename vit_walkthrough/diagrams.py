@@ -735,7 +735,10 @@ def _distribution(
 
 
 def draw_head(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """From the class token to the probabilities of the classes."""
+    """From the class token to the probabilities of the classes.
+
+    Raises: ValueError for a model without a head.
+    """
     values = Specimen(config, image, model)
     read = config.pooling == "class"
     page = Page(
@@ -778,7 +781,8 @@ def draw_head(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 
 def draw_two_heads(config: ViTConfig, image=None, *, model=None, new_classes: int = 10) -> Axes:
-    """The head of pre-training, with its tanh, and the one that fine-tuning puts in its place."""
+    """The head of pre-training, with its tanh, and the one that fine-tuning puts in its place. The first is the
+    model's own if it has one, as few published models do, else random."""
     values = Specimen(config, image, model)
     page = Page(
         10, 5.5, "The head is exchanged, the rest is kept",
@@ -828,7 +832,8 @@ def draw_two_heads(config: ViTConfig, image=None, *, model=None, new_classes: in
         equal = np.ptp(stations["probabilities"]) == 0
         words = f"each 1/{count:,}" if equal else f"class {best}: {stations['probabilities'][best]:.1%}"
         page.small(9.07, y - 0.47, words)
-    random = "" if model is None else "; published models come without the pre-training head, so that one is random"
+    lost = model is not None and not values.pretrained_head
+    random = "; the model comes without a pre-training head, so that one is random" if lost else ""
     page.key(f"{values.source}{values.layers_run}{random}.")
     return page.done()
 
@@ -893,7 +898,10 @@ def draw_dropout(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 
 def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The shapes from image to logits, on one line."""
+    """The shapes from image to logits, on one line.
+
+    Raises: ValueError for a model without a head.
+    """
     values = Specimen(config, image, model)
     page = Page(
         10, 3.95, "Every shape from image to answer",
@@ -1102,7 +1110,7 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
 
     image: (channels, height, width) in [0, 1], by default the cat. model: whose numbers to show.
 
-    Raises: ValueError for an image of another size than the config's.
+    Raises: ValueError for an image of another size than the config's, or a model without a head.
     """
     values = Specimen(config, image, model)
     read, positions = config.pooling == "class", values.positions is not None
@@ -1183,7 +1191,10 @@ def hero() -> bytes:
 
 
 def draw_steps(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The seven steps as a strip."""
+    """The seven steps as a strip.
+
+    Raises: ValueError for a model without a head.
+    """
     values = Specimen(config, image, model)
     page = Page(10, 2.1)
     read, eye = config.pooling == "class", _eye(config) + 1
