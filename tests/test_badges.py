@@ -223,6 +223,18 @@ def test_another_formatting_is_not_overwritten(root, capsys):
     assert files(root) == before
 
 
+def test_a_full_disk_leaves_all_as_it_was(root, capsys):
+    resource = pytest.importorskip("resource", reason="limits files on Unix only")
+    before, limit = files(root), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(map(len, before.values())), limit[1]))
+    try:
+        message = refused(capsys, "reader/fork", "--root", str(root))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert message.startswith("the links cannot be written; no file was damaged (")
+    assert files(root) == before
+
+
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_line_ends_are_kept(root, end):
     for name, content in files(root).items():
@@ -256,7 +268,8 @@ def test_the_command_works_on_its_own_clone(root):
     package = root / "vit_walkthrough"
     package.mkdir()
     (package / "__init__.py").touch()
-    shutil.copyfile(badges.__file__, package / "badges.py")
+    for name in ("badges.py", "files.py"):
+        shutil.copyfile(Path(badges.__file__).with_name(name), package / name)
     command = [sys.executable, "-m", "vit_walkthrough.badges", "reader/fork"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -515,9 +515,9 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), n
         (Stream(b""), "the file is empty"),
         (b"These are words and no picture.", "the byte string is nothing that Pillow can read"),
         (b"\x89PNG\r\n\x1a\n", "too little of it; give a whole PNG"),
-        (declared(30_000, 30_000), r"more than 80,000,000 pixels \(.*900000000.*\); make it smaller first"),
-        (declared(10_000, 10_000), r"more than 80,000,000 pixels \(.*100000000.*\); make it smaller first"),
-        (declared(9_000, 9_500), r"more than 80,000,000 pixels \(9000 x 9500\); make it smaller first"),
+        (declared(30_000, 30_000), r"more than 80,000,000 pixels; make it smaller first$"),
+        (declared(10_000, 10_000), r"more than 80,000,000 pixels; make it smaller first$"),
+        (declared(9_000, 9_500), r"more than 80,000,000 pixels; make it smaller first$"),
         (declared(9, 9), r"cannot be decoded \(image file is truncated.*\); is it complete\?"),
         (np.zeros((1, 1, 3)), "a picture of 1 x 1 pixel has nothing to look at"),
         (Image.new("RGB", (1, 1)), "a picture of 1 x 1 pixel has nothing to look at"),
@@ -629,7 +629,7 @@ def test_the_limit_is_checked_before_a_pixel_is_unpacked(monkeypatch):
     content = encode(Image.new("L", (101, 1)), "PNG")
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
     for source in (content, Image.open(io.BytesIO(content))):
-        with pytest.raises(ValueError, match=r"has more than 100 pixels \(1 x 101\)"):
+        with pytest.raises(ValueError, match=r"has more than 100 pixels; make it smaller first$"):
             load_image(source, 10)
 
 

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 from timing import assert_at_most
 
-from vit_walkthrough import VisionTransformer, ViTConfig, diagrams, patchify, record
+from vit_walkthrough import ClassificationHead, VisionTransformer, ViTConfig, diagrams, patchify, record
 from vit_walkthrough.data import photo
 from vit_walkthrough.diagrams import IMAGES, animate_patches
 from vit_walkthrough.drawing import Page, shown
@@ -308,6 +308,40 @@ def test_drawing_throws_nobody_else_s_dice_and_leaves_the_model_as_it_is(name):
     assert torch.equal(torch.get_rng_state(), dice)
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@every_name
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_another_precision_is_drawn_as_in_32_bits_and_left_as_it_is(name, dtype, traced):
+    config, image, model, _ = traced
+    model = model.to(dtype)
+    found = arrays(draw(name, config, image, model=model))
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    for array, expected in zip(found, arrays(draw(name, config, image, model=model.float())), strict=True):
+        assert np.array_equal(array, expected, equal_nan=True)
+
+
+@every_name
+def test_a_model_without_a_head_is_refused_where_a_head_is_drawn(name, traced):
+    config, image, model, _ = traced
+    model.head.logits = torch.nn.Identity()
+    if name in ("head", "shapes", "vit", "steps"):
+        with pytest.raises(ValueError, match="this model has no head to draw; converted with classes=10"):
+            draw(name, config, image, model=model)
+    else:
+        draw(name, config, image, model=model)
+
+
+def test_the_head_of_pre_training_is_the_model_s_own_if_it_has_one(traced, randomize):
+    config, image, model, trace = traced
+    without = draw("two_heads", config, image, model=model)
+    assert any("comes without a pre-training head, so that one is random" in text for text in said(without))
+    model.head = randomize(ClassificationHead(config.dim, config.classes, config.dim))
+    logits = model.head(trace["norm"][:, 0])[0].detach()
+    own = draw("two_heads", config, image, model=model)
+    assert holds(own, logits[:8])
+    assert not holds(without, logits[:8])
+    assert not any("random" in text for text in said(own))
 
 
 @every_name

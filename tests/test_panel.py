@@ -584,6 +584,28 @@ def test_what_is_no_picture_is_told_and_raised_and_changes_nothing(own, photo_of
     assert seen == [("own", content, False)]
 
 
+def test_the_words_about_a_file_go_when_another_kind_is_chosen():
+    chooser = PictureChooser()
+    chooser.kind.value = "my own"
+    with pytest.raises(ValueError, match="nothing that Pillow"):
+        chooser.file.value = address(b"no picture")
+    chooser.dark_on_light.value = True
+    assert "nothing that Pillow" in chooser.problem.value
+    chooser.kind.value = "digit"
+    chooser.kind.value = "my own"
+    assert chooser.problem.value == ""
+
+
+def test_the_same_words_about_a_file_are_sent_again():
+    """The page takes them away when the next file is chosen."""
+    chooser, seen = PictureChooser(), []
+    chooser.problem.observe(lambda change: seen.append(change.new), names="value")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="nothing that Pillow"):
+            chooser.file.value = address(b"no picture")
+    assert seen == [seen[0], "", seen[0]]
+
+
 def test_a_broken_file_leaves_the_panel_as_it_was():
     def draw(chosen):
         return plot_matrix([1.0]), str(chosen[0])

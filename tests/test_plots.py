@@ -245,6 +245,22 @@ def test_a_tensor_that_requires_grad_draws_what_an_array_draws(name, dtype):
 
 
 @every_plot
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_of_half_precision_are_drawn(name, dtype):
+    plot, values = PLOTS[name]
+    halves = torch.tensor(values, dtype=dtype)
+    one = plot(halves)
+    render(one)
+    assert drawn(one) == drawn(plot(halves.float()))
+
+
+def test_an_array_of_half_precision_is_drawn():
+    halves = IMAGE.astype(np.float16)
+    render(plot_image(halves))
+    np.testing.assert_array_equal(plot_image(halves).images[0].get_array(), hwc(halves))
+
+
+@every_plot
 def test_the_data_are_left_as_they_are(name):
     plot, values = PLOTS[name]
     before = values.copy()
@@ -340,6 +356,15 @@ def test_plot_image_keeps_pixels_sharp_and_square():
     assert ax.images[0].get_interpolation() == "nearest"
     assert ax.get_aspect() == 1
     assert not [*ax.get_xticks(), *ax.get_yticks()]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_plot_image_draws_whole_numbers_as_what_they_are(dtype):
+    """matplotlib would take them for bytes, of which 1 is black."""
+    image = np.eye(4, 6).astype(dtype)
+    shown = plot_image(image).images[0].get_array()
+    assert shown.dtype == np.float32
+    np.testing.assert_array_equal(shown[..., 0], image)
 
 
 def test_plot_image_writes_each_number_on_its_pixel():
@@ -690,6 +715,13 @@ def test_blend_of_no_weight_is_the_picture_in_dark_grey():
     assert blended.max() < 0.4
     assert np.corrcoef(blended.mean(axis=-1).ravel(), grey.ravel())[0, 1] > 0.999
     assert np.ptp(blended) > 0.3 * np.ptp(grey)
+
+
+def test_blend_draws_what_is_below_zero_as_nothing():
+    nothing = blend(IMAGE, np.zeros((ROWS, COLS)))
+    np.testing.assert_array_equal(blend(IMAGE, -WEIGHTS[0]), nothing)
+    weights = np.array([[-1, 0, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(blend(IMAGE, weights), blend(IMAGE, weights.clip(0)))
 
 
 def test_blend_lets_the_picture_be_read_under_the_full_weight():
@@ -1114,6 +1146,18 @@ def test_plot_bars_draws_a_line_at_chance(chance):
     assert not dotted(plot_bars({"a": 0.5, "b": 0.25}))
 
 
+def test_plot_bars_lets_no_line_run_through_a_number():
+    ax = plot_bars({"a": 0.5, "b": 0.07}, chance=0.1, limit=1, unit="{:.0%}")
+    ax.figure.draw_without_rendering()
+    (line,) = [line for line in ax.lines if line.get_linestyle() == ":"]
+    for text in ax.texts:
+        ground, words = text.get_bbox_patch(), text.get_window_extent()
+        assert same_color(ground.get_facecolor(), "white")
+        assert ground.get_window_extent().contains(words.x0, words.y0)
+        assert ground.get_window_extent().contains(words.x1, words.y1)
+        assert text.get_zorder() > line.get_zorder()
+
+
 # plot_dots
 
 SAMPLES = {"a": [0.25, 0.5, 0.75], "b": [0.125, 0.375]}
@@ -1276,6 +1320,9 @@ BAD = [
     (lambda: plot_image(np.zeros((3, 0, 4))), r"an image is .* not an array of shape \(3, 0, 4\)"),
     (lambda: plot_image(np.zeros((2, 4, 4))), "an image has 1 or 3 channels, not 2"),
     (lambda: plot_image(np.zeros((4, 4, 3))), "an image has 1 or 3 channels, not 4"),
+    (lambda: plot_image((255 * IMAGE).astype(np.uint8)), r"an image is in \[0, 1\]; divide whole numbers by 255"),
+    (lambda: blend(torch.full((1, 4, 6), 2), WEIGHTS[0]), r"an image is in \[0, 1\]; divide whole numbers by 255"),
+    (lambda: plot_patches(np.full((6, 12), 255), COLS), r"an image is in \[0, 1\]; divide whole numbers by 255"),
     (lambda: plot_image(np.zeros((1, 4, 6)), numbers=True), r"a matrix has one or two axes.* \(1, 4, 6\)"),
     (lambda: plot_image(np.zeros((4, 6)), numbers=True, patch_size=4), "patch_size 4 does not divide .* 4 x 6 pixels"),
     (lambda: plot_grid(IMAGE, 4), "patch_size 4 does not divide an image of 4 x 6 pixels"),

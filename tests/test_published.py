@@ -228,6 +228,20 @@ def test_a_tensor_that_was_normalised_already_is_refused():
         prepare(prepare(torch.rand(1, 3, 12, 12)))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+@pytest.mark.parametrize("value", [0, 1, 100])
+def test_a_tensor_of_whole_numbers_is_refused(dtype, value):
+    prepare = Preprocessing((0.5,) * 3, (0.5,) * 3, (12, 12))
+    with pytest.raises(ValueError, match=rf"^a tensor of {dtype}, but .* in \[0, 1\]; divide whole numbers by 255$"):
+        prepare(torch.full((3, 12, 12), value, dtype=dtype))
+
+
+@pytest.mark.parametrize("images", [[], (), torch.zeros(0, 3, 12, 12)], ids=["list", "tuple", "batch"])
+def test_no_picture_at_all_is_refused(images):
+    with pytest.raises(ValueError, match=r"^there is no picture to prepare$"):
+        Preprocessing((0.5,) * 3, (0.5,) * 3, (12, 12))(images)
+
+
 def test_pictures_of_all_kinds_and_shapes_become_one_batch(tmp_path):
     prepare = Preprocessing((0.5,) * 3, (0.5,) * 3, (24, 24), "bicubic", 0.9)
     picture(40, 60).save(tmp_path / "wide.png")
@@ -393,7 +407,7 @@ class Hub:
     """What of the hub's protocol a download needs: HEAD and GET of /<repository>/resolve/main/<file>."""
 
     def __init__(self, repositories: dict[str, Path]):
-        self.repositories, self.asked, self.cut = repositories, [], 0
+        self.repositories, self.asked, self.cut, self.gated = repositories, [], 0, ()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -402,6 +416,12 @@ class Hub:
                 repository, _, file = self.path.strip("/").partition("/resolve/main/")
                 place = hub.repositories.get(repository)
                 path = place / file if place else None
+                if repository in hub.gated:
+                    self.send_response(401)
+                    self.send_header("X-Error-Code", "GatedRepo")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 if path is None or not path.is_file():
                     self.send_response(404)
                     self.send_header("X-Error-Code", "EntryNotFound" if place else "RepoNotFound")
@@ -461,6 +481,16 @@ def test_a_repository_that_the_hub_does_not_have(hub):
         load_pretrained("google/vit-base-patch16-225")
     with pytest.raises(ValueError, match=r"^no published weights are called 'google/vit base'; near it: "):
         load_pretrained("google/vit base")
+
+
+def test_a_repository_whose_terms_were_not_accepted(hub):
+    hub.gated = ("someone/vit",)
+    message = (
+        "someone/vit is given only to those who accept its terms at huggingface.co/someone/vit and log in; "
+        "load_tiny() gives a ViT that comes along and needs no network"
+    )
+    with pytest.raises(ConnectionError, match=f"^{re.escape(message)}$"):
+        load_pretrained("someone/vit")
 
 
 def test_a_download_that_breaks_off_leaves_nothing_to_be_loaded(hub, model):

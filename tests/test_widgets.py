@@ -356,6 +356,12 @@ def test_explore_patches_offers_every_size_that_divides_the_photo_and_no_other()
     assert list(explore_patches(60).controls["patch_size"].options) == [4, 5, 6, 10, 12, 15, 20, 30, 60]
 
 
+@pytest.mark.parametrize("size", [3, 0, -4])
+def test_explore_patches_refuses_a_photo_smaller_than_a_patch(size):
+    with pytest.raises(ValueError, match=f"size {size} is less than the smallest patch; choose 4 or more"):
+        explore_patches(size)
+
+
 def test_explore_patches_counts_right():
     panel = explore_patches()
     for size in panel.controls["patch_size"].options:
@@ -565,6 +571,15 @@ def test_explore_attention_compares_the_patches_themselves_if_nothing_is_given(s
 def test_explore_attention_refuses_what_is_no_square_grid(queries, keys):
     with pytest.raises(ValueError, match=f"{queries} queries and {keys} keys are not one for each patch of a square"):
         explore_attention(torch.rand(3, 32, 32), torch.randn(queries, 5), torch.randn(keys, 5))
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (448, 112), (112, 448), (13, 13)])
+def test_explore_attention_refuses_an_image_that_is_not_14_by_14_patches(shape):
+    height, width = shape
+    message = f"an image of {height} x {width} pixels; without queries it must be square, and its side a multiple of 14"
+    with pytest.raises(ValueError, match=message):
+        explore_attention(torch.rand(3, *shape))
+    assert explore_attention(torch.rand(3, 28, 28)).text
 
 
 # explore_heads
@@ -835,6 +850,18 @@ def test_explore_drawings_offers_only_sizes_that_go_together_and_every_drawing()
     assert all(36 % heads == 0 for heads in controls["heads"].options)
     public = {name for name in vars(diagrams) if name.startswith("draw_")}
     assert {drawing.__name__ for drawing in stages.DRAWINGS.values()} <= public
+
+
+@pytest.mark.parametrize("size", [7, 8, 13, 15, 97])
+def test_explore_drawings_refuses_a_size_without_patches(size):
+    message = f"size {size} is no two or more patches of at least 8 pixels; choose 16, 24 or a larger multiple of 8"
+    with pytest.raises(ValueError, match=message):
+        explore_drawings(size=size)
+
+
+@pytest.mark.parametrize("size", [16, 18, 24])
+def test_explore_drawings_takes_the_smallest_sizes(size):
+    assert explore_drawings(size=size).text
 
 
 # What the panels over trained models share

@@ -8,8 +8,11 @@ another address it replaces them, with --remove it takes them out. Nothing else 
 import argparse
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
+
+from vit_walkthrough.files import replacing
 
 COLAB = "https://colab.research.google.com"
 ROW = re.compile(
@@ -87,7 +90,8 @@ def write(root: Path, repository: str | None, branch: str = "main") -> list[str]
     """Write the links into the README and the notebooks under `root`, all or none; for no repository, take them out.
 
     Returns the names of the files that changed.
-    Raises: ValueError where there is no table of notebooks, or a notebook that it names is not there or cannot be read.
+    Raises: ValueError where there is no table of notebooks, or a notebook that it names is not there or cannot be read;
+    OSError where the files cannot be written.
     """
     if not any((root / "notebooks").glob("*.ipynb")):
         raise ValueError(f"there are no notebooks in {root / 'notebooks'}")
@@ -110,8 +114,9 @@ def write(root: Path, repository: str | None, branch: str = "main") -> list[str]
         for path, text in before.items()
     }
     names = [path for path in before if after[path] != before[path]]
-    for path in names:
-        (root / path).write_bytes(after[path].encode())
+    with ExitStack() as written:  # all are written before the first takes its place
+        for path in names:
+            written.enter_context(replacing(root / path)).write_bytes(after[path].encode())
     return names
 
 
@@ -141,6 +146,8 @@ def main(arguments: list[str] | None = None) -> None:
         names = write(options.root, where, options.branch)
     except ValueError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"the links cannot be written; no file was damaged ({error})")
     what = "took the links out of" if options.remove else f"wrote links to {where}, branch {options.branch}, into"
     print(f"{what} {', '.join(names)}" if names else "nothing to change")
 

@@ -160,7 +160,7 @@ def _decoded(source, name: str) -> np.ndarray:
             # Straight from LAB, Pillow leaves alpha at 0.
             return np.asarray((image.convert("RGB") if image.mode == "LAB" else image).convert("RGBA"))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels ({error}); make it smaller first") from error
+            raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels; make it smaller first") from error
         except UnidentifiedImageError as error:
             source.seek(0)
             what = "nothing that Pillow can read, or too little of it" if source.read(1) else "empty"

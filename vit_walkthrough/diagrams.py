@@ -107,10 +107,10 @@ def _patch_middle(config: ViTConfig, place: tuple, patch: int) -> tuple[Number, 
     return left + (col + 0.5) * width / config.cols, bottom + height - (row + 0.5) * height / config.rows
 
 
-def _apart(values: Specimen, pixels: int = 560, gap: Number = 0.2) -> np.ndarray:
+def _apart(values: Specimen, gap: Number = 0.2) -> np.ndarray:
     """The patches pulled apart on white, in their places."""
     config = values.config
-    pitch = max(4, pixels // max(config.rows, config.cols))
+    pitch = max(4, 560 // max(config.rows, config.cols))
     kept = max(2, round(pitch * (1 - gap)))
     pick = np.arange(kept) * config.patch_size // kept
     canvas = np.ones((config.rows, pitch, config.cols, pitch, 3))
@@ -293,9 +293,9 @@ def draw_class_token(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page.done()
 
 
-def _whereabouts(page: Page, config: ViTConfig, token: int, x: Number, y: Number, room: Number = 0.28) -> None:
+def _whereabouts(page: Page, config: ViTConfig, token: int, x: Number, y: Number) -> None:
     """Where in the picture a token's patch is: a small map; for the class token an empty one."""
-    longer = max(config.rows, config.cols)
+    room, longer = 0.28, max(config.rows, config.cols)
     width, height = room * config.cols / longer, room * config.rows / longer
     page.frame(x - width / 2, y - height / 2, width, height, ROLES["position"], 1)
     if token:
@@ -382,13 +382,13 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page.done()
 
 
-def _over_photo(values: Specimen, weights: np.ndarray, room: Number = 0.5) -> np.ndarray:
+def _over_photo(values: Specimen, weights: np.ndarray) -> np.ndarray:
     """Weights of the patches as light on the picture, the largest the brightest."""
     config = values.config
     light = colormaps["inferno"](weights.reshape(config.rows, config.cols) / weights.max())[..., :3]
     light = light.repeat(config.patch_size, axis=0).repeat(config.patch_size, axis=1)
     grey = values.picture.mean(axis=2, keepdims=True)
-    return (1 - room) * grey + room * light
+    return 0.5 * grey + 0.5 * light
 
 
 def _spread(table: np.ndarray, slots: list) -> np.ndarray:
@@ -735,7 +735,10 @@ def _distribution(
 
 
 def draw_head(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """From the class token to the probabilities of the classes."""
+    """From the class token to the probabilities of the classes.
+
+    Raises: ValueError for a model without a head.
+    """
     values = Specimen(config, image, model)
     read = config.pooling == "class"
     page = Page(
@@ -778,7 +781,8 @@ def draw_head(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 
 def draw_two_heads(config: ViTConfig, image=None, *, model=None, new_classes: int = 10) -> Axes:
-    """The head of pre-training, with its tanh, and the one that fine-tuning puts in its place."""
+    """The head of pre-training, with its tanh, and the one that fine-tuning puts in its place. The first is the
+    model's own if it has one, as few published models do, else random."""
     values = Specimen(config, image, model)
     page = Page(
         10, 5.5, "The head is exchanged, the rest is kept",
@@ -828,13 +832,15 @@ def draw_two_heads(config: ViTConfig, image=None, *, model=None, new_classes: in
         equal = np.ptp(stations["probabilities"]) == 0
         words = f"each 1/{count:,}" if equal else f"class {best}: {stations['probabilities'][best]:.1%}"
         page.small(9.07, y - 0.47, words)
-    random = "" if model is None else "; published models come without the pre-training head, so that one is random"
+    lost = model is not None and not values.pretrained_head
+    random = "; the model comes without a pre-training head, so that one is random" if lost else ""
     page.key(f"{values.source}{values.layers_run}{random}.")
     return page.done()
 
 
-def _die(page: Page, x: Number, y: Number, side: Number = 0.34) -> None:
+def _die(page: Page, x: Number, y: Number) -> None:
     """The sign of dropout: a die."""
+    side = 0.34
     page.box(x, y, side, side, fill=INK, edge=INK, radius=0.06)
     page.die(x, y, side * 0.24)
 
@@ -893,7 +899,10 @@ def draw_dropout(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 
 def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The shapes from image to logits, on one line."""
+    """The shapes from image to logits, on one line.
+
+    Raises: ValueError for a model without a head.
+    """
     values = Specimen(config, image, model)
     page = Page(
         10, 3.95, "Every shape from image to answer",
@@ -1102,7 +1111,7 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
 
     image: (channels, height, width) in [0, 1], by default the cat. model: whose numbers to show.
 
-    Raises: ValueError for an image of another size than the config's.
+    Raises: ValueError for an image of another size than the config's, or a model without a head.
     """
     values = Specimen(config, image, model)
     read, positions = config.pooling == "class", values.positions is not None
@@ -1183,7 +1192,10 @@ def hero() -> bytes:
 
 
 def draw_steps(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The seven steps as a strip."""
+    """The seven steps as a strip.
+
+    Raises: ValueError for a model without a head.
+    """
     values = Specimen(config, image, model)
     page = Page(10, 2.1)
     read, eye = config.pooling == "class", _eye(config) + 1

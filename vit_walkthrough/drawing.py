@@ -86,9 +86,9 @@ class Page:
         """The name of a thing, bold."""
         self.text(x, y, words, bold=True, ha=ha, colour=INK)
 
-    def small(self, x: Number, y: Number, words: str, ha: str = "center", va: str = "center") -> None:
+    def small(self, x: Number, y: Number, words: str, ha: str = "center") -> None:
         """What is said beside a thing."""
-        self.text(x, y, words, WORDS, ha=ha, va=va)
+        self.text(x, y, words, WORDS, ha=ha)
 
     def shape(self, x: Number, y: Number, words: str, sizes, ha: str = "center", va: str = "top") -> None:
         """The shape of what is there: its numbers, and under them its axis words, which `sizes` is asked for."""
@@ -249,25 +249,25 @@ class Page:
         """+, = or × between two things, large and quiet."""
         self.text(x, y, words, size, colour=INK)
 
-    def chip(self, x: Number, y: Number, number: int, radius: Number = 0.125) -> None:
+    def chip(self, x: Number, y: Number, number: int) -> None:
         """The number of a step in a dark disc."""
         turn = np.linspace(0, 2 * np.pi, 41)[:-1]
-        circle = np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1)
+        circle = np.stack([x + 0.125 * np.cos(turn), y + 0.125 * np.sin(turn)], axis=1)
         self._boxes.append((circle, GREY, GREY, 0.5))
         self.text(x, y - 0.003, str(number), 9.5, bold=True, colour="white")
 
-    def bracket(self, start: tuple, end: tuple, depth: Number = 0.07, colour: str = GREY) -> None:
+    def bracket(self, start: tuple, end: tuple, depth: Number = 0.07) -> None:
         """A square bracket from start to end, its ends bent to the left of the way (a negative depth: to the right)."""
         start, end = np.array(start, float), np.array(end, float)
         along = (end - start) / np.linalg.norm(end - start)
         bend = np.array([-along[1], along[0]]) * depth
-        self.line(tuple(start + bend), tuple(start), tuple(end), tuple(end + bend), colour=colour, width=1.1)
+        self.line(tuple(start + bend), tuple(start), tuple(end), tuple(end + bend), width=1.1)
 
-    def measure(self, start: tuple, end: tuple, colour: str = GREY) -> None:
+    def measure(self, start: tuple, end: tuple) -> None:
         """A line with a head at both ends, as for a length in a plan."""
         middle = tuple((np.array(start) + np.array(end)) / 2)
-        self.arrow(middle, start, colour=colour, width=1, head=0.08)
-        self.arrow(middle, end, colour=colour, width=1, head=0.08)
+        self.arrow(middle, start, width=1, head=0.08)
+        self.arrow(middle, end, width=1, head=0.08)
 
     def cross(self, x: Number, y: Number, arm: Number) -> None:
         """What has been struck out."""

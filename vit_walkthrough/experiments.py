@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.files import replacing
 from vit_walkthrough.model import ClassificationHead, VisionTransformer, count_parameters
-from vit_walkthrough.pretrained import replacing
 from vit_walkthrough.training import evaluate, fit, fresh
 
 RESULTS = Path(__file__).with_name("experiments.json")

@@ -146,8 +146,9 @@ def _placed(page: Page, found: dict, index: int, left: Number, bottom: Number, s
     page.frame(*square, "white", 1)
 
 
-def _against_area(page: Page, mean: Number, area: Number, left: Number, y: Number, width: Number = 0.7) -> None:
+def _against_area(page: Page, mean: Number, area: Number, left: Number, y: Number) -> None:
     """A mean as a number and as a bar, beside the area's share, which is what a map that knows nothing gets."""
+    width = 0.7
     page.text(left + width / 2, y + 0.13, f"{mean:.0%}", 13, bold=True, colour=INK)
     for length, fill in ((width, "white"), (width * float(mean), ROLES["patch"])):
         corners = [(left, y - 0.16), (left + length, y - 0.16), (left + length, y - 0.05), (left, y - 0.05)]

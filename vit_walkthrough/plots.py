@@ -82,11 +82,24 @@ def _axes(ax: Axes | None, width: Number, height: Number) -> Axes:
 
 
 def _array(values, ndim: int | tuple[int, ...], what: str) -> np.ndarray:
-    values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point() and values.element_size() < 4:  # NumPy has no bfloat16
+            values = values.float()
+    values = np.asarray(values)
+    if values.dtype == np.float16:  # which matplotlib does not draw
+        values = values.astype(np.float32)
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if values.ndim not in allowed or not values.size:
         raise ValueError(f"{what}, not an array of shape {values.shape}")
     return values
+
+
+def _shades(values: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1] as floats: whole ones would be taken for bytes."""
+    if values.dtype.kind not in "fb" and values.max() > 1:
+        raise ValueError("an image is in [0, 1]; divide whole numbers by 255")
+    return (values if values.dtype.kind == "f" else values.astype(np.float32)).clip(0, 1)
 
 
 def _picture(image) -> np.ndarray:
@@ -95,7 +108,7 @@ def _picture(image) -> np.ndarray:
     image = image[None] if image.ndim == 2 else image
     if len(image) not in (1, 3):
         raise ValueError(f"an image has 1 or 3 channels, not {len(image)}")
-    return np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3)).clip(0, 1)
+    return np.broadcast_to(_shades(image).transpose(1, 2, 0), (*image.shape[1:], 3))
 
 
 def _bare(ax: Axes, title: str | None = None) -> Axes:
@@ -268,8 +281,8 @@ def _unflatten(patches, channels: int) -> np.ndarray:
     side = round((patches.shape[1] / channels) ** 0.5)
     if channels not in (1, 3) or channels * side * side != patches.shape[1]:
         raise ValueError(f"{patches.shape[1]} pixels are not {channels} channels of a square patch")
-    pictures = patches.reshape(-1, channels, side, side).transpose(0, 2, 3, 1)
-    return np.broadcast_to(pictures, (*pictures.shape[:3], 3)).clip(0, 1)
+    pictures = _shades(patches).reshape(-1, channels, side, side).transpose(0, 2, 3, 1)
+    return np.broadcast_to(pictures, (*pictures.shape[:3], 3))
 
 
 def _tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number | np.uint8 = 1.0) -> np.ndarray:
@@ -447,8 +460,8 @@ def plot_similarity(
 def blend(image, weights) -> np.ndarray:
     """Weights (rows, cols) laid over an image (channels, height, width): (height, width, 3), opaque.
 
-    The colour says the weight, black 0 and pale yellow the largest; the picture in grey shines through, in the dark by
-    its own light and in the bright by shading the colour, so that both stay readable.
+    The colour says the weight, black 0 or less and pale yellow the largest; the picture in grey shines through, in the
+    dark by its own light and in the bright by shading the colour, so that both stay readable.
     """
     weights = _array(weights, 2, "weights over a picture are (rows, cols)")
     return next(_blends(image, weights[None]))
@@ -464,7 +477,7 @@ def _blends(image, weights: np.ndarray) -> Iterator[np.ndarray]:
             f"weights of {weights.shape[1:]} do not tile an image of {height} x {width} pixels with square patches"
         )
     peaks = weights.max(axis=(1, 2), keepdims=True).astype(float)
-    heat = matplotlib.colormaps["inferno"](weights / np.where(peaks == 0, 1, peaks))[..., :3].astype(np.float32)
+    heat = matplotlib.colormaps["inferno"](weights / np.where(peaks > 0, peaks, 1))[..., :3].astype(np.float32)
     grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
     light = 0.65 * (0.5 + 0.5 * grey / (grey.max() or 1))
     dark, light = (each.reshape(rows, patch, cols, patch, 1) for each in (0.35 * grey, light))
@@ -687,7 +700,9 @@ def plot_bars(
     )  # fmt: skip
     if chance is not None:
         ax.axvline(chance, color=ROLES["neutral"], lw=1.2, ls=":", zorder=0)
-    ax.bar_label(bars, [unit.format(value) for value in values.values()], padding=4, color=ROLES["neutral"])
+    labels = [unit.format(value) for value in values.values()]
+    ground = dict(facecolor="white", edgecolor="none", pad=1)  # so that the dotted line runs through no number
+    ax.bar_label(bars, labels, padding=4, color=ROLES["neutral"], bbox=ground)
     ax.invert_yaxis()
     longest = max(value + (errors or {}).get(name, 0) for name, value in values.items())
     ax.set(xticks=[], xlim=(0, limit or max(longest, chance or 0) * 1.02 or 1))

@@ -4,8 +4,7 @@ that others published (convert.py, published.py)."""
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from vit_walkthrough.config import ViTConfig
 from vit_walkthrough.convert import convert_weights, tensor_names, unfilled
+from vit_walkthrough.files import replacing
 from vit_walkthrough.model import VisionTransformer
 from vit_walkthrough.published import Preprocessing, Pretrained, load_pretrained
 
@@ -27,24 +27,12 @@ __all__ = [
     "load_pretrained",
     "load_tiny",
     "read_tensors",
-    "replacing",
     "save_checkpoint",
     "tensor_names",
     "write_tensors",
 ]
 
 TINY = Path(__file__).parent / "checkpoints"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` when all went well; after an error nothing does."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)  # at once: a reader sees the old file or the new one
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], **facts) -> None:

@@ -77,7 +77,7 @@ class Preprocessing:
         """A picture, or a list of them, for the model. A picture is all that load_image reads, scaled and cropped;
         only a tensor, (3 height width) or a batch of such, is taken to be cut to the size and in [0, 1] already.
 
-        Raises: as load_image; ValueError for a tensor of another size or range.
+        Raises: as load_image; ValueError for a tensor of another size, range or of whole numbers, and for no picture.
         """
         if isinstance(images, Tensor):
             batch = images if images.ndim == 4 else images[None]
@@ -86,11 +86,17 @@ class Preprocessing:
                     f"a tensor of {tuple(images.shape)}, but these weights read (batch, 3, {self.size[0]}, "
                     f"{self.size[1]}); give the picture itself, or load_image(source, {self.size})"
                 )
+            if not batch.is_floating_point():
+                raise ValueError(f"a tensor of {batch.dtype}, but images are in [0, 1]; divide whole numbers by 255")
+            if not len(batch):
+                raise ValueError("there is no picture to prepare")
             if batch.amin() < -1e-3 or batch.amax() > 1.001:
                 raise ValueError("a tensor of images must be in [0, 1]; was it normalised already?")
             mean, std = (torch.tensor(numbers).to(batch)[:, None, None] for numbers in (self.mean, self.std))
             return (batch - mean) / std
         if isinstance(images, (list, tuple)):
+            if not images:
+                raise ValueError("there is no picture to prepare")
             return torch.cat([self(image) for image in images])
         return self(self._cut(read_image(images)))
 
@@ -231,6 +237,7 @@ def _fetch(name: str, file: str) -> Path | None:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import (
             EntryNotFoundError,
+            GatedRepoError,
             HFValidationError,
             LocalEntryNotFoundError,
             RepositoryNotFoundError,
@@ -243,6 +250,10 @@ def _fetch(name: str, file: str) -> Path | None:
         except LocalEntryNotFoundError:  # not in the cache
             get_hf_file_metadata(hf_hub_url(name, file))  # without a network it fails at once; the download tries on
             return Path(hf_hub_download(name, file))
+    except GatedRepoError as error:  # a kind of RepositoryNotFoundError
+        raise ConnectionError(
+            f"{name} is given only to those who accept its terms at huggingface.co/{name} and log in; {OFFLINE}"
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ValueError(_unknown(name)) from error
     except Exception as error:  # of the hub, of its HTTP library, of sockets

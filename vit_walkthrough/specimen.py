@@ -75,7 +75,8 @@ class Specimen:
     image: (channels, height, width) in [0, 1], by default the cat. model: whose values to show, by default those of
     random weights, always the same. Indices of tokens count the class token as 0.
 
-    Raises: ValueError for an image of another size than the config's, or a model of another config.
+    Raises: ValueError for an image of another size than the config's, or a model of another config; where a head is
+    asked of a model that has none.
     """
 
     def __init__(self, config: ViTConfig, image=None, model: VisionTransformer | None = None):
@@ -90,8 +91,10 @@ class Specimen:
             raise ValueError(f"a picture has 1 or 3 channels, not {config.channels}")
         if model is not None and model.config != config:
             raise ValueError(f"the model's config is {model.config}, not {config}")
-        if model is not None and (model.training or model.class_token.token.is_cuda):
-            model = copy.deepcopy(model).cpu().eval()  # the reader's own stays as it is
+        if model is not None:
+            token = model.class_token.token
+            if model.training or token.device.type != "cpu" or token.dtype != torch.float32:
+                model = copy.deepcopy(model).cpu().float().eval()  # the reader's own stays as it is
         self.config, self.image, self.model = config, image, model
 
     @staticmethod
@@ -152,11 +155,21 @@ class Specimen:
 
     @cached_property
     def head(self) -> ClassificationHead:
+        if self.model and isinstance(self.model.head.logits, nn.Identity):
+            raise ValueError("this model has no head to draw; converted with classes=10, say, it gets a new one")
         return self._module("head", ClassificationHead, self.config.dim, self.config.classes, seed=6)
+
+    @property
+    def pretrained_head(self) -> bool:
+        """Whether the model still has the head of its pre-training, as few published weights do."""
+        head = self.model.head if self.model else None
+        return head is not None and isinstance(head.hidden, nn.Sequential) and isinstance(head.logits, nn.Linear)
 
     @cached_property
     def pretraining_head(self) -> ClassificationHead:
-        """With a hidden layer as wide as a token; no published weights have it, so neither has the model."""
+        """With a hidden layer: the model's own if it has it, else random and as wide as a token."""
+        if self.pretrained_head:
+            return self.model.head
         with torch.no_grad():
             return _made(ClassificationHead, self.config.dim, self.config.classes, self.config.dim, seed=7)
 

@@ -816,6 +816,9 @@ class Everywhere:
             sparse.truncate(200_000_000)
         broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"not an image"}
         empty = {"name": "empty.png", "mimeType": "image/png", "buffer": b""}
+        over = tmp_path / "over.png"
+        with over.open("wb") as sparse:
+            sparse.truncate(7_000_001)
         for bad in (broken, huge, empty):
             file.set_input_files(bad)
             until(ran.page, lambda: panel.alerts, what=f"an alert for {bad}")
@@ -825,6 +828,12 @@ class Everywhere:
             until(ran.page, lambda: panel.shown() == pictures[0], what="the good picture")
             file.set_input_files(png(1))
             until(ran.page, lambda: panel.shown() == pictures[1], what="the other good picture")
+        for bad, words in ((broken, "nothing that Pillow can read"), (over, "has 7.1 MB, more than the 7 MB")) * 2:
+            file.set_input_files(bad)
+            said = f"one alert, with the words: {words}"
+            until(ran.page, lambda words=words: len(panel.alerts) == 1 and words in panel.alerts[0], what=said)
+        file.set_input_files(png(1))
+        until(ran.page, lambda: not panel.alerts, what="no alert after a good picture")
 
         checkboxes = panel.root.locator(KINDS["checkbox"])
         for place in range(checkboxes.count()):

@@ -60,8 +60,8 @@ def _share_right(model: VisionTransformer, images: Tensor, labels: Tensor) -> fl
     return (model(images).argmax(-1) == labels).float().mean().item()
 
 
-def _digit_choice(description: str = "digit no.") -> ipywidgets.IntSlider:
-    return number(description, 0, 0, 99)
+def _digit_choice() -> ipywidgets.IntSlider:
+    return number("digit no.", 0, 0, 99)
 
 
 def explore_pooling(patch_size: int = 8, heads: int = 4) -> Panel:

@@ -83,6 +83,7 @@ class PictureChooser(ipywidgets.HBox):
         self.problem = ipywidgets.HTML()
         self.content = b""
         own = ipywidgets.VBox([self.page, self.dark_on_light, self.problem, self.file])
+        own.add_class("vit-source")
         super().__init__([self.kind, self.number, own], layout=ipywidgets.Layout(flex_flow="row wrap"))
         self.own = own
         self.file.observe(self._receive, names="value")
@@ -92,6 +93,8 @@ class PictureChooser(ipywidgets.HBox):
 
     def _choose(self, change=None) -> None:
         kind = self.kind.value
+        if change and change["owner"] is self.kind:
+            self.problem.value = ""
         self.number.layout.display = "" if kind == "digit" else "none"
         self.own.layout.display = "" if kind == "my own" else "none"
         if kind == "digit":
@@ -106,6 +109,7 @@ class PictureChooser(ipywidgets.HBox):
         if not change["new"]:
             return
         self.file.value = ""  # so that the same file can come again, and no notebook keeps it
+        self.problem.value = ""  # so that the same words can come again: the page has taken them away
         try:
             try:
                 content = base64.b64decode(change["new"].partition(",")[2], validate=True)
@@ -115,5 +119,5 @@ class PictureChooser(ipywidgets.HBox):
         except Exception as error:
             self.problem.value = alert(error)
             raise
-        self.problem.value, self.content = "", content
+        self.content = content
         self._choose()

@@ -12,13 +12,14 @@
     video.hidden = true;
     box.querySelector("button").textContent = "use the camera";
   };
-  tell("");
+  // What was said of the file before goes, in the kernel's words or in these.
+  for (const alert of box.closest(".vit-source").querySelectorAll("[role=alert]")) alert.textContent = "";
 
   if (element.type === "file") {
     const file = element.files[0], limit = Number(box.dataset.limit), reader = new FileReader();
     if (!file) return;
     if (file.size > limit) { // the server would cut the connection without a word
-      tell(file.name + " has " + (file.size / 1e6).toFixed(1) + " MB, more than the " + limit / 1e6
+      tell(file.name + " has " + Math.ceil(file.size / 1e5) / 10 + " MB, more than the " + limit / 1e6
         + " MB that can be sent from here: choose a smaller copy of it.");
       return;
     }

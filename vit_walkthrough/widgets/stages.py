@@ -51,7 +51,12 @@ def _random(build, *sizes):
 
 
 def explore_patches(size: int = 224) -> Panel:
-    """Patch size against the length of the sequence, on a photo of size x size pixels."""
+    """Patch size against the length of the sequence, on a photo of size x size pixels.
+
+    Raises: ValueError for a size below 4, which has no patch worth looking at.
+    """
+    if size < 4:
+        raise ValueError(f"size {size} is less than the smallest patch; choose 4 or more")
 
     def draw(photo_name: str, patch_size: int):
         image = photo(photo_name, size)
@@ -151,11 +156,20 @@ def explore_attention(
 ) -> Panel:
     """One head: where one query patch looks, and what the scale 1 / sqrt(head_dim) and a temperature do to its softmax.
 
-    queries, keys: one row a patch of a square grid; by default both are the patches of the image themselves, each
+    queries, keys: one row a patch of a square grid; by default both are 14 x 14 patches of the image themselves, each
     centred and scaled to unit variance, so that a patch looks for patches like itself.
+
+    Raises: ValueError if the queries are not as many as the keys, or their number is no square; without queries, for an
+    image that is not square, or whose side is no multiple of 14.
     """
     image = photo("cat") if image is None else image
     if queries is None:
+        height, width = image.shape[-2:]
+        if height != width or width % 14:
+            raise ValueError(
+                f"an image of {height} x {width} pixels; without queries it must be square, and its side a multiple "
+                f"of 14, as load_image(source, 224) makes it"
+            )
         patches = patchify(image[None], image.shape[-1] // 14)[0]
         queries = (patches - patches.mean(-1, keepdim=True)) / patches.std(-1, keepdim=True).clamp(min=1e-6)
     queries = queries.detach()
@@ -409,7 +423,10 @@ DRAWINGS = {
 
 
 def explore_drawings(drawing: str = "the whole", size: int = 96, dim: int = 96) -> Panel:
-    """Any stage as a drawing, for whatever sizes: real patches, and what the package's own modules make of them."""
+    """Any stage as a drawing, for whatever sizes: real patches, and what the package's own modules make of them.
+
+    Raises: ValueError for a size that no patch of at least 8 pixels divides into two or more.
+    """
 
     @cache
     def cat() -> Tensor:
@@ -425,6 +442,10 @@ def explore_drawings(drawing: str = "the whole", size: int = 96, dim: int = 96) 
         )
 
     sides = [side for side in divisors(size) if 8 <= side <= size // 2]
+    if not sides:
+        raise ValueError(
+            f"size {size} is no two or more patches of at least 8 pixels; choose 16, 24 or a larger multiple of 8"
+        )
     counts = [count for count in divisors(dim) if count <= 16]
     return Panel(
         draw,
