@@ -835,6 +835,14 @@ class Everywhere:
         file.set_input_files(png(1))
         until(ran.page, lambda: not panel.alerts, what="no alert after a good picture")
 
+        photo = tmp_path / "photo.png"  # larger than may be sent: the page makes it smaller
+        Image.effect_noise((3000, 2600), 90).save(photo)
+        assert photo.stat().st_size > 7_000_000
+        before = panel.settled()
+        file.set_input_files(photo)
+        assert panel.changed(before)
+        assert panel.alerts == []
+
         checkboxes = panel.root.locator(KINDS["checkbox"])
         for place in range(checkboxes.count()):
             Checkbox(panel, checkboxes.nth(place)).move("keyboard")

@@ -75,7 +75,7 @@ class PictureChooser(ipywidgets.HBox):
             f'<div class="vit-own" data-limit="{LIMIT}" onkeydown="event.stopPropagation()">'
             f'<input type="file" accept="image/*" aria-label="picture file" onclick="this.value = null" '
             f'onchange="({script})(this)"> <button type="button" onclick="({script})(this)">use the camera</button> '
-            '<span role="alert" style="color:#a00000;font-weight:bold"></span>'
+            '<span class="vit-alert" role="alert"></span>'
             '<br><video hidden muted playsinline style="width:240px"></video></div>'
         )
         self.file = ipywidgets.Textarea(continuous_update=False, layout=ipywidgets.Layout(display="none"))

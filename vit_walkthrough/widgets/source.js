@@ -6,6 +6,14 @@
     area.value = address;
     for (const kind of ["input", "change"]) area.dispatchEvent(new Event(kind, { bubbles: true }));
   };
+  const shrunk = async (file) => { // photos are often larger than may be sent, and no model here sees so much of them
+    const whole = await createImageBitmap(file), scale = Math.min(1, 1024 / Math.max(whole.width, whole.height));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(scale * whole.width));
+    canvas.height = Math.max(1, Math.round(scale * whole.height));
+    canvas.getContext("2d").drawImage(whole, 0, 0, canvas.width, canvas.height);
+    return canvas.toDataURL("image/png");
+  };
   const stop = () => {
     for (const track of video.srcObject ? video.srcObject.getTracks() : []) track.stop();
     video.srcObject = null;
@@ -19,8 +27,9 @@
     const file = element.files[0], limit = Number(box.dataset.limit), reader = new FileReader();
     if (!file) return;
     if (file.size > limit) { // the server would cut the connection without a word
-      tell(file.name + " has " + Math.ceil(file.size / 1e5) / 10 + " MB, more than the " + limit / 1e6
-        + " MB that can be sent from here: choose a smaller copy of it.");
+      shrunk(file).then((address) => { if (element.files[0] === file) send(address); }, () => tell(
+        file.name + " has " + Math.ceil(file.size / 1e5) / 10 + " MB, more than the " + limit / 1e6 + " MB that can be "
+        + "sent from here, and the browser cannot make it smaller: choose a smaller copy of it."));
       return;
     }
     reader.onload = () => send(reader.result);
