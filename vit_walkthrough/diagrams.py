@@ -500,7 +500,7 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
     eye, one = _eye(config) + 1, config.heads == 1
     page = Page(
         10, 6.6, "One head looks once" if one else f"{config.heads} heads look for {config.heads} things at once",
-        f"Each head has its own {config.head_dim:,} of the {config.dim:,} numbers and its own map. "
+        f"Each head makes {config.head_dim:,} numbers of a whole token as query, key and value, and has its own map. "
         f"Joined, they are as long as a token again.",
     )  # fmt: skip
     columns = shown(config.heads, 5)
