@@ -239,7 +239,7 @@ def test_every_turn_draws_once_with_what_the_controls_say(journey):
 
 def test_the_text_stands_under_the_picture_and_in_its_place(journey):
     for stop in journey.stops:
-        assert stop.page.tags == ["img", "p"]
+        assert stop.page.tags == ["div", "img", "p"]
         assert stop.page.words == stop.page.attributes["img"]["alt"] == stop.text
         assert len(stop.text) > 60
         assert "nan" not in stop.text
@@ -815,7 +815,8 @@ def test_explore_sizes_counts_the_whole_model(spy, size):
         for ((shown,), more), expected, unit in zip(bars[-2:], parts_of(config), (1e6, 1e9), strict=True):
             assert list(shown) == list(expected)
             assert list(shown.values()) == pytest.approx([count / unit for count in expected.values()])
-            assert more["title"].split(",")[1].strip() == {1e6: "millions", 1e9: "billions"}[unit]
+            words = {1e6: "million parameters", 1e9: "billion multiply-adds"}[unit]
+            assert more["title"] == f"{sum(expected.values()) / unit:,.1f} {words}"
         assert sum(bars[-2][0][0].values()) == pytest.approx(total / 1e6)
         assert sum(bars[-1][0][0].values()) == pytest.approx(products / 1e9)
 
@@ -1756,7 +1757,7 @@ def test_opening_train_and_look_trains_nothing(fits, quick, count_forward):
     assert fits == quick == []
     assert [len(images) for _, images in runs] == [4]
     assert not any(model.training for model, _ in runs)
-    assert progress_of(panel.text) == (0, 300, "not trained to the end")
+    assert progress_of(panel.text) == (0, 300, "not trained yet")
     button, progress = button_and_progress(panel)
     assert (button.description, button.disabled, progress.value) == ("train", False, 0)
 
@@ -1932,7 +1933,7 @@ def test_no_control_trains_and_what_was_trained_is_shown_again(fits, quick, coun
     for name, value in (("patch_size", 24), ("heads", 4), ("dim", 32), ("depth", 2), ("steps", 100)):
         before = panel.controls[name].value
         panel.controls[name].value = value
-        assert progress_of(panel.text) == (0, panel.controls["steps"].value, "not trained to the end"), name
+        assert progress_of(panel.text) == (0, panel.controls["steps"].value, "not trained yet"), name
         panel.controls[name].value = before
         assert (panel.text, panel.picture.value) == (text, picture), name
         assert runs[-1][0] is fits[0].fitted.model
@@ -1961,7 +1962,7 @@ def test_what_is_chosen_while_it_trains_changes_what_is_shown_and_not_what_is_tr
 
     progress.observe(disturb, names="value")
     panel.train()
-    assert progress_of(panel.text) == (0, 4, "not trained to the end")
+    assert progress_of(panel.text) == (0, 4, "not trained yet")
     panel.controls["dim"].value = 16
     assert progress_of(panel.text) == (4, 4, "43.2% of 500 test images right")
     expected = fit(small_config(), data.ClutteredDigits("train"), steps=4, progress=False)
@@ -1979,7 +1980,7 @@ def test_an_error_while_training_is_shown_and_raised(quick, break_at, step):
     assert page.words == "the <digits> are lost"
     assert page.attributes["p"]["role"] == "alert"
     assert (button.disabled, progress.value, quick) == (False, 0, [])
-    assert progress_of(panel.text) == (step, 2, "not trained to the end")
+    assert progress_of(panel.text) == (step, 2, "not trained to the end" if step else "not trained yet")
 
 
 def test_after_an_error_the_button_trains_from_the_start(fits, quick, monkeypatch):
@@ -2019,7 +2020,7 @@ def test_an_interruption_leaves_the_model_that_far_and_says_so(fits, quick, brea
     button, progress = button_and_progress(panel)
     break_at(step, KeyboardInterrupt())
     panel.train()
-    assert progress_of(panel.text) == (step, 5, "not trained to the end")
+    assert progress_of(panel.text) == (step, 5, "not trained to the end" if step else "not trained yet")
     assert (button.disabled, progress.value, panel.message.value, quick) == (False, 0, "", [])
     shown = runs[-1][0]
     assert not shown.training
