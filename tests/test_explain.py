@@ -746,6 +746,18 @@ def test_occlusion_is_what_covering_a_patch_takes_from_the_probability(summing, 
     assert_close(maps, torch.tensor(expected).float(), rtol=0, atol=1e-5)
 
 
+def test_occlusion_of_one_image_shows_as_many_covered_patches_at_once_as_of_several_images(config, images, monkeypatch):
+    monkeypatch.setattr("vit_walkthrough.explain.TOGETHER", 8)
+    witness = Witness(config)
+    occlusion(witness, images[:1])
+    assert [len(shown) for shown in witness.seen] == [1, 8, 7]
+
+
+def test_occlusion_is_as_exact_as_the_model(config, images):
+    exact = Witness(config, lambda images: images.double().mean((2, 3)).repeat(1, 2)[:, : config.classes])
+    assert occlusion(exact, images).dtype == torch.float64
+
+
 @pytest.mark.parametrize(("together", "calls"), [(64, [30]), (8, [8, 8, 8, 6]), (2, [2] * 15), (1, [2] * 15)])
 def test_occlusion_covers_one_patch_at_a_time_with_the_median_colour(config, images, monkeypatch, together, calls):
     monkeypatch.setattr("vit_walkthrough.explain.TOGETHER", together)

@@ -191,6 +191,7 @@ def test_positions_learn_through_resampling():
             dict(rows=4, cols=4, grid=(4, 4)),
             "15 positions (without the class token's) are not grid 4 x 4; say grid=(rows, cols)",
         ),
+        (1, dict(rows=4, cols=4), "1 positions are not those of a class token and of patches"),
         (17, dict(rows=0, cols=4), "a grid of 0 x 4 has no patches"),
         (17, dict(rows=4, cols=-1), "a grid of 4 x -1 has no patches"),
         (17, dict(rows=8, cols=8, mode="nearest"), "mode 'nearest' is unknown; choose bicubic or bilinear"),

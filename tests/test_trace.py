@@ -374,13 +374,13 @@ def test_an_empty_trace_says_so():
 
 
 def test_attention_that_was_not_recorded_says_how_to(model, images):
-    with record(model, "norm") as trace:
+    with record(model, "norm", "head") as trace:
         model(images)
     with pytest.raises(KeyError) as error:
         _ = trace.attention
     message = (
         "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a pattern "
-        "that matches them, as '*.attention.weights'; recorded: norm"
+        "that matches them, as '*.attention.weights'; recorded: norm, head"
     )
     assert error.value.args == (message,)
     with record(model, "attention.weights") as trace:  # which no name is: a path comes before it
