@@ -695,6 +695,12 @@ def test_the_advice_works_also_where_fewer_heads_stand_in_a_larger_still_picture
         assert_advice_works(trace)
 
 
+@pytest.mark.parametrize("colour", [-1.0, 2.0])
+def test_a_recorded_input_of_one_colour_outside_of_0_to_1_is_black(colour):
+    trace = traced(softmaxed(1, 1, 2, 17), torch.full((1, 3, 32, 32), colour))
+    assert explore(trace).html == explore(trace, torch.zeros(3, 32, 32)).html
+
+
 @pytest.mark.parametrize(("low", "high"), [(-1, 1), (-2.1, 2.6), (0, 255), (0.2, 0.9)])
 def test_a_recorded_input_that_was_normalised_is_stretched_and_a_chosen_image_never(low, high):
     picture = torch.rand(1, 3, 32, 32)

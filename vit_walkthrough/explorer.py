@@ -79,7 +79,7 @@ def explore(
         image = trace["input"][index].float()
         low, high = image.aminmax()
         if low < 0 or high > 1:  # normalised, as models want it
-            image = (image - low) / (high - low)
+            image = (image - low) / ((high - low) or 1)  # even a picture of one colour
     image = torch.as_tensor(image).detach().float().cpu()
     layers = _chosen("layers", layers, total)
     heads = _chosen("heads", heads, count)
