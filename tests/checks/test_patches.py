@@ -30,6 +30,13 @@ def unpatchify_by_view(patches, patch_size, height, width):
     return cut.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, height, width)
 
 
+def unpatchify_by(*order):
+    """By view and permute, the axes (batch rows cols channels ph pw) in this order."""
+    return lambda x, p, h, w: (
+        x.view(len(x), h // p, w // p, -1, p, p).permute(*order).reshape(len(x), -1, h, w)
+    )  # fmt: skip
+
+
 def unpatchify_with(pattern):
     def unpatchify(patches, patch_size, height, width):
         return rearrange(
@@ -94,9 +101,7 @@ WRONG = {
             "The pixels of a patch were read with the channels last",
         ),
         "channels moved": (
-            lambda x, p, h, w: (
-                x.view(len(x), h // p, w // p, -1, p, p).permute(0, 3, 1, 2, 4, 5).reshape(len(x), -1, h, w)
-            ),
+            unpatchify_by(0, 3, 1, 2, 4, 5),
             "Only the channels were moved",
         ),
         "pixels before patches": (
@@ -104,9 +109,7 @@ WRONG = {
             "Neighbouring pixels of a patch lie far apart",
         ),
         "ph before rows": (
-            lambda x, p, h, w: (
-                x.view(len(x), h // p, w // p, -1, p, p).permute(0, 3, 4, 1, 2, 5).reshape(len(x), -1, h, w)
-            ),
+            unpatchify_by(0, 3, 4, 1, 2, 5),
             "Neighbouring pixel rows of a patch lie far apart",
         ),
         "off by one": (
