@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from vit_walkthrough import Trace, VisionTransformer, ViTConfig, count_parameters, record
 from vit_walkthrough.data import ClutteredDigits
-from vit_walkthrough.training import evaluate, fit
+from vit_walkthrough.train.loop import evaluate, fit
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ViTConfig.named("B/16")
@@ -148,7 +148,7 @@ def compare(what: str, ways: dict[str, Callable], rounds: int, bound: float) -> 
 
 def matrix_products(model: nn.Module, config: ViTConfig, batch: int) -> Callable:
     """The plain limit: every matrix product of a forward pass, with the model's own matrices, and nothing else."""
-    inputs = {width: torch.rand(batch, config.patches, width) for width in [config.pixels]}
+    inputs = {width: torch.rand(batch, config.patches, width) for width in [config.patch_dim]}
     inputs |= {width: torch.rand(batch, config.tokens, width) for width in (config.dim, config.hidden)}
     queries = torch.rand(batch, config.heads, config.tokens, config.head_dim)
     keys = torch.rand(batch, config.heads, config.head_dim, config.tokens)
@@ -292,7 +292,7 @@ def loader(library: str, path: str) -> Callable:
         return lambda: create_model("vit_base_patch16_224", checkpoint_path=path)
     if library == "transformers":
         return partial(import_module("transformers").ViTForImageClassification.from_pretrained, path)
-    load_pretrained = import_module("vit_walkthrough.pretrained").load_pretrained
+    load_pretrained = import_module("vit_walkthrough.weights.checkpoint").load_pretrained
     return lambda: load_pretrained(path).model
 
 
@@ -302,7 +302,7 @@ def loading(rounds: int) -> Iterator[Row]:
     log("loading")
     if "timm" not in importable_peers():
         return log("timm is not there: left out")
-    convert_weights = import_module("vit_walkthrough.pretrained").convert_weights
+    convert_weights = import_module("vit_walkthrough.weights.checkpoint").convert_weights
     models = {name: build(name, BASE).eval() for name in importable_peers()}
     ours = convert_weights(models["timm"].state_dict(), "timm")
     size = 4 * count_parameters(ours)

@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from timing import YARDSTICK, assert_at_most, plain_figure, processor_time
+
+from tests.timing import YARDSTICK, assert_at_most, plain_figure, processor_time
 
 
 def test_what_is_quick_passes():

@@ -4,13 +4,13 @@ Importing it loads the stages only; plots, data and widgets are modules to impor
 used where no matplotlib and no ipywidgets are installed.
 """
 
-from vit_walkthrough.attention import MultiHeadSelfAttention, SelfAttention, attend, attention_weights
-from vit_walkthrough.config import ViTConfig
-from vit_walkthrough.encoder import MLP, Encoder, EncoderBlock
-from vit_walkthrough.model import ClassificationHead, VisionTransformer, count_parameters
-from vit_walkthrough.patches import PatchEmbedding, patchify, unpatchify
-from vit_walkthrough.tokens import ClassToken, PositionEmbedding, resample_positions, sincos_positions
-from vit_walkthrough.trace import Trace, record
+from vit_walkthrough.look.trace import Trace, record
+from vit_walkthrough.model.attention import MultiHeadSelfAttention, SelfAttention, attend, attention_weights
+from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.model.encoder import MLP, Encoder, EncoderBlock
+from vit_walkthrough.model.patches import PatchEmbedding, patchify, unpatchify
+from vit_walkthrough.model.tokens import ClassToken, PositionEmbedding, resample_positions, sincos_positions
+from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, count_parameters
 
 __all__ = [
     "MLP",

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import FAILED, keep_picture
+from tests.browser.conftest import FAILED, keep_picture
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 OPENED = ["00_start_here", "01_image_to_patches", "05_many_heads", "09_look_inside"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from vit_walkthrough.explorer import explore
-from vit_walkthrough.plots import blend
-from vit_walkthrough.trace import Trace
+from vit_walkthrough.draw.plots import blend
+from vit_walkthrough.living.explore import explore
+from vit_walkthrough.look.trace import Trace
 
 ROWS, COLS, SIDE = 3, 5, 4
 LAYERS, HEADS = 3, 4

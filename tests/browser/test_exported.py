@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from .jupyter import NOTEBOOKS, OPENED, VIEW, View, expect_picture
+from tests.browser.jupyter import NOTEBOOKS, OPENED, VIEW, View, expect_picture
 
 # nbconvert's own page asks for require.js and MathJax at a CDN, and forgets what is said of a picture.
 PAGE = [f"--TemplateExporter.extra_template_basedirs={NOTEBOOKS}", "--template=page"]

@@ -1,6 +1,6 @@
 """The notebooks in JupyterLab."""
 
-from .jupyter import Everywhere, opened, ran, server  # noqa: F401
+from tests.browser.jupyter import Everywhere, opened, ran, server  # noqa: F401
 
 FRONT_END = "lab"
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vit_walkthrough import ViTConfig, record
-from vit_walkthrough.explain import attention_distance, rollout
-from vit_walkthrough.pretrained import convert_weights
+from vit_walkthrough.look.explain import attention_distance, rollout
+from vit_walkthrough.weights.checkpoint import convert_weights
 
 CONFIG = ViTConfig(image_size=(12, 20), patch_size=4, dim=32, depth=3, heads=4, hidden=48, classes=5)
 
@@ -26,11 +26,11 @@ def both(build, request):
 
 def test_rollout_in_loops(both):
     theirs, ours = both
-    layers, batch, heads, tokens, _ = theirs.shape
+    blocks, batch, heads, tokens, _ = theirs.shape
     arrived = rollout(ours)
     for image in range(batch):
         product = np.eye(tokens)
-        for layer in range(layers):
+        for layer in range(blocks):
             mixed = np.zeros((tokens, tokens))
             for query in range(tokens):
                 for key in range(tokens):
@@ -47,10 +47,10 @@ def test_rollout_in_loops(both):
 
 def test_attention_distance_in_loops(both):
     theirs, ours = both
-    layers, batch, heads, tokens, _ = theirs.shape
+    blocks, batch, heads, tokens, _ = theirs.shape
     measured = attention_distance(ours, CONFIG.rows, CONFIG.cols, CONFIG.patch_size).numpy()
     centres = [((row + 0.5) * 4, (col + 0.5) * 4) for row in range(3) for col in range(5)]
-    for layer in range(layers):
+    for layer in range(blocks):
         for head in range(heads):
             distances = []
             for image in range(batch):

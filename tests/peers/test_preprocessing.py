@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from vit_walkthrough import ViTConfig
-from vit_walkthrough.published import (
+from vit_walkthrough.weights.published import (
     IMAGENET,
     PUBLISHED,
     TORCHVISION,

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from vit_walkthrough.pretrained import convert_weights, load_pretrained
+from vit_walkthrough.weights.checkpoint import convert_weights, load_pretrained
 
 SMALL = dict(depth=1, embed_dim=64, num_heads=2)
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from tests.peers.conftest import filled
 from vit_walkthrough import VisionTransformer, ViTConfig, record
-
-from .conftest import filled
 
 
 def ours(config: ViTConfig, state: dict[str, torch.Tensor]) -> VisionTransformer:

@@ -7,9 +7,8 @@ from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
 
+from tests.peers.conftest import fill, filled
 from vit_walkthrough import VisionTransformer, ViTConfig, record
-
-from .conftest import fill, filled
 
 
 def ours(config: ViTConfig, state: dict[str, torch.Tensor]) -> VisionTransformer:

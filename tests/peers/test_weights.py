@@ -8,8 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from vit_walkthrough import ViTConfig, count_parameters, record
-from vit_walkthrough.pretrained import convert_weights, load_pretrained, tensor_names
-from vit_walkthrough.published import read_weights
+from vit_walkthrough.weights.checkpoint import convert_weights, load_pretrained, tensor_names
+from vit_walkthrough.weights.published import read_weights
 
 LIBRARIES = ("timm", "torchvision", "transformers", "google")
 SMALL = [

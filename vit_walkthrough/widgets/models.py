@@ -12,12 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_walkthrough import data
-from vit_walkthrough.config import ViTConfig
-from vit_walkthrough.explain import mass_on_object, occlusion, relevance, rollout
-from vit_walkthrough.finetuning import adapt
-from vit_walkthrough.model import VisionTransformer, count_parameters
-from vit_walkthrough.patches import patchify, unpatchify
-from vit_walkthrough.plots import (
+from vit_walkthrough.draw.plots import (
     plot_attention,
     plot_curves,
     plot_distributions,
@@ -28,11 +23,16 @@ from vit_walkthrough.plots import (
     plot_scatter,
     side_by_side,
 )
-from vit_walkthrough.pretrained import bundled, load_checkpoint, load_tiny
-from vit_walkthrough.trace import record
-from vit_walkthrough.training import Fitted, History, evaluate, fit, fresh
+from vit_walkthrough.look.explain import mass_on_object, occlusion, relevance, rollout
+from vit_walkthrough.look.trace import record
+from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.model.patches import patchify, unpatchify
+from vit_walkthrough.model.vit import VisionTransformer, count_parameters
+from vit_walkthrough.train.finetune import adapt
+from vit_walkthrough.train.loop import Fitted, History, evaluate, fit, init_model
+from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint, load_tiny
 from vit_walkthrough.widgets.panel import Panel, choice, number, query_at, toggle
-from vit_walkthrough.widgets.pictures import SIZE, PictureChooser, digit, picture, unseen_digits
+from vit_walkthrough.widgets.pictures import TINY_SIZE, PictureChooser, digit, picture, unseen_digits
 
 DIGITS = list("0123456789")
 
@@ -110,7 +110,7 @@ def explore_pooling(patch_size: int = 8, heads: int = 4) -> Panel:
         draw,
         {"blocks": number("after block", 4, 0, 4)},
         hint="Try: go back block by block, to 0. Notice: before the first block the class token is the same for every "
-        "picture; whatever it says later it has gathered from the patches.",
+        "picture; whatever it says later it has head_outputs from the patches.",
     )
 
 
@@ -130,7 +130,7 @@ def explore_order(patch_size: int = 8, heads: int = 4) -> Panel:
         chosen = torch.randperm(patches, generator=torch.Generator().manual_seed(1))[:count]
         order = torch.arange(patches)
         order[chosen] = chosen.roll(1)
-        return unpatchify(patchify(images, patch_size)[:, order], patch_size, SIZE, SIZE)
+        return unpatchify(patchify(images, patch_size)[:, order], patch_size, TINY_SIZE, TINY_SIZE)
 
     @cache
     def right(count: int, positions: str) -> float:
@@ -182,7 +182,7 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
     """A ViT trained at 48 pixels reads the same digits at other resolutions, with its positions resampled as a picture,
     or kept in a row and cut off or filled up with zeros."""
     model = _tiny(patch_size, heads)[0]
-    learned, sides = model.position_embedding.positions.detach(), SIZE // patch_size
+    learned, sides = model.position_embedding.positions.detach(), TINY_SIZE // patch_size
     images, labels, _ = unseen_digits().sample(64, draw=0)
 
     @cache
@@ -217,7 +217,7 @@ def explore_resolution(patch_size: int = 8, heads: int = 4) -> Panel:
         plot_probabilities(probabilities, names=DIGITS, top=3, title="what it says", ax=axes[2])
         axes[0].figure.subplots_adjust(0.01, 0.03, 0.92, 0.9, 0.12)
         return axes[0], (
-            f"{_a(label).capitalize()} at {size} x {size} pixels; the model was trained at {SIZE}. Its "
+            f"{_a(label).capitalize()} at {size} x {size} pixels; the model was trained at {TINY_SIZE}. Its "
             f"{len(learned[0])} positions, {kind}, serve {side**2 + 1} tokens. It says {int(probabilities.argmax())} "
             f"({probabilities.max():.1%}); at this size it gets {right(size, kind):.0%} of 64 unseen digits right."
         )
@@ -309,7 +309,11 @@ def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
         return trace.attention[:, 0], probabilities, relevance(model, image, probabilities.argmax()[None])[0]
 
     def adapt(controls: dict) -> None:
-        side, heads, method = SIZE // controls["patch_size"].value, controls["heads"].value, controls["method"].value
+        side, heads, method = (
+            TINY_SIZE // controls["patch_size"].value,
+            controls["heads"].value,
+            controls["method"].value,
+        )
         fit_query(side, side)
         head = controls["head"]
         options = ("all", *range(heads))
@@ -327,7 +331,7 @@ def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
     ):  # fmt: skip
         image, label, mask = picture(chosen)
         attention, probabilities, relevant = look(chosen, patch_size, heads)
-        side = SIZE // patch_size
+        side = TINY_SIZE // patch_size
         token = 0 if query == "class token" or method == "relevance" else 1 + row * side + col
         said, scores = int(probabilities.argmax()), _tiny(patch_size, heads)[1]
         who = f"the patch at row {row}, column {col}" if token else "the class token"
@@ -336,7 +340,7 @@ def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
             told = f"Relevance: which patches speak for {_a(said)}, through all blocks and heads."
         elif method == "rollout":
             weights, titles = rollout(attention[:layer, None])[:, token, 1:], [f"rollout, blocks 1 to {layer}"]
-            told = f"Rollout: from where {who} has gathered in blocks 1 to {layer}, all heads together."
+            told = f"Rollout: from where {who} has head_outputs in blocks 1 to {layer}, all heads together."
         else:
             of_head = slice(None) if head == "all" else slice(head, head + 1)
             weights = attention[layer - 1, of_head, token, 1:]
@@ -371,7 +375,7 @@ def explore_vit(patch_size: int = 8, heads: int = 4) -> Panel:
             f"{scores['test_images']:,} unseen digits right."
         )
 
-    query, fit_query = query_at(SIZE // patch_size, SIZE // patch_size)
+    query, fit_query = query_at(TINY_SIZE // patch_size, TINY_SIZE // patch_size)
     controls = {
         "chosen": PictureChooser(),
         **_bundled_controls(patch_size, heads),
@@ -414,7 +418,7 @@ def explore_maps(patch_size: int = 6, heads: int = 4) -> Panel:
         image, label, mask = digit(place)
         probabilities, chosen, maps = look(place, asked, patch_size, heads)
         (ax,) = side_by_side(1, width=9, height=2.5)
-        tiles = {name: rearrange(each, "1 (rows cols) -> 1 rows cols", rows=SIZE // patch_size).numpy()
+        tiles = {name: rearrange(each, "1 (rows cols) -> 1 rows cols", rows=TINY_SIZE // patch_size).numpy()
                  for name, each in maps.items()}  # fmt: skip
         plot_heads(image[0], np.concatenate(list(tiles.values())), titles=list(tiles), ax=ax)
         ax.figure.subplots_adjust(0.01, 0.02, 0.99, 0.98)
@@ -454,11 +458,11 @@ def train_and_look(steps: int = 300) -> Panel:
     accuracy: dict[tuple, float] = {}
 
     def config(patch_size: int, heads: int, dim: int, depth: int) -> ViTConfig:
-        return ViTConfig(SIZE, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
+        return ViTConfig(TINY_SIZE, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
 
     @lru_cache(maxsize=16)
     def untrained(**sizes: int) -> VisionTransformer:
-        return fresh(config(**sizes), digits).eval()
+        return init_model(config(**sizes), digits).eval()
 
     def draw(picture: int, steps: int, **sizes):
         key = (steps, *sizes.values())
@@ -467,7 +471,9 @@ def train_and_look(steps: int = 300) -> Panel:
         with torch.no_grad(), record(model, "*.attention.weights") as trace:
             said = model(images.to(next(model.parameters()).device)).argmax(-1)
         seen = trace.attention[-1, :, :, 0, 1:].mean(dim=1).cpu()
-        maps = {"it looks": rearrange(seen, "batch (rows cols) -> batch rows cols", rows=SIZE // sizes["patch_size"])}
+        maps = {
+            "it looks": rearrange(seen, "batch (rows cols) -> batch rows cols", rows=TINY_SIZE // sizes["patch_size"])
+        }
         left, right = side_by_side(2, width=9, height=3.2, ratios=(1, 1.3))
         done = len(history.loss)
         curve = np.convolve(history.loss, np.ones(width := max(1, done // 30)) / width, "valid") if done else [log(10)]

@@ -14,8 +14,10 @@ from torch import Tensor
 from vit_walkthrough import data
 from vit_walkthrough.widgets.panel import alert, number
 
-LIMIT = 7_000_000  # bytes of a file: a Jupyter server cuts a connection on which a message of 10 MiB comes, silently
-SIZE = 48  # what the tiny ViTs read
+MAX_UPLOAD = (
+    7_000_000  # bytes of a file: a Jupyter server cuts a connection on which a message of 10 MiB comes, silently
+)
+TINY_SIZE = 48  # what the tiny ViTs read
 
 photo = cache(data.photo)
 
@@ -36,7 +38,7 @@ def digit(place: int) -> tuple[Tensor, int, Tensor]:
 @lru_cache(maxsize=4)
 def _decoded(content: bytes) -> Tensor:
     """A file's picture (3 48 48). A large photograph takes a second: it is read once."""
-    return data.load_image(io.BytesIO(content), SIZE)
+    return data.load_image(io.BytesIO(content), TINY_SIZE)
 
 
 @lru_cache(maxsize=8)
@@ -49,7 +51,7 @@ def picture(chosen: tuple) -> tuple[Tensor, int | None, Tensor | None]:
         content, dark_on_light = rest
         image = _decoded(content)
         return (1 - image if dark_on_light else image)[None], None, None
-    return data.photo(kind, SIZE)[None], None, None
+    return data.photo(kind, TINY_SIZE)[None], None, None
 
 
 class PictureChooser(ipywidgets.HBox):
@@ -72,7 +74,7 @@ class PictureChooser(ipywidgets.HBox):
         self.dark_on_light.layout.width = "auto"
         self.page = ipywidgets.HTML(
             # The keys are kept from the notebook, which takes Enter for itself.
-            f'<div class="vit-own" data-limit="{LIMIT}" onkeydown="event.stopPropagation()">'
+            f'<div class="vit-own" data-limit="{MAX_UPLOAD}" onkeydown="event.stopPropagation()">'
             f'<input type="file" accept="image/*" aria-label="picture file" onclick="this.value = null" '
             f'onchange="({script})(this)"> <button type="button" onclick="({script})(this)">use the camera</button> '
             '<span class="vit-alert" role="alert"></span>'

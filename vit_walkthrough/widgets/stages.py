@@ -13,13 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import layer_norm, normalize
 
-from vit_walkthrough import data, diagrams
-from vit_walkthrough.attention import MultiHeadSelfAttention, attention_weights
-from vit_walkthrough.config import SIZES, ViTConfig, divisors
-from vit_walkthrough.encoder import Encoder
-from vit_walkthrough.model import VisionTransformer, count_parameters
-from vit_walkthrough.patches import PatchEmbedding, patchify
-from vit_walkthrough.plots import (
+from vit_walkthrough import data
+from vit_walkthrough.draw import schematics
+from vit_walkthrough.draw.plots import (
     plot_attention,
     plot_bars,
     plot_curves,
@@ -31,9 +27,14 @@ from vit_walkthrough.plots import (
     plot_stream,
     side_by_side,
 )
-from vit_walkthrough.pretrained import load_tiny
-from vit_walkthrough.tokens import ClassToken, resample_positions, sincos_positions
-from vit_walkthrough.trace import record
+from vit_walkthrough.look.trace import record
+from vit_walkthrough.model.attention import MultiHeadSelfAttention, attention_weights
+from vit_walkthrough.model.config import SIZES, ViTConfig, divisors
+from vit_walkthrough.model.encoder import Encoder
+from vit_walkthrough.model.patches import PatchEmbedding, patchify
+from vit_walkthrough.model.tokens import ClassToken, resample_positions, sincos_positions
+from vit_walkthrough.model.vit import VisionTransformer, count_parameters
+from vit_walkthrough.weights.checkpoint import load_tiny
 from vit_walkthrough.widgets.panel import Panel, choice, number, query_at, toggle
 from vit_walkthrough.widgets.pictures import photo
 
@@ -404,21 +405,21 @@ def explore_sizes() -> Panel:
 
 
 DRAWINGS = {
-    "the whole": diagrams.draw_vit,
-    "its sizes": diagrams.draw_config,
-    "patches": diagrams.draw_patches,
-    "one patch as a row": diagrams.draw_flatten,
-    "patch embedding": diagrams.draw_embedding,
-    "class token": diagrams.draw_class_token,
-    "positions": diagrams.draw_positions,
-    "queries, keys, values": diagrams.draw_qkv,
-    "attention": diagrams.draw_attention,
-    "heads": diagrams.draw_heads,
-    "MLP": diagrams.draw_mlp,
-    "a block": diagrams.draw_block,
-    "the stack": diagrams.draw_stack,
-    "head": diagrams.draw_head,
-    "every shape": diagrams.draw_shapes,
+    "the whole": schematics.draw_vit,
+    "its sizes": schematics.draw_config,
+    "patches": schematics.draw_patches,
+    "one patch as a row": schematics.draw_flatten,
+    "patch embedding": schematics.draw_embedding,
+    "class token": schematics.draw_class_token,
+    "positions": schematics.draw_positions,
+    "queries, keys, values": schematics.draw_qkv,
+    "attention": schematics.draw_attention,
+    "heads": schematics.draw_heads,
+    "MLP": schematics.draw_mlp,
+    "a block": schematics.draw_block,
+    "the stack": schematics.draw_stack,
+    "head": schematics.draw_head,
+    "every shape": schematics.draw_shapes,
 }
 
 
@@ -436,7 +437,7 @@ def explore_drawings(drawing: str = "the whole", size: int = 96, dim: int = 96) 
         config = ViTConfig(size, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
         return DRAWINGS[drawing](config, cat()), (
             f"{drawing[0].upper()}{drawing[1:]}, drawn for {config.rows} x {config.cols} = {config.patches} patches of "
-            f"{config.pixels:,} pixels, {config.tokens} tokens of {dim} numbers, {heads} head{'s' * (heads > 1)} of "
+            f"{config.patch_dim:,} pixels, {config.tokens} tokens of {dim} numbers, {heads} head{'s' * (heads > 1)} of "
             f"{config.head_dim}, "
             f"{depth} block{'s' * (depth > 1)}, 10 classes."
         )

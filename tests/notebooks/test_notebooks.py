@@ -1,0 +1,386 @@
+"""The notebooks as documents: executed, described, welded to the package. That they run is nbval's part."""
+
+import ast
+import base64
+import importlib
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from vit_walkthrough import exercises
+from vit_walkthrough.draw import plots
+from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.model.tokens import resample_positions
+from vit_walkthrough.model.vit import VisionTransformer
+from vit_walkthrough.train import finetune
+from vit_walkthrough.train.loop import fit
+from vit_walkthrough.weights import checkpoint
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+README = (ROOT / "README.md").read_text()
+
+# What a notebook defines and the package owns, line for line.
+WELDED = {
+    "01_image_to_patches": {"patches": ["patchify", "unpatchify"]},
+    "02_patches_to_tokens": {"patches": ["PatchEmbedding"], "tokens": ["ClassToken"]},
+    "03_positions": {"tokens": ["sincos_positions", "PositionEmbedding", "resample_positions"]},
+    "04_one_head": {"attention": ["attention_weights", "attend", "SelfAttention"]},
+    "06_encoder_block": {"encoder": ["MLP", "EncoderBlock", "Encoder"]},
+    "07_whole_vit": {"model": ["ClassificationHead", "VisionTransformer"]},
+}
+# The package adds the fused kernel and the named points: equal by behaviour, which the notebook asserts itself.
+WELDED_BY_BEHAVIOUR = {"05_many_heads": {"attention": ["MultiHeadSelfAttention"]}}
+STAGES = ("patches", "tokens", "attention", "encoder", "model")
+
+
+def load(path):
+    return json.loads(path.read_text())
+
+
+def sources(notebook, kind):
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+def code(notebook):
+    return ast.parse("\n\n".join(sources(notebook, "code")))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return load(request.param)
+
+
+def outputs(notebook):
+    return [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+
+
+def test_there_is_every_notebook_from_00():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(len(NOTEBOOKS))]
+    assert len(NOTEBOOKS) >= 8
+
+
+def test_executed_from_top_to_bottom(notebook):
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+
+
+def test_no_error_and_nothing_on_stderr(notebook):
+    for output in outputs(notebook):
+        assert output["output_type"] != "error"
+        assert output.get("name") != "stderr"
+
+
+def test_every_picture_says_what_it_shows(notebook):
+    pictures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    assert pictures
+    for picture in pictures:
+        alt = picture["metadata"]["image/png"]["alt"]
+        assert len(alt.split()) >= 8
+        assert "".join(picture["data"]["text/plain"]) == alt
+        assert base64.b64decode("".join(picture["data"]["image/png"]))[:4] == b"\x89PNG"
+
+
+def test_every_widget_has_a_picture_beside_it(notebook):
+    assert "widgets" not in notebook["metadata"]
+    for output in outputs(notebook):
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            assert "image/png" in output["data"]
+
+
+def test_small_enough_for_github(request, notebook):
+    assert Path(request.getfixturevalue("notebook_path")).stat().st_size < 1_000_000
+
+
+@pytest.fixture
+def notebook_path(request):
+    return request.node.callspec.params["notebook"]
+
+
+def test_no_path_of_a_machine(notebook):
+    text = json.dumps([[output.get("text"), output.get("data", {}).get("text/plain")] for output in outputs(notebook)])
+    assert not re.search(r"(?<![\w:/.<])/(?:[\w.-]+/){2,}[\w.-]+", text)
+
+
+def test_no_cell_ends_in_a_comparison_that_asserts_nothing(notebook):
+    for source in sources(notebook, "code"):
+        last = ast.parse(source).body[-1]
+        assert not (isinstance(last, ast.Expr) and isinstance(last.value, ast.Compare)), source
+        if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+            name = ast.unparse(last.value.func).split(".")[-1]
+            assert name not in {"allclose", "equal", "array_equal", "isclose"}, source
+
+
+def test_no_assertion_that_cannot_fail(notebook):
+    for node in ast.walk(code(notebook)):
+        if isinstance(node, ast.Assert):
+            assert not isinstance(node.test, (ast.Constant, ast.Tuple)), ast.unparse(node)
+
+
+def test_cells_are_short(notebook):
+    for source in sources(notebook, "code"):
+        assert len(source.splitlines()) <= 30, source
+    for source in sources(notebook, "markdown"):
+        assert len(source.split()) <= 120, source
+
+
+def test_starts_with_its_question_and_leads_on(notebook):
+    first = sources(notebook, "markdown")[0]
+    assert re.match(r"# \d\d · .+\?\n", first)
+    assert sum("assert" in source for source in sources(notebook, "code")) >= 5
+
+
+def test_links_lead_somewhere(notebook):
+    for source in sources(notebook, "markdown"):
+        for target in re.findall(r"\]\(((?!http)[^)#]+)", source):
+            assert (ROOT / "notebooks" / target).exists(), target
+
+
+def test_a_notebook_imports_no_stage_that_comes_after_it(notebook_path_and_code):
+    path, tree = notebook_path_and_code
+    number = int(path.stem[:2])
+    built_in = {"patches": 1, "tokens": 2, "attention": 4, "encoder": 6, "model": 7}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("vit_walkthrough."):
+            stage = node.module.split(".")[1]
+            if number and stage in built_in:
+                assert built_in[stage] <= number, ast.unparse(node)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook_path_and_code(request):
+    return request.param, code(load(request.param))
+
+
+# ------------------------------------------------------------------------------------------------ exercises
+
+
+def cells_of_exercises(notebook):
+    """The cells of each exercise, from its heading to the next."""
+    found = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if re.match(r"#{1,3} ", source) and cell["cell_type"] == "markdown":
+            if re.match(rf"### {len(found) + 1} · ", source):
+                found.append([])
+        if found:
+            found[-1].append(cell)
+    return found
+
+
+def printed(cell):
+    return "".join("".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream")
+
+
+def checked(cell):
+    """The checks that a cell calls, with the name of what is checked."""
+    calls = [node for node in ast.walk(ast.parse("".join(cell["source"]))) if isinstance(node, ast.Call)]
+    return [
+        (ast.unparse(call.func), ast.unparse(call.args[0]))
+        for call in calls
+        if ast.unparse(call.func).startswith("check_")
+    ]
+
+
+def test_there_are_two_to_four_exercises(notebook):
+    assert "## Exercises" in "\n".join(sources(notebook, "markdown"))
+    assert 2 <= len(cells_of_exercises(notebook)) <= 4
+
+
+def test_an_exercise_has_a_hole_a_hint_and_a_hidden_solution_which_goes_through_the_same_check(notebook):
+    for cells in cells_of_exercises(notebook):
+        heading = "".join(cells[0]["source"]).splitlines()[0]
+        code_cells = [cell for cell in cells if cell["cell_type"] == "code"]
+        hole = next(cell for cell in code_cells if checked(cell))
+        solved = next(cell for cell in code_cells if "".join(cell["source"]).startswith("# @title Solution"))
+        ((check, name),), ((same_check, solution),) = checked(hole), checked(solved)
+        assert (same_check, solution) == (check, "solution"), heading
+        assert "..." in "".join(hole["source"]), heading
+        assert (
+            printed(hole)
+            == f"○ {name} is still a hole: write your answer in place of the dots, and run the cell again.\n"
+        )
+        assert printed(solved).startswith("✓ "), heading
+        assert solved["metadata"] == {"cellView": "form", "jupyter": {"source_hidden": True}}, heading
+        hints = [cell for cell in cells if "<summary>Hint</summary>" in "".join(cell["source"])]
+        assert len(hints) == 1, heading
+        assert cells.index(hole) < cells.index(hints[0]) < cells.index(solved), heading
+
+
+def test_the_reader_predicts_before_the_answer_is_computed(notebook):
+    asked = [
+        (place, target.id)
+        for place, source in enumerate(sources(notebook, "code"))
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) == "..."
+        for target in node.targets
+    ]
+    answered = {
+        ast.unparse(node.args[0]): place
+        for place, source in enumerate(sources(notebook, "code"))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "predict"
+    }
+    assert asked
+    assert answered.keys() == {name for _, name in asked}
+    assert all(place < answered[name] for place, name in asked)
+
+
+def test_every_check_belongs_to_an_exercise():
+    used = {check for path in NOTEBOOKS for cells in cells_of_exercises(load(path)) for cell in cells
+            if cell["cell_type"] == "code" for check, _ in checked(cell)}  # fmt: skip
+    assert used == {name for name in exercises.__all__ if name.startswith("check_")}
+
+
+# ------------------------------------------------------------------------------------------------ 10, with a network
+
+
+def test_as_it_is_kept_notebook_10_asks_no_network():
+    values = {ast.unparse(node) for node in code(load(ROOT / "notebooks" / "10_real_weights.ipynb")).body}
+    assert {"use_network = False", "my_photo = None"} <= values
+
+
+def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
+    def fetched(name):
+        torch.manual_seed(0)
+        model = VisionTransformer(ViTConfig(224, 16, dim=48, depth=4, heads=2, hidden=64, classes=1000)).eval()
+        for parameter in model.blocks.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(model.head.logits.weight)
+        positions = model.position_embedding.positions
+        positions.data = resample_positions(torch.randn(1, 10, 48), 14, 14)  # neighbours are alike
+        if headless := "dino" in name:
+            model.head.logits = torch.nn.Identity()
+        preprocessing = checkpoint.Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), "bicubic", 0.9)
+        return checkpoint.Pretrained(model, preprocessing, () if headless else tuple(map(str, range(1000))), name)
+
+    def small_cifar10(split, count):
+        asked.append((split, count))
+        labels = torch.arange(40) % 10
+        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+        images[labels % 2 == 1, :, 16:] = 200
+        images[:, 0, :, :16] = (25 * labels)[:, None, None].byte()
+        return images, labels
+
+    asked, shown = [], []
+    monkeypatch.setattr(checkpoint, "load_pretrained", fetched)
+    monkeypatch.setattr(finetune, "cifar10", small_cifar10)
+    monkeypatch.setattr(plots, "show", lambda figure, alt: shown.append(plots.render(figure)))
+    trained = (
+        "train, test =",
+        "ax = plot_bars(scores",
+        "recipe =",
+        "scratch =",
+        "assert results",
+        "def confusion",
+        "assert tables",
+    )
+    names = {"fit": fit}  # of a cell that is left out because it trains for long, as are these, which use no network
+    for source in sources(load(ROOT / "notebooks" / "10_real_weights.ipynb"), "code"):
+        if not re.search(rf"^({'|'.join(map(re.escape, trained))})", source, flags=re.M):
+            source = source.replace("use_network = False", "use_network = True")
+            source = source.replace("my_photo = None", f"my_photo = {str(ROOT / 'images/photos/coffee.jpg')!r}")
+            exec(source, names)
+    assert names["shown"].shape == (4, 3, 224, 224)
+    assert names["fine_model"].config.tokens == 24 * 24 + 1
+    assert asked == [("train", 5000), ("test", 1000)]
+    assert len(shown) >= 9
+
+
+# ------------------------------------------------------------------------------------------------ the weld
+
+
+class Bare(ast.NodeTransformer):
+    """Docstrings, annotations and guards (an if that only raises, a call of a _check) taken off a definition."""
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node):
+        node.returns = None
+        self.generic_visit(node)
+        node.body = [statement for statement in node.body if not self.is_beside_the_point(statement)]
+        return node
+
+    def visit_ClassDef(self, node):
+        self.generic_visit(node)
+        node.body = [statement for statement in node.body if not self.is_beside_the_point(statement)]
+        return node
+
+    @staticmethod
+    def is_beside_the_point(statement):
+        if isinstance(statement, ast.If):
+            return isinstance(statement.body[-1], ast.Raise) and not statement.orelse
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            return ast.unparse(statement.value.func).startswith("_check")
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "expected":
+            return True  # what a guard compares with
+        return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def bare(definition):
+    return ast.unparse(Bare().visit(ast.parse(ast.unparse(definition))))
+
+
+def definitions(tree):
+    return {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+def owned(module):
+    source = inspect.getsource(importlib.import_module(f"vit_walkthrough.{module}"))
+    return definitions(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "definition"),
+    [(name, module, d) for name, modules in WELDED.items() for module, ds in modules.items() for d in ds],
+)
+def test_the_reader_writes_what_the_package_has(name, module, definition):
+    written = definitions(code(load(ROOT / "notebooks" / f"{name}.ipynb")))[definition]
+    assert bare(written) == bare(owned(module)[definition])
+
+
+def test_the_weld_notices_a_difference():
+    one, other = ast.parse("def f(x: int):\n    'doc'\n    return x + 1"), ast.parse("def f(x):\n    return x + 1")
+    assert bare(one) == bare(other)
+    assert bare(one) != bare(ast.parse("def f(x):\n    return x + 2"))
+
+
+def test_whatever_a_notebook_defines_under_a_stage_s_name_is_welded(notebook_path_and_code):
+    path, tree = notebook_path_and_code
+    stages = {name: module for module in STAGES for name in owned(module) if not name.startswith("_")}
+    welded = {**WELDED, **WELDED_BY_BEHAVIOUR}.get(path.stem, {})
+    for name in definitions(tree):
+        if name in stages:
+            assert name in welded.get(stages[name], []), f"{name} is defined here and in {stages[name]}.py"
+
+
+# ------------------------------------------------------------------------------------------------ the README
+
+
+def test_the_readme_names_every_notebook():
+    for path in NOTEBOOKS:
+        assert f"notebooks/{path.name}" in README
+
+
+def test_every_question_leads_to_a_heading():
+    rows = re.findall(r"^\| (.+?) \| \[(\d\d)\]\(notebooks/(\S+?\.ipynb)\) (.+?) \|$", README, flags=re.M)
+    assert len(rows) >= 20
+    for question, number, file, heading in rows:
+        path = ROOT / "notebooks" / file
+        assert path.stem[:2] == number, question
+        text = "\n".join(sources(load(path), "markdown"))
+        headings = re.findall(r"^#+ (.+)$|^\*\*(.+?)\*\*", text, flags=re.M)
+        assert heading in [" ".join(part for part in pair if part) for pair in headings], f"{question}: {heading}"
+
+
+def test_ci_runs_the_command_that_the_readme_gives():
+    script = (ROOT / ".ci" / "run").read_text()
+    commands = re.findall(r"```bash\n(.+?)\n```", README, flags=re.S)
+    assert len(commands) >= 2
+    assert commands[1] in script

@@ -1,0 +1,1 @@
+"""What sees a model from outside: `record` its tensors, explain its answers."""

@@ -1,0 +1,272 @@
+"""What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vit_walkthrough.look.trace import record
+
+BATCH_SIZE = 64  # images that a model is shown at once, where it is shown many
+
+
+def _check_attention(attention: Tensor) -> Tensor:
+    """The same, with 32 bits at least: 16 are too few for sums of many."""
+    if attention.ndim != 5 or attention.shape[-1] != attention.shape[-2]:
+        raise ValueError(
+            f"attention must be (blocks, batch, heads, queries, keys), as trace.attention; not {tuple(attention.shape)}"
+        )
+    slack = 1e-2 if attention.dtype in (torch.float16, torch.bfloat16) else 1e-3  # every weight was rounded
+    attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
+    if not ((attention.sum(-1) - 1).abs() <= slack).all():
+        raise ValueError("the rows of the attention do not sum to 1; its last axis must be the keys")
+    return attention
+
+
+def _check_classes(classes: Tensor, images: int, known: int) -> Tensor:
+    """The same, as indices: torch takes bytes for a mask."""
+    whole = not (classes.is_floating_point() or classes.dtype == torch.bool)
+    if classes.shape != (images,) or not whole or not ((0 <= classes) & (classes < known)).all():
+        raise ValueError(
+            f"classes must be {images} whole numbers from 0 to {known - 1}, one for each image; not {classes.tolist()}"
+        )
+    return classes.long()
+
+
+def rollout(
+    attention: Float[Tensor, "blocks batch heads queries keys"],
+) -> Float[Tensor, "batch queries keys"]:
+    """How much of every token of the image arrives at every output token, if attention were all that moves it.
+
+    Per block: the mean over the heads, plus the identity for the residual stream, every row scaled to sum to 1. Then
+    the product from the first block to the last. Rows sum to 1. The class token's map is [:, 0, 1:].
+
+    Raises: ValueError for another shape, or rows that do not sum to 1.
+    Source: D.8; Abnar and Zuidema 2020, arXiv 2005.00928.
+    """
+    attention = _check_attention(attention)
+    identity = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+    arrived = identity.expand(attention.shape[1], -1, -1)
+    for block in attention:
+        mixed = block.mean(dim=1) + identity
+        arrived = mixed / mixed.sum(dim=-1, keepdim=True) @ arrived
+    return arrived
+
+
+def relevance(
+    model, images: Float[Tensor, "batch channels height width"], classes: Int[Tensor, " batch"] | None = None
+) -> Float[Tensor, "batch patches"]:
+    """How much each patch speaks for a class: rollout in which a weight counts only where raising it raises the logit.
+
+    classes: one for each image; by default the one that the model predicts.
+
+    Raises: ValueError for a class out of range or another number of them.
+    Source: Chefer et al. 2021, arXiv 2103.15679, Equations 5 and 6. Differs: with mean pooling the mean over the
+    patches' rows is read, for no class token is.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        watched = images.detach().clone().requires_grad_()  # so that there is a graph, whatever of the model is frozen
+        with record(model, "*.attention.weights") as trace:
+            logits = model(watched)
+        classes = _check_classes(logits.argmax(-1) if classes is None else classes, *logits.shape)
+        weights = list(trace.values())
+        gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), weights)
+    arrived = torch.eye(weights[0].shape[-1]).to(weights[0]).expand(len(images), -1, -1)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        arrived = arrived + (weight * gradient).clamp(min=0).mean(dim=1) @ arrived
+    arrived = arrived.detach()
+    return arrived[:, 0, 1:] if model.config.pooling == "class" else arrived[:, 1:, 1:].mean(dim=1)
+
+
+def attention_distance(
+    attention: Float[Tensor, "blocks batch heads queries keys"], rows: int, cols: int, patch_size: int
+) -> Float[Tensor, "blocks heads"]:
+    """How far from itself a patch looks on average, in pixels, between the centres of patches.
+
+    The class token stands nowhere and is left out; each row is scaled to sum to 1 over the patches. A row that has
+    nothing for the patches is left out of the mean.
+
+    Raises: ValueError if the grid does not fit the attention.
+    Source: D.7, Figure 7 right and Figure 11.
+    """
+    attention = _check_attention(attention)
+    if attention.shape[-1] != rows * cols + 1:
+        raise ValueError(f"attention over {attention.shape[-1]} tokens, but {rows} * {cols} patches and a class token")
+    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).to(attention) * patch_size
+    distances = torch.cdist(grid, grid)
+    patches = attention[..., 1:, 1:]
+    patches = patches / patches.sum(dim=-1, keepdim=True)
+    return (patches * distances).sum(dim=-1).nanmean(dim=(1, 3))
+
+
+def attention_entropy(
+    attention: Float[Tensor, "blocks batch heads queries keys"],
+) -> Float[Tensor, "blocks heads"]:
+    """How spread the attention is, in bits: 0 for looking at one token, log2(tokens) for looking everywhere alike."""
+    attention = _check_attention(attention)
+    return torch.special.entr(attention).sum(dim=-1).mean(dim=(1, 3)) / math.log(2)
+
+
+@torch.no_grad()
+def logit_lens(model, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "stations batch classes"]:
+    """What the head would say after every block, the first station being before any.
+
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head.
+    """
+    depth = model.config.depth
+    with record(model, "blocks.0.norm_1.input", *(f"blocks.{block}" for block in range(depth))) as trace:
+        model(images)
+    return torch.stack([model.head(model.pool(model.norm(tokens))) for tokens in trace.values()])
+
+
+def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tensor, "patches patches"]:
+    """The cosine similarity of the positions of any two patches. Source: Figure 7, centre."""
+    directions = F.normalize(positions[0, 1:].detach(), dim=-1)
+    return directions @ directions.T
+
+
+def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -> Float[Tensor, "count patch_dim"]:
+    """The directions of patch_dim in which the filters of the patch embedding vary most.
+
+    Raises: ValueError for a count below 1, more than there are pixels or filters.
+    Source: Figure 7, left.
+    """
+    if not 1 <= count <= min(weight.shape):
+        raise ValueError(f"count {count} is not between 1 and {min(weight.shape)}")
+    centred = weight.detach() - weight.detach().mean(0)
+    return torch.linalg.svd(centred, full_matrices=False).Vh[:count]
+
+
+def _on_patches(maps: Tensor, masks: Tensor) -> tuple[int, Tensor]:
+    """The patches' side, and the share of each patch that lies on the object."""
+    misfit = f"maps {tuple(maps.shape)} (batch, patches) do not fit masks {tuple(masks.shape)} (batch, height, width)"
+    if maps.ndim != 2 or masks.ndim != 3 or len(maps) != len(masks) or maps.shape[1] < 1:
+        raise ValueError(misfit)
+    height, width = masks.shape[1:]
+    side = round((height * width / maps.shape[1]) ** 0.5)
+    if side < 1 or height % side or width % side or (height // side) * (width // side) != maps.shape[1]:
+        raise ValueError(misfit)
+    if not maps.isfinite().all():
+        raise ValueError("a map has numbers that are NaN or infinite")
+    covered = reduce(masks.float(), "batch (rows ph) (cols pw) -> batch (rows cols)", "mean", ph=side, pw=side)
+    return side, covered.to(maps.device)
+
+
+def mass_on_object(
+    maps: Float[Tensor, "batch patches"], masks: Bool[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """The share of each map that falls on the object; a uniform map gets the object's share of the area.
+
+    Raises: ValueError for maps that do not fit the masks, are negative or empty, or hold NaN.
+    """
+    _, covered = _on_patches(maps, masks)
+    if (maps < 0).any() or (maps.sum(-1) <= 0).any():
+        raise ValueError("a map must be of numbers from 0 up, and not all 0")
+    return (maps * covered).sum(-1) / maps.sum(-1)
+
+
+def pointing_game(
+    maps: Float[Tensor, "batch patches"], masks: Bool[Tensor, "batch height width"]
+) -> Bool[Tensor, " batch"]:
+    """Whether the strongest patch of each map lies on the object, with half of its area or more.
+
+    Raises: ValueError for maps that do not fit the masks, or hold NaN.
+    Source: Zhang et al. 2016, arXiv 1608.00507, for patches instead of pixels.
+    """
+    _, covered = _on_patches(maps, masks)
+    return covered.gather(1, maps.argmax(-1, keepdim=True))[:, 0] >= 0.5
+
+
+def _ground(images: Tensor) -> Tensor:
+    """What patches are covered with: the median of each image's channels."""
+    return images.flatten(2).median(dim=-1).values[..., None, None]
+
+
+@torch.no_grad()
+def occlusion(
+    model, images: Float[Tensor, "batch channels height width"], classes: Int[Tensor, " batch"] | None = None
+) -> Float[Tensor, "batch patches"]:
+    """By how much the probability of a class falls when a patch is covered with the image's median colour; below 0
+    where it rises, 0 where the patch has no other colour. Asks the model about every patch, and no attention at all.
+
+    classes: one for each image; by default the one that the model predicts.
+
+    Raises: ValueError for a class out of range or another number of them.
+    Source: Zeiler and Fergus 2014, arXiv 1311.2901, for patches instead of a sliding square.
+    """
+    before = model(images).softmax(-1)
+    classes = _check_classes(before.argmax(-1) if classes is None else classes, *before.shape)
+    ground, side, cols = _ground(images), model.config.patch_size, model.config.cols
+    unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
+    inked = reduce(unlike, "batch (rows high) (cols wide) -> batch (rows cols)", "any", high=side, wide=side)
+    falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
+    for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, BATCH_SIZE // max(1, len(images)))):
+        covered = images.repeat(len(patches), 1, 1, 1, 1)
+        for copies, patch in zip(covered, patches.tolist(), strict=True):
+            row, col = divmod(patch, cols)
+            copies[..., row * side : (row + 1) * side, col * side : (col + 1) * side] = ground
+        after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
+        falls[:, patches] = (before - after)[:, range(len(images)), classes].T
+    return falls * inked
+
+
+@torch.no_grad()
+def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int | Sequence[int], insert: bool) -> Tensor:
+    if maps.shape != (len(images), model.config.patches):
+        raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
+    if isinstance(steps, int):
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; it must be at least 1")
+        steps = [round(maps.shape[1] * step / steps) for step in range(steps + 1)]
+    if not steps or min(steps) < 0 or max(steps) > maps.shape[1]:
+        raise ValueError(f"steps {list(steps)} are not numbers of patches from 0 to {maps.shape[1]}")
+    if maps.isnan().any():
+        raise ValueError("a map has numbers that are NaN")
+    classes = _check_classes(classes, len(images), model.config.classes)
+    rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
+    ground = _ground(images)
+    side, rows = model.config.patch_size, model.config.rows
+    probabilities = []
+    for count in steps:
+        touched = rearrange(rank < count, "batch (rows cols) -> batch 1 rows cols", rows=rows)
+        touched = touched.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+        shown = torch.where(touched == insert, images, ground)
+        probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
+    return torch.stack(probabilities, dim=1)
+
+
+def deletion_curve(
+    model,
+    images: Float[Tensor, "batch channels height width"],
+    maps: Float[Tensor, "batch patches"],
+    classes: Int[Tensor, " batch"],
+    steps: int | Sequence[int] = 8,
+) -> Float[Tensor, "batch stations"]:
+    """The probability of each image's class while its patches are covered with the image's median colour, the
+    strongest of the map first: none at the first station, all at the last. A good map makes it fall early.
+
+    steps: in how many equal steps, or how many patches are covered at each station.
+
+    Raises: ValueError for maps of another shape or with NaN, classes out of range, steps below 1, more than there are.
+    Source: Petsiuk et al. 2018 (RISE), arXiv 1806.07421, for patches instead of pixels.
+    """
+    return _curve(model, images, maps, classes, steps, insert=False)
+
+
+def insertion_curve(
+    model,
+    images: Float[Tensor, "batch channels height width"],
+    maps: Float[Tensor, "batch patches"],
+    classes: Int[Tensor, " batch"],
+    steps: int | Sequence[int] = 8,
+) -> Float[Tensor, "batch stations"]:
+    """As deletion_curve, the other way round: from the bare colour, patches are uncovered, the strongest first. A good
+    map makes the probability rise early.
+
+    Raises: as deletion_curve.
+    """
+    return _curve(model, images, maps, classes, steps, insert=True)

@@ -1,0 +1,101 @@
+"""Every intermediate tensor of a forward pass, by name, taken from outside the model."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vit_walkthrough.model.attention import MultiHeadSelfAttention
+
+# What the fused kernel never holds.
+POINTS = ("queries", "keys", "values", "weights", "head_outputs")
+
+
+class Trace(Mapping):
+    """The recorded tensors: a mapping from name to tensor in the order of the computation.
+
+    A name is the path of the module whose output it is ("blocks.3.attention.weights"), or "<path>.input" for what a
+    LayerNorm reads: the residual stream at that point. "input" and "output" are the recorded module's own. Dropout has
+    no name: where it matters, what follows it has one.
+    """
+
+    def __init__(self):
+        self._tensors: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise KeyError(f"{name!r} was not recorded; recorded: {', '.join(self._tensors) or 'nothing yet'}")
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
+    @property
+    def attention(self) -> Float[Tensor, "blocks batch heads queries keys"]:
+        """The attention weights of all blocks, the first block first.
+
+        Raises: KeyError if none were recorded; the message lists what was.
+        """
+        weights = [tensor for name, tensor in self._tensors.items() if name.split(".")[-1] == "weights"]
+        if not weights:
+            raise KeyError(
+                "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a "
+                f"pattern that matches them, as '*.attention.weights'; recorded: {', '.join(self) or 'nothing'}"
+            )
+        return torch.stack(weights)
+
+
+@contextmanager
+def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
+    """Record what the model computes while the block runs; of several forward passes the last one stays.
+
+    patterns: record only names that match one of them, as "*.attention.weights"; all names if none is given.
+
+    While it records, attention is computed step by step and not by the fused kernel, so that its weights exist; the
+    output is the same to rounding (1e-6). The tensors stay in the autograd graph, if there is one. Afterwards, also
+    after an error, the model is as it was.
+    """
+    trace, handles, unfused = Trace(), [], []
+
+    def wanted(name: str) -> bool:
+        return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    def keep(name: str, tensor: Tensor) -> None:
+        trace._tensors.pop(name, None)  # a second forward pass is put in order too
+        trace._tensors[name] = tensor
+
+    def keep_input(name: str):
+        return lambda _, inputs: keep(name, inputs[0])
+
+    def keep_output(name: str):
+        return lambda _, inputs, output: keep(name, output)
+
+    if wanted("input"):
+        handles.append(model.register_forward_pre_hook(keep_input("input")))
+    for path, module in model.named_modules():
+        if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
+            handles.append(module.register_forward_pre_hook(keep_input(f"{path}.input")))
+        if not isinstance(module, nn.Dropout) and wanted(path or "output"):
+            handles.append(module.register_forward_hook(keep_output(path or "output")))
+        if isinstance(module, MultiHeadSelfAttention) and module.fused:
+            if any(wanted(f"{path}.{point}".lstrip(".")) for point in POINTS):
+                unfused.append(module)
+    try:
+        for module in unfused:
+            module.fused = False
+        yield trace
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in unfused:
+            module.fused = True

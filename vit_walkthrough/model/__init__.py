@@ -1,0 +1,1 @@
+"""What the reader builds: one file a stage, from the config to the whole Vision Transformer."""
