@@ -1,6 +1,5 @@
 """The first cell of every notebook, run as in Colab: the sessions server, GitHub and pip are stood in for."""
 
-import ast
 import json
 import os
 import shutil
@@ -168,32 +167,11 @@ def test_the_first_code_cell_is_the_same_in_every_notebook():
     assert all(cell["outputs"] == [] for cell in cells)
 
 
-def test_the_first_code_cell_comes_right_after_the_title():
-    for path in NOTEBOOKS:
-        kinds = [cell["cell_type"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-        assert kinds[:2] == ["markdown", "code"], path.name
-
-
 def test_it_is_short_and_says_what_it_is():
     lines = CELL.splitlines()
     assert len(lines) <= 25
     assert max(map(len, lines)) <= 96
     assert lines[0].startswith("# ")
-
-
-def test_it_needs_nothing_but_the_standard_library():
-    modules = {
-        name.split(".")[0]
-        for node in ast.walk(ast.parse(CELL))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    assert modules <= sys.stdlib_module_names
 
 
 # --------------------------------------------------------------------------------------------------- outside Colab
@@ -212,15 +190,6 @@ def test_outside_colab_it_finds_the_package_without_a_word_or_a_request(colab, w
     assert result.done.stdout.splitlines() == [f"added {added}", f"package {package / '__init__.py'} here"]
     assert result.noted == ""
     assert result.pip == []
-
-
-def test_what_is_installed_goes_before_the_folder_above(colab):
-    for folder, which in (("library", "installed"), ("clone", "above")):
-        (colab.root / folder / "vit_walkthrough").mkdir(parents=True)
-        (colab.root / folder / "vit_walkthrough" / "__init__.py").write_text(f"WHICH = '{which}'\n")
-    (colab.root / "clone" / "notebooks").mkdir()
-    result = colab.run(inside=False, jaxtyping=True, cwd=colab.root / "clone" / "notebooks")
-    assert result.package.endswith("installed")
 
 
 def test_outside_colab_a_missing_package_is_one_line_and_no_request(colab):
@@ -250,8 +219,10 @@ def test_a_fork_is_fetched_from_where_the_notebook_was_opened(colab):
     assert "http://172.28.0.12:9000/api/sessions" in result.asked[0]
 
 
-@pytest.mark.parametrize("quoted", [True, False])
-@pytest.mark.parametrize("branch", ["feature/heads", "a/b/notebooks/c", "v1.0", "fix-12_x", "blob/main"])
+@pytest.mark.parametrize(
+    ("branch", "quoted"),
+    [("feature/heads", True), ("a/b/notebooks/c", False), ("blob/main", True), ("v1.0", False)],
+)
 def test_a_branch_may_have_slashes(colab, branch, quoted):
     colab.repository("reader/fork")
     colab.repository("reader/fork", branch)
@@ -259,13 +230,7 @@ def test_a_branch_may_have_slashes(colab, branch, quoted):
     assert result.package.endswith(f"reader/fork {branch}"), result.done.stderr
 
 
-def test_a_slash_that_is_encoded_twice(colab):
-    colab.repository("reader/fork", "feature/heads")
-    result = colab.run(sessions=[session("reader/fork", "feature%252Fheads")])
-    assert result.package.endswith("reader/fork feature/heads"), result.done.stderr
-
-
-@pytest.mark.parametrize("name", ["vit_walkthrough", "vit-walkthrough", "vit.walk-through_2", "notebooks", "blob"])
+@pytest.mark.parametrize("name", ["vit-walkthrough", "vit.walk-through_2", "notebooks"])
 def test_the_repository_may_have_any_name(colab, name):
     colab.repository(f"some-body/{name}")
     result = colab.run(sessions=[session(f"some-body/{name}")])
@@ -295,15 +260,6 @@ def test_a_new_kernel_does_not_clone_or_ask_again(colab):
     assert (colab.content / "vit-walkthrough" / "mine.txt").read_text() == "kept"
 
 
-def test_an_installed_package_asks_for_nothing(colab):
-    package = colab.root / "library" / "vit_walkthrough"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("WHICH = 'installed'\n")
-    result = colab.run(sessions=[session()], jaxtyping=True)
-    assert result.package.endswith("installed")
-    assert result.noted == ""
-
-
 def test_jaxtyping_and_nothing_else_is_installed_where_it_is_missing(colab):
     colab.repository("reader/fork")
     (colab.content / "requirements.txt").write_text("torch==0.1\n")
@@ -313,44 +269,15 @@ def test_jaxtyping_and_nothing_else_is_installed_where_it_is_missing(colab):
     assert colab.run(sessions=[session()], jaxtyping=True).pip == []
 
 
-def test_nothing_but_git_pip_and_the_question_is_started(colab):
-    colab.repository("reader/fork")
-    result = colab.run(sessions=[session()])
-    started = [line for line in result.noted.splitlines() if not line.startswith("curl")]
-    assert len(started) == 4  # the question, the clone, and pip twice
-    assert not [line for line in started if "torch" in line or "numpy" in line or "requirements" in line]
-
-
 # ------------------------------------------------------------------------------------------------------ cannot tell
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "null",
-        "{",
-        "<html>404</html>",
-        '{"message": "Forbidden"}',
-        '[{"name": 3}]',
-        "\x00\xff %ZZ",
-        "[" * 5000,
-    ],
-    ids=["empty", "none", "null", "broken", "html", "forbidden", "number", "noise", "deep"],
-)
+@pytest.mark.parametrize("text", ["", "[]", "null", "<html>404</html>", '[{"name": 3}]', "\x00\xff %ZZ", "[" * 5000])
 def test_an_answer_that_tells_nothing(colab, text):
     result = colab.run(text=text)
     assert refused(result)
     assert result.clones == []
     assert result.pip == []
-
-
-def test_nobody_answers(colab):
-    colab.answer.unlink()
-    result = colab.run()
-    assert refused(result)
-    assert len(result.asked) == 1
 
 
 def test_a_copy_in_drive(colab):
@@ -375,26 +302,18 @@ def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
     ("repository", "branch"),
     [
         ("reader/fork", "--upload-pack=touch${IFS}broken"),
-        ("reader/fork", "-b"),
-        ("reader/fork", ".."),
         ("reader/fork", "../main"),
-        ("reader/fork", "two words"),
-        ("reader/fork", "main;touch broken"),
         ("reader/fork", "$(touch broken)"),
-        ("reader/fork", "main\nother"),
         ("--upload-pack=x/fork", "main"),
         ("../fork", "main"),
-        ("reader/..", "main"),
         ("reader/--config", "main"),
-        ("read er/fork", "main"),
         ("reader@elsewhere.example/fork", "main"),
         ("reader/fork/deeper", "main"),
     ],
 )
-@pytest.mark.parametrize("quoted", [True, False])
-def test_names_that_are_no_names_never_reach_git(colab, repository, branch, quoted):
+def test_names_that_are_no_names_never_reach_git(colab, repository, branch):
     colab.repository("reader/fork")
-    result = colab.run(sessions=[session(repository, branch, quoted=quoted)])
+    result = colab.run(sessions=[session(repository, branch, quoted=False)])
     assert refused(result)
     assert result.clones == []
     assert not list(colab.content.iterdir())
