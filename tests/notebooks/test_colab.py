@@ -169,7 +169,7 @@ def test_the_first_code_cell_is_the_same_in_every_notebook():
 
 def test_it_is_short_and_says_what_it_is():
     lines = CELL.splitlines()
-    assert len(lines) <= 25
+    assert len(lines) <= 30
     assert max(map(len, lines)) <= 96
     assert lines[0].startswith("# ")
 
@@ -190,6 +190,20 @@ def test_outside_colab_it_finds_the_package_without_a_word_or_a_request(colab, w
     assert result.done.stdout.splitlines() == [f"added {added}", f"package {package / '__init__.py'} here"]
     assert result.noted == ""
     assert result.pip == []
+
+
+def test_what_a_renamed_clone_left_behind_is_not_taken_for_the_package(colab):
+    (colab.root / "library" / "vit_walkthrough" / "photos").mkdir(parents=True)
+    (colab.root / "renamed" / "vit_walkthrough").mkdir(parents=True)
+    (colab.root / "renamed" / "vit_walkthrough" / "__init__.py").write_text("WHICH = 'above'\n")
+    (colab.root / "renamed" / "notebooks").mkdir()
+    result = colab.run(inside=False, jaxtyping=True, cwd=colab.root / "renamed" / "notebooks")
+    assert result.package.endswith("above"), result.done.stderr
+
+
+def test_a_left_folder_alone_is_no_package_either(colab):
+    (colab.root / "library" / "vit_walkthrough" / "photos").mkdir(parents=True)
+    assert refused(colab.run(inside=False, jaxtyping=True))
 
 
 def test_outside_colab_a_missing_package_is_one_line_and_no_request(colab):
