@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_walkthrough.exercises.check import beside, examine
+from vit_walkthrough.exercises.examine import beside, examine
 
 
 def _rows_of_1(*sizes: int, seed: int) -> Tensor:

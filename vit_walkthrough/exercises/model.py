@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vit_walkthrough.exercises.check import Wrong, called, examine, named
+from vit_walkthrough.exercises.examine import Wrong, called, examine, named
 from vit_walkthrough.model.config import ViTConfig
 
 # ------------------------------------------------------------------------------------------------ another task

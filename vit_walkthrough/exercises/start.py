@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from vit_walkthrough.exercises.check import Wrong, examine
+from vit_walkthrough.exercises.examine import Wrong, examine
 
 # ------------------------------------------------------------------------------------------------ how many tokens
 
