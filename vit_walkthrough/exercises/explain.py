@@ -173,7 +173,7 @@ def check_relevance(attention, gradients):
     column = multiplied(identity + counted).mT
     yield "That is the class token's column; what has arrived at it is its row", patches_of(column)
     factors = got.sum(-1, keepdim=True) / right.sum(-1, keepdim=True)
-    if torch.allclose(got, factors * right, atol=1e-4):
+    if (factors > 0).all() and torch.allclose(got, factors * right, atol=1e-4):
         yield "The proportions are right, but the map was scaled: return what has arrived as it is, not divided"
 
 
