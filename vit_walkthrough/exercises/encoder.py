@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from vit_walkthrough.exercises.check import examine
+from vit_walkthrough.exercises.examine import examine
 
 EPS = 1e-6
 

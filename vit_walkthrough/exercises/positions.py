@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_walkthrough.exercises.check import beside, examine
+from vit_walkthrough.exercises.examine import beside, examine
 
 # ------------------------------------------------------------------------------------------------ two halves
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_walkthrough.exercises.check import Wrong, beside, both, called, examine, named
+from vit_walkthrough.exercises.examine import Wrong, beside, both, called, examine, named
 
 # ------------------------------------------------------------------------------------------------ the loss
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_walkthrough.exercises.check import both, examine
+from vit_walkthrough.exercises.examine import both, examine
 
 # ------------------------------------------------------------------------------------------------ names
 

@@ -1,0 +1,359 @@
+"""Every exercise accepts right answers and knows its slips; and what the engine says of an answer that is none."""
+
+import copy
+import re
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vit_walkthrough import exercises
+from vit_walkthrough.exercises import check as engine
+from vit_walkthrough.exercises import check_patch_of_pixel, check_unpatchify, predict
+from vit_walkthrough.exercises.check import Exercise, Wrong, call, exercise
+
+CHECKS = [check for check in vars(exercises).values() if isinstance(check, Exercise)]
+TABLES = [import_module(f"tests.exercises.{path.stem}") for path in sorted(Path(__file__).parent.glob("answers_*.py"))]
+RIGHT = {check: answers for table in TABLES for check, answers in table.RIGHT.items()}
+REMARKED = {check: answers for table in TABLES for check, answers in table.REMARKED.items()}
+every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+on_tensors = pytest.mark.parametrize(
+    "check",
+    [check for check in CHECKS if isinstance(next(check.body(*check.cases[0])), Tensor)],
+    ids=lambda check: check.__name__,
+)
+
+
+def said_of(check, answer) -> str:
+    with pytest.raises(Wrong) as caught:
+        check(answer)
+    return str(caught.value)
+
+
+def outcome(check, change=lambda right: right):
+    """An exercise of what the reader's function ends in, and a function whose outcome is the right one, changed."""
+    return replace(check, run=call), lambda *case: change(next(check.body(*case)))
+
+
+def slips_of(check) -> list:
+    """Of each slip (sentence, outcome) in every case."""
+    found = []
+    for case in check.cases:
+        steps = check.body(*case)
+        right, slips = next(steps), []
+        with suppress(StopIteration):
+            slips = [steps.send(right), *steps]
+        found.append([slip for slip in slips if isinstance(slip, tuple)])
+    return list(zip(*found, strict=True))
+
+
+SLIPS = [pytest.param(check, slip, id=f"{check.__name__}-{slip[0][0]}") for check in CHECKS for slip in slips_of(check)]
+
+
+# ------------------------------------------------------------------------------------------------ every exercise
+
+
+@pytest.mark.parametrize(("check", "slip"), SLIPS)
+def test_a_slip_is_told_its_own_sentence(check, slip):
+    outcomes = iter(slip)
+
+    def answer(*case):
+        _, value = next(outcomes)
+        return value() if callable(value) else value
+
+    said = said_of(replace(check, run=call), answer).split("\n\nThe smallest case")[0]
+    said = re.sub(r"^answer returned (NaN|infinite numbers)\. ", "", said)
+    assert said in [sentence.rstrip(". ") for sentence, _ in slip]
+
+
+@every_check
+def test_right_answers_pass(check, capsys):
+    cases = copy.deepcopy(check.cases)
+    assert len(RIGHT[check]) == 2
+    for answer in RIGHT[check]:
+        check(answer)
+    same, reference = outcome(check)
+    same(reference)
+    assert capsys.readouterr().out == 3 * f"✓ {check.holds}\n"
+    assert all(map(engine.same, map(tuple, cases), map(tuple, check.cases)))  # the reference leaves them as they are
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "words"), [(check, *answer) for check, answers in REMARKED.items() for answer in answers]
+)
+def test_remarks(check, answer, words):
+    assert words in said_of(check, answer)
+
+
+def raises(*arguments):
+    return arguments[len(arguments)]
+
+
+@every_check
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_answer(check, capsys):
+    said = said_of(check, raises)
+    assert said.startswith("raises raised IndexError: tuple index out of range, in your line ")
+    assert ", `return arguments[len(arguments)]`. It was called as raises(" in said
+    assert said_of(check, lambda *arguments: None).startswith("<lambda> returned nothing; is there a `return`?")
+    for given, called in ((3, "an int"), (None, "None"), (torch.zeros(2, 3), "a tensor of shape (2, 3)")):
+        assert f"not {called}: " in said_of(check, given)
+    assert not capsys.readouterr().out
+    check(lambda *arguments: ...)
+    assert capsys.readouterr().out.startswith("○ <lambda> is still a hole: ")
+    assert re.match(r"yours(\.\w+)?\(.+\)", check.__doc__)
+
+
+@on_tensors
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda right: right.tolist(), "a (list|float), expected a tensor"),
+        (lambda right: right.numpy(), "a NumPy array, expected a tensor"),
+        (lambda right: right.double(), r"a tensor of dtype torch\.float64, expected torch\."),
+        (lambda right: right.to("meta"), "a tensor of device meta, expected cpu"),
+        (lambda right: right.to_sparse(), r"a tensor of layout torch\.sparse_coo, expected torch\.strided"),
+        (lambda right: right[None], r"the shape \(1,"),
+        (lambda right: right * torch.nan, "(NaN|a tensor of dtype)"),
+        (lambda right: right + torch.inf, "(infinite numbers|a tensor of dtype)"),
+    ],
+    ids=("list", "array", "double", "meta", "sparse", "shape", "nan", "infinite"),
+)
+def test_what_is_no_such_tensor(check, change, says):
+    assert re.match(f"<lambda> returned {says}", said_of(*outcome(check, change)))
+
+
+@on_tensors
+def test_a_change_in_place_is_noticed(check):
+    def in_place(*case):
+        right = next(check.body(*case)).clone()
+        tensor = next(value for value in case if isinstance(value, Tensor))
+        tensor.copy_(~tensor if tensor.dtype == torch.bool else tensor + 1)
+        return right
+
+    if any(isinstance(value, Tensor) for value in check.cases[0]):
+        assert " in place. Whoever called it still needs " in said_of(replace(check, run=call), in_place)
+
+
+# ------------------------------------------------------------------------------------------------ the engine
+
+
+def by_view(patches, patch_size, height, width):
+    rows, cols = height // patch_size, width // patch_size
+    cut = patches.reshape(len(patches), rows, cols, -1, patch_size, patch_size)
+    return cut.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, height, width)
+
+
+def reshaped(patches, patch_size, height, width):
+    return patches.reshape(len(patches), -1, height, width)
+
+
+def endless(patches, patch_size, height, width):
+    while height:
+        with suppress(Exception):
+            width += 1
+
+
+class Fails(nn.Module):
+    def forward(self, patches, patch_size, height, width):
+        return patches[height * width]
+
+
+def wide_awake(*arguments):
+    print("here")
+    return reshaped(*arguments)
+
+
+@exercise(cases=[([1, 2],), ([3],)], holds="All.")
+def check_sum(numbers):
+    """yours(numbers)"""
+    yield sum(numbers)
+
+
+@exercise(cases=[(1, 3), (2, 1)], holds="Both.", axes=("weight (out)", "bias (out)"))
+def check_pair(out, number):
+    """yours(out, number)"""
+    yield torch.ones(out), torch.full((out,), float(number))
+    yield "They are exchanged", lambda: (torch.full((out,), float(number)), torch.ones(out))
+
+
+@exercise(cases=[(2.0,), (3.0,)], holds="A third.")
+def check_third(number):
+    """yours(number)"""
+    yield number / 3
+
+
+@exercise(cases=[("a",)], holds="Twice.")
+def check_word(word):
+    """yours(word)"""
+    yield 2 * word
+
+
+def test_the_smallest_failing_case_is_shown_expected_beside_got():
+    said = said_of(check_unpatchify, reshaped)
+    assert "The smallest case that fails: reshaped(patches of shape (1, 6, 4), patch_size=2, height=4, width=6)" in said
+    expected, got = torch.arange(24).reshape(1, 1, 4, 6), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]
+    got = np.reshape([*got, *(number + 12 for number in got)], (1, 1, 4, 6))
+    lines = said.splitlines()
+    for one, other in zip(str(expected.numpy()).splitlines(), str(got).splitlines(), strict=True):
+        assert any(line.startswith(one) and line.endswith(other) for line in lines), said
+    assert "They differ first at [0, 0, 0, 2]: expected 2, got 6." in said
+
+
+def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
+    said = said_of(check_patch_of_pixel, lambda y, x, width, patch_size: 5)
+    assert "y=3, x=0, width=6, patch_size=2" in said
+    assert "expected    got\n3           5" in said
+
+
+def test_a_slip_is_named_only_if_it_explains_every_case():
+    def sometimes(patches, *sizes):
+        return reshaped(patches, *sizes) if len(patches) == 1 else by_view(patches, *sizes)
+
+    assert said_of(check_unpatchify, sometimes).startswith("sometimes returned the right shape, but wrong numbers")
+
+
+def test_a_loop_that_never_ends_is_ended(monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS", 0.2)
+    said = said_of(check_unpatchify, endless)
+    assert said.startswith("endless did not return within 0.2 seconds, in your line ")
+    assert said.endswith(": a loop that never ends?")
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "says"),
+    [
+        (check_unpatchify, nn.Fold((4, 6), 2, stride=2), "Fold raised TypeError"),
+        (check_unpatchify, nn.Fold, "Fold is a class: "),
+        (check_unpatchify, Fails(), "Fails raised IndexError"),
+        (check_unpatchify, partial(by_view, patch_size=2), "by_view raised TypeError"),
+        (check_unpatchify, lambda *arguments: sys.exit(), "<lambda> raised SystemExit"),
+        (check_unpatchify, lambda *arguments: by_view(*arguments) + 1e30, "<lambda> returned the right shape, but"),
+        (check_sum, lambda numbers: [sum(numbers), numbers.clear()][0], "<lambda> changes numbers in place"),
+        (check_sum, lambda numbers: 3.0, "<lambda> returned 3.0, expected a whole number"),
+        (check_sum, lambda numbers: True, "<lambda> returned a bool, expected a number"),
+        (check_sum, lambda numbers: 4, "<lambda> returned a wrong answer"),
+        (check_third, lambda number: torch.tensor(float("nan")), "<lambda> returned nan"),
+        (check_word, lambda word: 2, "<lambda> returned an int, expected a str"),
+        (check_pair, lambda out, number: torch.ones(out), "<lambda> returned a tensor of shape (1,), expected 2 tens"),
+        (check_pair, lambda out, number: (torch.ones(out), 3), "<lambda> returned an int, expected a tensor"),
+        (check_pair, lambda out, number: (torch.full((out,), float(number)), torch.ones(out)), "They are exchanged"),
+        (
+            check_pair,
+            lambda *given: (torch.ones(1), torch.ones(2)),
+            "<lambda> returned the shape (2,), expected (1,) (",
+        ),
+    ],
+)
+def test_odd_answers_get_a_sentence(check, answer, says):
+    said = said_of(check, answer)
+    assert said.startswith(says)
+    assert "site-packages" not in said
+
+
+def test_the_readers_own_line_is_named_and_not_a_library_s():
+    assert ", in your line " in said_of(check_unpatchify, Fails())
+    assert "`return patches[height * width]`" in said_of(check_unpatchify, Fails())
+    assert "einsum(" in said_of(check_unpatchify, lambda *arguments: torch.einsum("ab->a", *arguments[:1]))
+    assert "in your" not in said_of(check_unpatchify, nn.functional.fold)
+
+
+def test_numbers_are_numbers_whoever_made_them(capsys):
+    check_sum(lambda numbers: torch.tensor(numbers).sum())
+    check_sum(np.sum)
+    check_third(lambda number: np.float32(number / 3))
+    check_pair(lambda out, number: [torch.ones(out), torch.full((out,), float(number))])
+    assert capsys.readouterr().out == "✓ All.\n✓ All.\n✓ A third.\n✓ Both.\n"
+
+
+def test_numbers_that_look_alike_are_written_out():
+    said = said_of(check_unpatchify, lambda *arguments: by_view(*arguments) * 1.00004)
+    assert "expected 6, got 6.0002403." in said
+
+
+def test_what_the_reader_prints_is_printed_once(capsys):
+    said_of(check_unpatchify, wide_awake)
+    assert capsys.readouterr().out == "here\n"
+
+
+def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
+    monkeypatch.setattr("vit_walkthrough.draw.plots.show", lambda figure, alt: drawn.append((figure, alt)))
+    with pytest.raises(Wrong) as caught:
+        check_unpatchify(reshaped)
+    lines = caught.value._render_traceback_()
+    assert " ".join(lines).split() == f"✗ {caught.value}".split()
+    assert max(map(len, lines)) <= 92
+    ((figure, alt),) = drawn
+    assert alt == "Left what reshaped should have given, right what it gave."
+    expected, got = (np.asarray(ax.images[0].get_array()) for ax in figure.axes)
+    assert np.allclose(expected * 23, np.arange(24).reshape(4, 6))
+    assert np.allclose(got[0] * 23, [0, 1, 6, 7, 2, 3])
+
+
+@pytest.mark.parametrize(("factor", "limits"), [(1, (-2, 2)), (0, (-1, 1))])
+def test_matrices_of_both_signs_are_drawn_in_one_scale(monkeypatch, factor, limits):
+    drawn = []
+    monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
+    monkeypatch.setattr("vit_walkthrough.draw.plots.show", lambda figure, alt: drawn.append(figure))
+    engine.draw("yours", factor * torch.tensor([[1.0, -2.0]]), factor * torch.tensor([[0.5, 0.25]]) - (1 - factor))
+    assert [ax.images[0].get_clim() for ax in drawn[0].axes] == [limits, limits]
+
+
+# ------------------------------------------------------------------------------------------------ predictions
+
+
+@pytest.mark.parametrize(
+    ("yours", "truth"),
+    [
+        (5, 5),
+        ([2, 3], torch.zeros(2, 3).shape),
+        (torch.Size([2]), (2,)),
+        (3, torch.tensor(3)),
+        ([14, 15], torch.tensor([14, 15])),
+        (Fraction(1, 50), 0.02),
+        (2.3, np.float32(2.302585)),
+        (np.array([2, 3]), (2, 3)),
+        ("Left ", "left"),
+        (True, True),
+    ],
+    ids=str,
+)
+def test_a_right_prediction_is_confirmed(yours, truth, capsys):
+    predict(yours, truth)
+    said = capsys.readouterr().out
+    assert said.startswith("✓ ")
+    assert said.endswith(", as you said.\n")
+
+
+@pytest.mark.parametrize(
+    ("yours", "truth", "says"),
+    [
+        (4, 5, "You said 4, but it is 5: one more."),
+        ([3, 2], torch.zeros(2, 3).shape, "You said [3, 2], but it is (2, 3): rows first."),
+        (np.array([3, 2]), (2, 3), "You said [3 2], but it is (2, 3): rows first."),
+        ("5", 5, "You said '5', but it is 5."),
+        (2.2, torch.tensor(2.302585), "You said 2.2, but it is 2.303."),
+        ("Right", "left", "You said Right, but it is left: the other one."),
+        ([1, [2]], 3, "You said [1, [2]], but it is 3."),
+        ({}, 5, "You said {}, but it is 5."),
+    ],
+    ids=str,
+)
+def test_a_wrong_prediction_gets_its_sentence_and_is_no_error(yours, truth, says, capsys):
+    predict(yours, truth, {4: "one more", (3, 2): "rows first", "right": "the other one"})
+    assert capsys.readouterr().out == f"✗ {says}\n"
+
+
+def test_a_prediction_that_nobody_has_made_is_asked_for(capsys):
+    predict(..., 5)
+    assert capsys.readouterr().out.startswith("○ Not predicted yet")
