@@ -106,7 +106,6 @@ def check_post_norm(tokens, attention, mlp, norm_1, norm_2):
     yield "The norms stand on what is added; add first, then normalise the sum", aside + norm_2(mlp(aside))
     yield "The MLP's result was added to the block's input; add it to what norm_1 gave", norm_2(tokens + mlp(middle))
     yield "The MLP's result was added to the input of norm_1; add it to what norm_1 gave", norm_2(added + mlp(middle))
-    yield "norm_1 was used twice; norm_2 comes after the second addition", norm_1(middle + mlp(middle))
     yield "norm_1 and norm_2 are exchanged", norm_1(exchanged + mlp(exchanged))
     yield "norm_1 is missing; normalise after each of the two additions", norm_2(added + mlp(added))
     yield "norm_2 is missing; normalise after each of the two additions", middle + mlp(middle)

@@ -33,7 +33,6 @@ def check_cross_entropy(logits, labels):
     yield "The softmax ran over the batch; let it run over the classes, axis 1", -logits.log_softmax(0)[right].mean()
     yield "That is the sum over the batch; take the mean, or the loss would grow with the batch", losses.sum()
     yield "The minus is missing: the logarithm of a probability is below 0, but a loss is above 0", -losses.mean()
-    yield "Divided by batch * classes; each image gives one number, so divide by batch", losses.mean() / logits.shape[1]
     yield "The logarithm is missing: take it of each image's probability", -probs[right].mean()
     yield "Every image met every label; take from row i the entry labels[i] alone", -log_probs[:, labels].mean()
     yield "The softmax is missing: the logits are no logarithms of probabilities", -logits[right].mean()
