@@ -1,4 +1,3 @@
-import copy
 from collections import OrderedDict
 from dataclasses import replace
 
@@ -9,7 +8,6 @@ from torch.testing import assert_close
 
 from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model import attention as attention_module
-from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
 
 BLOCK = [
@@ -69,80 +67,42 @@ def kernel_calls(monkeypatch):
     return calls
 
 
+# --- what is recorded --------------------------------------------------------------------------------------------
+
+
 def test_names_follow_the_computation(model, images):
     with record(model) as trace:
         model(images)
     assert trace.names == list(trace) == NAMES
     assert len(trace) == len(NAMES)
+    trace.names.append("more")
+    assert "more" not in trace.names
 
 
-def test_shapes_of_everything_recorded(model, images):
-    with record(model) as trace:
-        model(images)
-    shapes = {name: tuple(tensor.shape) for name, tensor in trace.items()}
-    tokens, heads = (2, 16, 32), (2, 4, 16, 8)
-    assert shapes["input"] == (2, 3, 12, 20)
-    assert shapes["patch_embedding.projection"] == shapes["patch_embedding"] == (2, 15, 32)
-    assert shapes["class_token"] == shapes["position_embedding"] == shapes["blocks"] == shapes["norm"] == tokens
-    for block in ("blocks.0.", "blocks.1."):
-        assert shapes[f"{block}attention.qkv"] == (2, 16, 96)
-        assert {shapes[f"{block}attention.{name}"] for name in ("queries", "keys", "values", "head_outputs")} == {heads}
-        assert shapes[f"{block}attention.weights"] == (2, 4, 16, 16)
-        assert shapes[f"{block}mlp.expand"] == shapes[f"{block}mlp.gelu"] == (2, 16, 48)
-        for name in ("norm_1.input", "norm_1", "attention.projection", "attention", "norm_2.input", "norm_2"):
-            assert shapes[block + name] == tokens
-        assert shapes[f"{block}mlp.contract"] == shapes[f"{block}mlp"] == shapes[block[:-1]] == tokens
-    assert shapes["head.hidden"] == (2, 32)
-    assert shapes["head.logits"] == shapes["head"] == shapes["output"] == (2, 5)
-
-
-def test_looking_does_not_change_the_output(model, images):
-    before = model(images)
-    with record(model) as trace:
-        during = model(images)
-    assert before.std() > 0.1
-    assert_close(during, before, rtol=1e-6, atol=1e-6)
-    assert torch.equal(model(images), before)
-    assert trace["output"] is during
-    assert trace["input"] is images
-
-
-def test_looking_does_not_change_the_gradients(model, images):
+def test_looking_changes_neither_the_output_nor_the_gradients(model, images):
     def gradients():
         model.zero_grad()
         model(images).square().sum().backward()
         return [parameter.grad for parameter in model.parameters()]
 
-    before = gradients()
-    with record(model):
-        during = gradients()
-    assert_close(during, before, rtol=1e-4, atol=1e-5)
-
-
-def test_looking_does_not_change_what_dropout_drops(config, images, randomize):
-    model = randomize(VisionTransformer(replace(config, dropout=0.5))).train()
-    torch.manual_seed(1)
-    before = model(images)
-    torch.manual_seed(1)
-    with record(model):
-        assert_close(model(images), before, rtol=0, atol=1e-5)
-
-
-def test_attention_stacks_the_layers_first_to_last(model, images):
+    before, expected = model(images), gradients()
     with record(model) as trace:
-        model(images)
-    assert trace.attention.shape == (2, 2, 4, 16, 16)
-    assert torch.equal(trace.attention[0], trace["blocks.0.attention.weights"])
-    assert torch.equal(trace.attention[1], trace["blocks.1.attention.weights"])
-    assert_close(trace.attention.sum(dim=-1), torch.ones(2, 2, 4, 16), rtol=0, atol=1e-6)
+        during = model(images)
+        assert trace["output"] is during
+        assert trace["input"] is images
+        assert_close(gradients(), expected, rtol=1e-4, atol=1e-5)
+    assert_close(during, before, rtol=1e-6, atol=1e-6)
+    assert torch.equal(model(images), before)
 
 
-def test_eleven_layers_and_more_are_not_sorted_as_words(config, images, randomize):
+def test_attention_stacks_the_blocks_as_they_are_computed(config, images, randomize):
+    """Twelve blocks: sorted as words, 10 would come before 2."""
     model = randomize(VisionTransformer(replace(config, depth=12)))
     with record(model) as trace:
         model(images)
-    assert torch.equal(trace.attention[2], trace["blocks.2.attention.weights"])
-    assert torch.equal(trace.attention[10], trace["blocks.10.attention.weights"])
+    assert trace.attention.shape == (12, 2, 4, 16, 16)
+    for block in range(12):
+        assert torch.equal(trace.attention[block], trace[f"blocks.{block}.attention.weights"])
 
 
 def test_the_residual_stream_adds_up(model, images):
@@ -159,9 +119,7 @@ def test_the_residual_stream_adds_up(model, images):
 def test_the_recorded_attention_is_what_the_equations_say(model, images):
     with record(model) as trace:
         model(images)
-    part = {
-        name: trace[f"blocks.1.attention.{name}"] for name in ("queries", "keys", "values", "weights", "head_outputs")
-    }
+    part = {name: trace[f"blocks.1.attention.{name}"] for name in attention_module_points()}
     qkv = trace["blocks.1.attention.qkv"].reshape(2, 16, 3, 4, 8)
     for index, name in enumerate(("queries", "keys", "values")):
         assert torch.equal(part[name], qkv[:, :, index].transpose(1, 2))
@@ -170,15 +128,115 @@ def test_the_recorded_attention_is_what_the_equations_say(model, images):
     assert_close(part["head_outputs"], part["weights"] @ part["values"], rtol=0, atol=1e-6)
 
 
-def test_afterwards_the_model_is_as_it_was(model, images):
+def attention_module_points() -> list[str]:
+    return [name.removeprefix("attention.") for name in BLOCK[3:8]]
+
+
+def test_recorded_weights_have_gradients(model, images):
+    with record(model) as trace:
+        logits = model(images)
+    weights = [trace[f"blocks.{block}.attention.weights"] for block in range(2)]
+    gradients = torch.autograd.grad(logits[:, 3].sum(), weights)
+    assert all(gradient.abs().max() > 1e-6 for gradient in gradients)
+    assert not gradients[-1][:, :, 1:].any()  # the class token alone is read
+
+
+def test_the_last_of_several_passes_stays_and_what_is_computed_again_comes_last(model, images):
+    with record(model) as alone:
+        model(images[1:])
+    with record(model) as trace:
+        model(images)
+        model(images[1:])
+        assert trace.names == NAMES
+        assert all(torch.equal(trace[name], alone[name]) for name in NAMES)
+        model.head(torch.rand(1, 32))
+    assert trace.names == [*NAMES[:-4], "output", "head.hidden", "head.logits", "head"]
+
+
+@pytest.mark.parametrize(
+    ("part", "patterns", "names"),
+    [
+        (lambda model: model.blocks[1], (), ["input", *BLOCK, "output"]),
+        (lambda model: model.blocks[0].attention, ("weights", "output"), ["weights", "output"]),
+        (lambda model: nn.Sequential(OrderedDict(X=model.blocks[0].attention)), ("X.weights",), ["X.weights"]),
+        (lambda model: model.norm, (), ["input", "output"]),
+    ],
+    ids=["block", "attention", "container", "norm"],
+)
+def test_a_part_can_be_recorded_alone(model, tokens, part, patterns, names):
+    module = part(model)
+    with record(module, *patterns) as trace:
+        output = module(tokens)
+    assert trace.names == names
+    assert trace.get("output", output) is output
+    assert is_untouched(module)
+
+
+@pytest.mark.parametrize(
+    ("called", "part"),
+    [
+        (lambda model, x: model(images=x), lambda model: model),
+        (lambda model, x: model.blocks[0](tokens=x), lambda model: model.blocks[0]),
+        (lambda model, x: model.blocks[0].attention(tokens=x), lambda model: model.blocks[0].attention),
+        (lambda model, x: model.norm(input=x), lambda model: model.norm),
+    ],
+    ids=["model", "block", "attention", "norm"],
+)
+def test_calls_by_keyword_are_recorded_as_others(model, images, tokens, called, part):
+    inputs = images if part(model) is model else tokens
+    with record(part(model)) as expected:
+        part(model)(inputs)
+    with record(part(model)) as trace:
+        called(model, inputs)
+    assert trace.names == expected.names
+    assert trace["input"] is inputs
+    assert all(torch.equal(trace[name], expected[name]) for name in trace)
+
+
+# --- patterns ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (("*.attention.weights",), ["blocks.0.attention.weights", "blocks.1.attention.weights"]),
+        (("blocks.?",), ["blocks.0", "blocks.1"]),
+        (("output", "input"), ["input", "output"]),
+        (("norm*",), ["norm.input", "norm"]),
+        (("*.norm_2.input", "head"), ["blocks.0.norm_2.input", "blocks.1.norm_2.input", "head"]),
+        (("*",), NAMES),
+        (("Blocks.0", "nothing"), []),
+    ],
+)
+def test_patterns_choose_the_names(model, images, patterns, names):
+    with record(model, *patterns) as trace:
+        model(images)
+    assert trace.names == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "calls"),
+    [
+        *[(name, 2) for name in ("norm", "blocks.?", "*.attention", "*.attention.qkv", "*.input", "output")],
+        *[(f"blocks.1.attention.{point}", 1) for point in attention_module_points()],
+    ],
+)
+def test_the_fused_kernel_is_off_only_where_patterns_need_attention(model, images, kernel_calls, pattern, calls):
+    with record(model, pattern) as trace:
+        model(images)
+    assert trace.names
+    assert kernel_calls == [3] * calls
+    model(images)
+    assert kernel_calls == [3] * (calls + 2)
+
+
+# --- the model stays as it was -----------------------------------------------------------------------------------
+
+
+def test_afterwards_and_after_errors_the_model_is_as_it_was(model, images, unchecked):
     with record(model):
         assert not is_untouched(model)
-        model(images)
     assert is_untouched(model)
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_after_an_error_the_model_is_as_it_was(model, images):
     with pytest.raises(ValueError, match="add the batch axis"), record(model):
         model(images[0])
     assert is_untouched(model)
@@ -198,213 +256,79 @@ def test_hooks_and_choices_of_others_are_left_alone(model, images):
     assert [block.attention.fused for block in model.blocks] == [True, False]
 
 
-def test_records_can_be_nested(model, images):
-    with record(model) as outer:
-        with record(model, "blocks.*.attention.weights", "output") as inner:
+@pytest.mark.parametrize("outer_pattern", ["*", "norm"])
+def test_records_can_be_nested(model, images, outer_pattern):
+    with record(model, outer_pattern) as outer:
+        with record(model, "*.attention.weights", "output") as inner:
             model(images)
-        assert not model.blocks[0].attention.fused
+        assert model.blocks[0].attention.fused == (outer_pattern == "norm")
         model(images[:1])
     assert inner.names == ["blocks.0.attention.weights", "blocks.1.attention.weights", "output"]
     assert len(inner["output"]) == 2
-    assert outer.names == NAMES
-    assert len(outer["output"]) == 1
+    assert outer.names == (NAMES if outer_pattern == "*" else ["norm"])
+    assert len(outer["norm"]) == 1
     assert is_untouched(model)
 
 
-def test_an_inner_record_may_need_more_than_the_outer(model, images):
-    with record(model, "norm") as outer:
-        with record(model, "*.weights") as inner:
-            model(images)
-        assert model.blocks[0].attention.fused
-    assert outer.names == ["norm"]
-    assert inner.attention.shape == (2, 2, 4, 16, 16)
-    assert is_untouched(model)
+# --- wrapped models ----------------------------------------------------------------------------------------------
 
 
-def test_without_gradients_nothing_of_the_graph_is_kept(model, images):
-    with torch.no_grad(), record(model) as trace:
-        model(images)
+class Wrapper(nn.Module):
+    """As torch.compile wraps a module."""
+
+    def __init__(self, module):
+        super().__init__()
+        self._orig_mod = module
+
+    def forward(self, tokens):
+        return self._orig_mod(tokens)
+
+
+def test_names_are_those_of_the_modules_inside(model, images):
+    model.blocks[1] = Wrapper(model.blocks[1])
+    wrapped = Wrapper(model)
+    with record(wrapped) as trace:
+        wrapped(images)
     assert trace.names == NAMES
-    assert not any(tensor.requires_grad for tensor in trace.values())
 
 
-def test_recorded_weights_have_gradients(model, images):
-    with record(model) as trace:
-        logits = model(images)
-    weights = [trace[f"blocks.{layer}.attention.weights"] for layer in range(2)]
-    for tensor in weights:
-        tensor.retain_grad()
-    logits[:, 3].sum().backward()
-    assert all(tensor.grad.shape == (2, 4, 16, 16) and tensor.grad.abs().max() > 1e-6 for tensor in weights)
-    assert not weights[-1].grad[:, :, 1:].any()
+def test_nothing_is_compiled_while_recording(model):
+    ran = []
+    double = torch.compile(lambda numbers: 2 * numbers, backend=lambda graph, _: lambda *a: ran.append(1) or graph(*a))
+    double(torch.ones(1))
+    with record(model):
+        double(torch.ones(1))
+    assert ran == [1]
+    double(torch.ones(1))
+    assert ran == [1, 1]
 
 
-def test_the_stacked_attention_has_gradients_to_what_came_before(model, images):
-    with record(model) as trace:
-        model(images)
-    trace.attention[1, :, :, 0, 3].sum().backward()
-    assert model.blocks[0].mlp.contract.weight.grad.abs().max() > 1e-6
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_model_is_refused_before_anything_is_computed():
+    traced = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
+    with pytest.raises(TypeError, match="^a scripted or traced model"), record(traced):  # noqa: RUF043
+        raise AssertionError("too late")
 
 
-@pytest.mark.parametrize(
-    ("patterns", "names"),
-    [
-        (("*.attention.weights",), ["blocks.0.attention.weights", "blocks.1.attention.weights"]),
-        (("blocks.1.attention.weights",), ["blocks.1.attention.weights"]),
-        (("blocks.?",), ["blocks.0", "blocks.1"]),
-        (("output", "input"), ["input", "output"]),
-        (("norm*",), ["norm.input", "norm"]),
-        (("*.norm_2.input", "head"), ["blocks.0.norm_2.input", "blocks.1.norm_2.input", "head"]),
-        (("*",), NAMES),
-        (("Blocks.0", "nothing"), []),
-    ],
-)
-def test_patterns_choose_the_names(model, images, patterns, names):
-    with record(model, *patterns) as trace:
-        model(images)
-    assert trace.names == names
-
-
-def test_patterns_change_no_value(model, images):
-    with record(model) as everything:
-        model(images)
-    with record(model, "*.weights") as weights:
-        model(images)
-    assert torch.equal(weights.attention, everything.attention)
-
-
-@pytest.mark.parametrize("pattern", ["norm", "blocks.?", "*.attention", "*.attention.qkv", "*.input", "output"])
-def test_patterns_that_need_no_attention_leave_the_fused_kernel_on(model, images, kernel_calls, pattern):
-    with record(model, pattern):
-        model(images)
-    assert kernel_calls == [3, 3]
-
-
-@pytest.mark.parametrize("point", ["queries", "keys", "values", "weights", "head_outputs"])
-def test_patterns_that_need_attention_switch_the_fused_kernel_off(model, images, kernel_calls, point):
-    with record(model, f"blocks.1.attention.{point}") as trace:
-        model(images)
-    assert trace.names == [f"blocks.1.attention.{point}"]
-    assert kernel_calls == [3]
-    model(images)
-    assert kernel_calls == [3, 3, 3]
-
-
-def test_one_block_can_be_recorded_alone(model, tokens):
-    block = model.blocks[1]
-    with record(block) as trace:
-        output = block(tokens)
-    assert trace.names == ["input", *BLOCK, "output"]
-    assert trace["output"] is output
-    assert trace.attention.shape == (1, 2, 4, 7, 7)
-    assert is_untouched(model)
-
-
-def test_attention_can_be_recorded_alone(model, tokens):
-    attention = model.blocks[0].attention
-    with record(attention, "weights", "output") as trace:
-        output = attention(tokens)
-    assert trace.names == ["weights", "output"]
-    assert trace["output"] is output
-    assert trace.attention.shape == (1, 2, 4, 7, 7)
-    assert is_untouched(model)
-
-
-def test_attention_inside_a_container_is_named_by_its_whole_path(model, tokens):
-    container = nn.Sequential(OrderedDict(X=model.blocks[0].attention))
-    with record(container, "X.weights") as trace:
-        container(tokens)
-    assert trace.names == ["X.weights"]
-
-
-def test_a_layer_norm_can_be_recorded_alone(model, tokens):
-    with record(model.norm) as trace:
-        model.norm(tokens)
-    assert trace.names == ["input", "output"]
-
-
-def test_the_last_of_several_passes_stays(model, images):
-    with record(model) as alone:
-        model(images[1:])
-    with record(model) as trace:
-        model(images)
-        model(images[1:])
-    assert trace.names == NAMES
-    assert all(torch.equal(trace[name], alone[name]) for name in NAMES)
-
-
-def test_what_is_computed_again_comes_last(model, images):
-    with record(model) as trace:
-        model(images)
-        model.head(torch.rand(1, 32))
-    assert trace.names == [*NAMES[:-4], "output", "head.hidden", "head.logits", "head"]
-
-
-def test_a_trace_stays_after_other_passes(model, images):
-    with record(model) as trace:
-        model(images)
-    kept = trace["blocks.1"].clone()
-    model(torch.rand(1, 3, 12, 20))
-    assert trace.names == NAMES
-    assert torch.equal(trace["blocks.1"], kept)
-
-
-def test_a_trace_is_a_mapping_that_cannot_be_written(model, images):
-    with record(model, "norm") as trace:
-        model(images)
-    assert "norm" in trace
-    assert "head" not in trace
-    assert trace.get("head") is None
-    trace.names.append("head")
-    assert trace.names == ["norm"]
-    with pytest.raises(TypeError, match="does not support item assignment"):
-        trace["head"] = images
+# --- the mapping -------------------------------------------------------------------------------------------------
 
 
 def test_a_name_that_was_not_recorded_is_refused_with_those_that_were(model, images):
     with record(model, "norm", "head") as trace:
         model(images)
-    with pytest.raises(KeyError) as error:
+    assert trace.get("blocks.7") is None
+    with pytest.raises(KeyError, match=r"'blocks\.7' .*: norm, head"):
         trace["blocks.7"]
-    assert error.value.args == ("'blocks.7' was not recorded; recorded: norm, head",)
-
-
-def test_an_empty_trace_says_so():
-    with pytest.raises(KeyError) as error:
+    with pytest.raises(KeyError, match=r"'output' .*: nothing yet"):
         Trace()["output"]
-    assert error.value.args == ("'output' was not recorded; recorded: nothing yet",)
 
 
 def test_attention_that_was_not_recorded_says_how_to(model, images):
     with record(model, "norm", "head") as trace:
         model(images)
-    with pytest.raises(KeyError) as error:
+    with pytest.raises(KeyError, match=r'^"no attention weights .*\*\.attention\.weights.*: norm, head"$'):
         _ = trace.attention
-    message = (
-        "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a pattern "
-        "that matches them, as '*.attention.weights'; recorded: norm, head"
-    )
-    assert error.value.args == (message,)
     with record(model, "attention.weights") as trace:  # which no name is: a path comes before it
         model(images)
-    with pytest.raises(KeyError, match="recorded: nothing"):
+    with pytest.raises(KeyError, match=r'recorded: nothing"$'):
         _ = trace.attention
-
-
-def test_a_model_copied_while_recording_does_not_disturb_the_trace(model, images):
-    with record(model) as trace:
-        output = model(images)
-    duplicate = copy.deepcopy(model)
-    duplicate(torch.rand(1, 3, 12, 20))
-    assert trace["output"] is output
-    assert is_untouched(duplicate)
-
-
-def test_shapes_of_a_published_model_without_its_numbers():
-    with torch.device("meta"):
-        model, images = VisionTransformer(ViTConfig.named("B/16")), torch.empty(1, 3, 224, 224)
-    with record(model) as trace:
-        model(images)
-    assert trace["patch_embedding"].shape == (1, 196, 768)
-    assert trace.attention.shape == (12, 1, 12, 197, 197)
-    assert trace["output"].shape == (1, 1000)

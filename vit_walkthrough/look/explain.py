@@ -10,16 +10,36 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vit_walkthrough.look.trace import record
+from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.model.vit import unwrapped
 
 BATCH_SIZE = 64  # images that a model is shown at once, where it is shown many
 
+Images = Float[Tensor, "batch channels height width"]
+Maps = Float[Tensor, "batch patches"]
+Attention = Float[Tensor, "blocks batch heads queries keys"] | Sequence[Float[Tensor, "batch heads queries keys"]]
+Classes = Int[Tensor, " batch"] | Sequence[int]
 
-def _check_attention(attention: Tensor) -> Tensor:
-    """The same, with 32 bits at least: 16 are too few for sums of many."""
+
+def _exact(function):
+    """Without autocast, whatever surrounds the function: with 16 bits, the differences that it measures are lost."""
+    return torch.autocast("cpu", enabled=False)(torch.autocast("cuda", enabled=False)(function))
+
+
+def _vision_transformer(model):
+    """The model out of its wrappers, if it is a ViT of this package."""
+    model = unwrapped(model)
+    if not isinstance(getattr(model, "config", None), ViTConfig):
+        raise TypeError(f"the model is a {type(model).__name__} without a ViTConfig; give a VisionTransformer")
+    return model
+
+
+def _check_attention(attention: Tensor | Sequence[Tensor]) -> Tensor:
+    """The same as one tensor, with 32 bits at least: 16 are too few for sums of many."""
+    attention = attention if isinstance(attention, Tensor) else torch.stack(tuple(attention))
     if attention.ndim != 5 or attention.shape[-1] != attention.shape[-2]:
-        raise ValueError(
-            f"attention must be (blocks, batch, heads, queries, keys), as trace.attention; not {tuple(attention.shape)}"
-        )
+        shape = tuple(attention.shape)
+        raise ValueError(f"attention must be (blocks batch heads queries keys), as trace.attention; not {shape}")
     slack = 1e-2 if attention.dtype in (torch.float16, torch.bfloat16) else 1e-3  # every weight was rounded
     attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
     if not ((attention.sum(-1) - 1).abs() <= slack).all():
@@ -27,23 +47,23 @@ def _check_attention(attention: Tensor) -> Tensor:
     return attention
 
 
-def _check_classes(classes: Tensor, images: int, known: int) -> Tensor:
-    """The same, as indices: torch takes bytes for a mask."""
-    whole = not (classes.is_floating_point() or classes.dtype == torch.bool)
-    if classes.shape != (images,) or not whole or not ((0 <= classes) & (classes < known)).all():
+def _check_classes(classes, images: Tensor, known: int) -> Int[Tensor, " batch"]:
+    """The same as indices, where the images are."""
+    given = classes.tolist() if hasattr(classes, "tolist") else classes
+    listed = isinstance(given, Sequence) and len(given) == len(images)
+    if not listed or not all(type(number) is int and 0 <= number < known for number in given):
         raise ValueError(
-            f"classes must be {images} whole numbers from 0 to {known - 1}, one for each image; not {classes.tolist()}"
+            f"classes must be {len(images)} integers from 0 to {known - 1}, one for each image; not {given}"
         )
-    return classes.long()
+    return torch.tensor(given, dtype=torch.long, device=images.device)
 
 
-def rollout(
-    attention: Float[Tensor, "blocks batch heads queries keys"],
-) -> Float[Tensor, "batch queries keys"]:
-    """How much of every token of the image arrives at every output token, if attention were all that moves it.
+@_exact
+def rollout(attention: Attention) -> Float[Tensor, "batch queries keys"]:
+    """How much of every token of the image arrives at every output token, if only attention moves it.
 
-    Per block: the mean over the heads, plus the identity for the residual stream, every row scaled to sum to 1. Then
-    the product from the first block to the last. Rows sum to 1. The class token's map is [:, 0, 1:].
+    For each block: the mean over the heads, plus the identity for the residual stream, every row scaled to sum to 1.
+    Then the product from the first block to the last. Rows sum to 1. The map of the class token is [:, 0, 1:].
 
     Raises: ValueError for another shape, or rows that do not sum to 1.
     Source: D.8; Abnar and Zuidema 2020, arXiv 2005.00928.
@@ -57,37 +77,34 @@ def rollout(
     return arrived
 
 
-def relevance(
-    model, images: Float[Tensor, "batch channels height width"], classes: Int[Tensor, " batch"] | None = None
-) -> Float[Tensor, "batch patches"]:
+@_exact
+def relevance(model, images: Images, classes: Classes | None = None) -> Maps:
     """How much each patch speaks for a class: rollout in which a weight counts only where raising it raises the logit.
 
     classes: one for each image; by default the one that the model predicts.
 
     Raises: ValueError for a class out of range or another number of them.
-    Source: Chefer et al. 2021, arXiv 2103.15679, Equations 5 and 6. Differs: with mean pooling the mean over the
-    patches' rows is read, for no class token is.
+    Source: Chefer et al. 2021, arXiv 2103.15679, Equations 5 and 6. Differs: with mean pooling the mean over the rows
+    of the patches is read, because the class token is not.
     """
+    model = _vision_transformer(model)
     with torch.inference_mode(False), torch.enable_grad():
         watched = images.detach().clone().requires_grad_()  # so that there is a graph, whatever of the model is frozen
         with record(model, "*.attention.weights") as trace:
             logits = model(watched)
-        classes = _check_classes(logits.argmax(-1) if classes is None else classes, *logits.shape)
+        classes = _check_classes(logits.argmax(-1) if classes is None else classes, images, logits.shape[1])
         weights = list(trace.values())
         gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), weights)
     arrived = torch.eye(weights[0].shape[-1]).to(weights[0]).expand(len(images), -1, -1)
     for weight, gradient in zip(weights, gradients, strict=True):
-        arrived = arrived + (weight * gradient).clamp(min=0).mean(dim=1) @ arrived
-    arrived = arrived.detach()
+        arrived = arrived + (weight.detach() * gradient).clamp(min=0).mean(dim=1) @ arrived
     return arrived[:, 0, 1:] if model.config.pooling == "class" else arrived[:, 1:, 1:].mean(dim=1)
 
 
-def attention_distance(
-    attention: Float[Tensor, "blocks batch heads queries keys"], rows: int, cols: int, patch_size: int
-) -> Float[Tensor, "blocks heads"]:
+def attention_distance(attention: Attention, rows: int, cols: int, patch_size: int) -> Float[Tensor, "blocks heads"]:
     """How far from itself a patch looks on average, in pixels, between the centres of patches.
 
-    The class token stands nowhere and is left out; each row is scaled to sum to 1 over the patches. A row that has
+    The class token has no place and is left out; each row is scaled to sum to 1 over the patches. A row that has
     nothing for the patches is left out of the mean.
 
     Raises: ValueError if the grid does not fit the attention.
@@ -103,26 +120,27 @@ def attention_distance(
     return (patches * distances).sum(dim=-1).nanmean(dim=(1, 3))
 
 
-def attention_entropy(
-    attention: Float[Tensor, "blocks batch heads queries keys"],
-) -> Float[Tensor, "blocks heads"]:
+def attention_entropy(attention: Attention) -> Float[Tensor, "blocks heads"]:
     """How spread the attention is, in bits: 0 for looking at one token, log2(tokens) for looking everywhere alike."""
     attention = _check_attention(attention)
     return torch.special.entr(attention).sum(dim=-1).mean(dim=(1, 3)) / math.log(2)
 
 
+@_exact
 @torch.no_grad()
-def logit_lens(model, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "stations batch classes"]:
-    """What the head would say after every block, the first station being before any.
+def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]:
+    """What the classification head would say before the first block and after every block.
 
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head.
     """
-    depth = model.config.depth
-    with record(model, "blocks.0.norm_1.input", *(f"blocks.{block}" for block in range(depth))) as trace:
+    model = _vision_transformer(model)
+    blocks = [f"blocks.{block}" for block in range(model.config.depth)]
+    with record(model, "blocks.0.norm_1.input", *blocks) as trace:
         model(images)
     return torch.stack([model.head(model.pool(model.norm(tokens))) for tokens in trace.values()])
 
 
+@_exact
 def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tensor, "patches patches"]:
     """The cosine similarity of the positions of any two patches. Source: Figure 7, centre."""
     directions = F.normalize(positions[0, 1:].detach(), dim=-1)
@@ -132,7 +150,7 @@ def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tenso
 def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -> Float[Tensor, "count patch_dim"]:
     """The directions of patch_dim in which the filters of the patch embedding vary most.
 
-    Raises: ValueError for a count below 1, more than there are pixels or filters.
+    Raises: ValueError for a count below 1, or above patch_dim or the number of filters.
     Source: Figure 7, left.
     """
     if not 1 <= count <= min(weight.shape):
@@ -141,8 +159,8 @@ def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -
     return torch.linalg.svd(centred, full_matrices=False).Vh[:count]
 
 
-def _on_patches(maps: Tensor, masks: Tensor) -> tuple[int, Tensor]:
-    """The patches' side, and the share of each patch that lies on the object."""
+def _covered(maps: Tensor, masks: Tensor) -> Maps:
+    """The share of each patch that lies on the object."""
     misfit = f"maps {tuple(maps.shape)} (batch, patches) do not fit masks {tuple(masks.shape)} (batch, height, width)"
     if maps.ndim != 2 or masks.ndim != 3 or len(maps) != len(masks) or maps.shape[1] < 1:
         raise ValueError(misfit)
@@ -152,57 +170,52 @@ def _on_patches(maps: Tensor, masks: Tensor) -> tuple[int, Tensor]:
         raise ValueError(misfit)
     if not maps.isfinite().all():
         raise ValueError("a map has numbers that are NaN or infinite")
-    covered = reduce(masks.float(), "batch (rows ph) (cols pw) -> batch (rows cols)", "mean", ph=side, pw=side)
-    return side, covered.to(maps.device)
+    shares = reduce(masks.float(), "batch (rows ph) (cols pw) -> batch (rows cols)", "mean", ph=side, pw=side)
+    return shares.to(maps.device)
 
 
-def mass_on_object(
-    maps: Float[Tensor, "batch patches"], masks: Bool[Tensor, "batch height width"]
-) -> Float[Tensor, " batch"]:
+def mass_on_object(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Float[Tensor, " batch"]:
     """The share of each map that falls on the object; a uniform map gets the object's share of the area.
 
     Raises: ValueError for maps that do not fit the masks, are negative or empty, or hold NaN.
     """
-    _, covered = _on_patches(maps, masks)
+    covered = _covered(maps, masks)
     if (maps < 0).any() or (maps.sum(-1) <= 0).any():
         raise ValueError("a map must be of numbers from 0 up, and not all 0")
     return (maps * covered).sum(-1) / maps.sum(-1)
 
 
-def pointing_game(
-    maps: Float[Tensor, "batch patches"], masks: Bool[Tensor, "batch height width"]
-) -> Bool[Tensor, " batch"]:
+def pointing_game(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Bool[Tensor, " batch"]:
     """Whether the strongest patch of each map lies on the object, with half of its area or more.
 
     Raises: ValueError for maps that do not fit the masks, or hold NaN.
     Source: Zhang et al. 2016, arXiv 1608.00507, for patches instead of pixels.
     """
-    _, covered = _on_patches(maps, masks)
-    return covered.gather(1, maps.argmax(-1, keepdim=True))[:, 0] >= 0.5
+    return _covered(maps, masks).gather(1, maps.argmax(-1, keepdim=True))[:, 0] >= 0.5
 
 
 def _ground(images: Tensor) -> Tensor:
-    """What patches are covered with: the median of each image's channels."""
+    """The colour that covers patches: the median of each image's channels."""
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
+@_exact
 @torch.no_grad()
-def occlusion(
-    model, images: Float[Tensor, "batch channels height width"], classes: Int[Tensor, " batch"] | None = None
-) -> Float[Tensor, "batch patches"]:
+def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     """By how much the probability of a class falls when a patch is covered with the image's median colour; below 0
-    where it rises, 0 where the patch has no other colour. Asks the model about every patch, and no attention at all.
+    where it rises, 0 where the patch has no other colour. We ask the model about every patch, and read no attention.
 
     classes: one for each image; by default the one that the model predicts.
 
     Raises: ValueError for a class out of range or another number of them.
     Source: Zeiler and Fergus 2014, arXiv 1311.2901, for patches instead of a sliding square.
     """
+    model = _vision_transformer(model)
     before = model(images).softmax(-1)
-    classes = _check_classes(before.argmax(-1) if classes is None else classes, *before.shape)
+    classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
     ground, side, cols = _ground(images), model.config.patch_size, model.config.cols
     unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
-    inked = reduce(unlike, "batch (rows high) (cols wide) -> batch (rows cols)", "any", high=side, wide=side)
+    inked = reduce(unlike, "batch (rows ph) (cols pw) -> batch (rows cols)", "any", ph=side, pw=side)
     falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
     for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, BATCH_SIZE // max(1, len(images)))):
         covered = images.repeat(len(patches), 1, 1, 1, 1)
@@ -214,8 +227,10 @@ def occlusion(
     return falls * inked
 
 
+@_exact
 @torch.no_grad()
-def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int | Sequence[int], insert: bool) -> Tensor:
+def _curve(model, images: Tensor, maps: Tensor, classes: Classes, steps: int | Sequence[int], insert: bool) -> Tensor:
+    model = _vision_transformer(model)
     if maps.shape != (len(images), model.config.patches):
         raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
     if isinstance(steps, int):
@@ -226,7 +241,7 @@ def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int | Se
         raise ValueError(f"steps {list(steps)} are not numbers of patches from 0 to {maps.shape[1]}")
     if maps.isnan().any():
         raise ValueError("a map has numbers that are NaN")
-    classes = _check_classes(classes, len(images), model.config.classes)
+    classes = _check_classes(classes, images, model.config.classes)
     rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
     ground = _ground(images)
     side, rows = model.config.patch_size, model.config.rows
@@ -240,11 +255,7 @@ def _curve(model, images: Tensor, maps: Tensor, classes: Tensor, steps: int | Se
 
 
 def deletion_curve(
-    model,
-    images: Float[Tensor, "batch channels height width"],
-    maps: Float[Tensor, "batch patches"],
-    classes: Int[Tensor, " batch"],
-    steps: int | Sequence[int] = 8,
+    model, images: Images, maps: Maps, classes: Classes, steps: int | Sequence[int] = 8
 ) -> Float[Tensor, "batch stations"]:
     """The probability of each image's class while its patches are covered with the image's median colour, the
     strongest of the map first: none at the first station, all at the last. A good map makes it fall early.
@@ -258,13 +269,9 @@ def deletion_curve(
 
 
 def insertion_curve(
-    model,
-    images: Float[Tensor, "batch channels height width"],
-    maps: Float[Tensor, "batch patches"],
-    classes: Int[Tensor, " batch"],
-    steps: int | Sequence[int] = 8,
+    model, images: Images, maps: Maps, classes: Classes, steps: int | Sequence[int] = 8
 ) -> Float[Tensor, "batch stations"]:
-    """As deletion_curve, the other way round: from the bare colour, patches are uncovered, the strongest first. A good
+    """As deletion_curve, the other way round: patches are uncovered from the bare colour, the strongest first. A good
     map makes the probability rise early.
 
     Raises: as deletion_curve.

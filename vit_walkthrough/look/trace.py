@@ -1,7 +1,8 @@
 """Every intermediate tensor of a forward pass, by name, taken from outside the model."""
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 
 import torch
@@ -9,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_walkthrough.model.attention import MultiHeadSelfAttention
+from vit_walkthrough.model.vit import unwrapped
 
-# What the fused kernel never holds.
+# The fused kernel never holds these tensors.
 POINTS = ("queries", "keys", "values", "weights", "head_outputs")
 
 
@@ -18,8 +20,8 @@ class Trace(Mapping):
     """The recorded tensors: a mapping from name to tensor in the order of the computation.
 
     A name is the path of the module whose output it is ("blocks.3.attention.weights"), or "<path>.input" for what a
-    LayerNorm reads: the residual stream at that point. "input" and "output" are the recorded module's own. Dropout has
-    no name: where it matters, what follows it has one.
+    LayerNorm reads: the residual stream at that point. "input" and "output" are those of the recorded module. Dropout
+    has no name of its own.
     """
 
     def __init__(self):
@@ -57,14 +59,19 @@ class Trace(Mapping):
 
 @contextmanager
 def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
-    """Record what the model computes while the block runs; of several forward passes the last one stays.
+    """Record what the model computes in the `with` block. Of several forward passes the last one stays.
 
     patterns: record only names that match one of them, as "*.attention.weights"; all names if none is given.
 
-    While it records, attention is computed step by step and not by the fused kernel, so that its weights exist; the
-    output is the same to rounding (1e-6). The tensors stay in the autograd graph, if there is one. Afterwards, also
-    after an error, the model is as it was.
+    Attention is computed step by step and not by the fused kernel, so that its weights exist, and compiled models run
+    uncompiled, under the names of the model inside; the output is the same to rounding (1e-6). The tensors stay in the
+    autograd graph, if there is one. Afterwards, also after an error, the model is as it was.
+
+    Raises: TypeError for a scripted or traced model.
     """
+    model = unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError("a scripted or traced model shows nothing of what it computes; record the original model")
     trace, handles, unfused = Trace(), [], []
 
     def wanted(name: str) -> bool:
@@ -75,16 +82,17 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
         trace._tensors[name] = tensor
 
     def keep_input(name: str):
-        return lambda _, inputs: keep(name, inputs[0])
+        return lambda _, inputs, by_keyword: keep(name, next(iter((*inputs, *by_keyword.values()))))
 
     def keep_output(name: str):
         return lambda _, inputs, output: keep(name, output)
 
     if wanted("input"):
-        handles.append(model.register_forward_pre_hook(keep_input("input")))
+        handles.append(model.register_forward_pre_hook(keep_input("input"), with_kwargs=True))
     for path, module in model.named_modules():
+        path = ".".join(part for part in path.split(".") if part != "_orig_mod")  # of a part that is compiled
         if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
-            handles.append(module.register_forward_pre_hook(keep_input(f"{path}.input")))
+            handles.append(module.register_forward_pre_hook(keep_input(f"{path}.input"), with_kwargs=True))
         if not isinstance(module, nn.Dropout) and wanted(path or "output"):
             handles.append(module.register_forward_hook(keep_output(path or "output")))
         if isinstance(module, MultiHeadSelfAttention) and module.fused:
@@ -93,7 +101,9 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
     try:
         for module in unfused:
             module.fused = False
-        yield trace
+        # Compiled code does not call hooks.
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+            yield trace
     finally:
         for handle in handles:
             handle.remove()

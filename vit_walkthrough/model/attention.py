@@ -11,7 +11,7 @@ def attention_weights(
 ) -> Float[Tensor, "*heads queries keys"]:
     """How much each query takes from each key: dot products over sqrt(head_dim), softmax over the keys.
 
-    Every row, that is every query, sums to 1.
+    The weights of each query, a row, sum to 1.
 
     Source: Equation 6.
     """
@@ -30,7 +30,7 @@ def attend(
 
 
 class SelfAttention(nn.Module):
-    """One attention head: queries, keys and values are three linear readings of the same tokens.
+    """One attention head: queries, keys and values are three linear maps of the same tokens.
 
     (batch tokens dim) -> (batch tokens head_dim)
 
@@ -52,8 +52,8 @@ class MultiHeadSelfAttention(nn.Module):
     (batch tokens dim) -> (batch tokens dim)
 
     `fused` chooses between two ways to the same result: torch's fused kernel, which never holds the weights, and
-    Equations 6 and 7 written out, which passes queries, keys, values, weights and what they gather through named
-    points for trace.record to see. Training on a CPU takes the second way always.
+    Equations 6 and 7 written out, which passes queries, keys, values, weights and head_outputs through modules of
+    these names, so that look.record can see them. Training on a CPU always takes the second way.
 
     Raises: ValueError if heads does not divide dim.
     Source: Equation 8; dropout after the last projection and not after qkv, B.1.

@@ -27,16 +27,16 @@ VARIANTS = ("Ti/16", "Ti/32", "S/16", "S/32", "B/8", "B/16", "B/32", "L/16", "L/
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """All that decides the shapes of a Vision Transformer; the defaults are ViT-B/16.
+    """The choices that decide the shapes of a Vision Transformer; the defaults are ViT-B/16.
 
-    image_size: side in pixels, or (height, width), of which two equal ones become one side.
+    image_size: side in pixels, or (height, width); equal sides are stored as one integer.
     patch_size: side of a square patch in pixels.
-    channels: of the image. dim: length of a token. depth: encoder blocks. heads: attention heads per block.
-    hidden: width of the MLP's hidden layer. classes: logits. dropout: probability, 0 to below 1.
+    channels: of the image. dim: length of a token. depth: encoder blocks. heads: attention heads in a block.
+    hidden: width of the MLP's hidden layer. classes: number of logits. dropout: probability, from 0 to below 1.
     positions: "learned" as in the paper; "sincos", fixed 2-D sines and cosines; "none".
     pooling: "class" reads the class token's output; "mean" averages the outputs of the patches.
 
-    Raises: ValueError that names the value and what would do; TypeError for a size that is not a whole number.
+    Raises: ValueError that names the value and the valid choices; TypeError for a size that is not a whole number.
     Source: section 3.1 and Table 1.
     """
 
@@ -65,7 +65,7 @@ class ViTConfig:
                 raise TypeError(f"{name} is {size!r}; it must be a whole number")
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1")
-        if self.height == self.width:  # a square is one config, however its size was said
+        if self.height == self.width:  # a square is one config, however its size was given
             object.__setattr__(self, "image_size", self.height)
         if self.height % self.patch_size or self.width % self.patch_size:
             size = self.height if self.height == self.width else f"{self.height} x {self.width}"

@@ -1,4 +1,4 @@
-"""Equations 2 and 3: attention mixes the tokens, the MLP works on each, and both only add to what is there."""
+"""Equations 2 and 3: attention mixes the tokens, the MLP works on each, and both only add to the tokens."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Sequential):
-    """`depth` blocks in a row, each constructed by itself: clones of one block would start with equal weights.
+    """`depth` blocks in a row. Each is constructed by itself: copies of one block would start with equal weights.
 
     (batch tokens dim) -> (batch tokens dim)
 

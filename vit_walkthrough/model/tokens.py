@@ -77,16 +77,16 @@ def resample_positions(
     mode: Literal["bicubic", "bilinear"] = "bicubic",
     grid: tuple[int, int] | None = None,
 ) -> Float[Tensor, "1 tokens dim"]:
-    """Positions for a grid of rows x cols, interpolated from those of another grid, so that an image of another
-    resolution can be read. The class token stands nowhere in the picture: its entry is kept as it is.
+    """Positions for a grid of rows x cols, interpolated from those of another grid, so that the model can read images
+    of another resolution. The class token has no place in the picture, so its entry is kept as it is.
 
     grid: rows and cols that `positions` were learned for; a square is assumed if it is not given.
     mode: bicubic as in timm, bilinear as in Google's code.
 
-    Raises: ValueError if the old grid cannot be told or does not fit.
+    Raises: ValueError if the old grid cannot be inferred or does not fit.
     Source: section 3.2.
-    Differs: Google's code zooms corner to corner; here pixels are areas, as in timm. transformers' bicubic is another
-    cubic, and does not smooth where the grid shrinks.
+    Differs: Google's code zooms corner to corner; here pixels are areas, as in timm. transformers uses another cubic
+    and does not smooth where the grid shrinks.
     """
     if mode not in ("bicubic", "bilinear"):
         raise ValueError(f"mode {mode!r} is unknown; choose bicubic or bilinear")
@@ -94,12 +94,12 @@ def resample_positions(
         raise ValueError(f"a grid of {rows} x {cols} has no patches")
     patches = positions.shape[1] - 1
     if patches < 1:
-        raise ValueError(f"{positions.shape[1]} positions are not those of a class token and of patches")
+        raise ValueError(f"{positions.shape[1]} positions are too few for a class token and patches")
     side = round(patches**0.5)
     old_rows, old_cols = grid or (side, side)
     if old_rows * old_cols != patches:
         given = f"grid {old_rows} x {old_cols}" if grid else "a square grid"
-        raise ValueError(f"{patches} positions (without the class token's) are not {given}; say grid=(rows, cols)")
+        raise ValueError(f"{patches} positions (without the class token's) are not {given}; give grid=(rows, cols)")
     if (rows, cols) == (old_rows, old_cols):
         return positions
     picture = rearrange(positions[:, 1:], "one (rows cols) dim -> one dim rows cols", rows=old_rows)

@@ -10,8 +10,8 @@ from vit_walkthrough.model.tokens import ClassToken, PositionEmbedding
 
 
 class ClassificationHead(nn.Module):
-    """One linear layer that starts at zero, so that every class starts equally likely; with `hidden`, a layer with
-    a tanh before it.
+    """One linear layer that starts at zero, so that every class starts equally likely; with `hidden`, another layer
+    and a tanh come before it.
 
     (batch dim) -> (batch classes)
 
@@ -38,8 +38,8 @@ class VisionTransformer(nn.Module):
 
     Raises: ValueError for images that are not of the config's size and channels, or hold NaN; TypeError for integers.
     Source: Equations 1 to 4.
-    Differs: with pooling "mean" the class token stays in the sequence and is left out of the mean; the paper's
-    trial (D.3) had none.
+    Differs: with pooling "mean" the class token stays in the sequence but is left out of the mean; the model
+    of the paper's trial (D.3) had no class token.
     """
 
     def __init__(self, config: ViTConfig):
@@ -72,10 +72,17 @@ class VisionTransformer(nn.Module):
         return self.head(self.pool(self.norm(self.blocks(tokens))))
 
     def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
-        """What the head reads: the class token, or the mean of the patches."""
+        """What the classification head reads: the class token, or the mean of the patches."""
         return tokens[:, 0] if self.config.pooling == "class" else tokens[:, 1:].mean(dim=1)
 
 
 def count_parameters(model: nn.Module) -> int:
     """How many numbers the model learns."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile, DataParallel, DistributedDataParallel or AveragedModel; others as they are."""
+    while isinstance(inner := getattr(model, "_orig_mod", getattr(model, "module", None)), nn.Module):
+        model = inner
+    return model

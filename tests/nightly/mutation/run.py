@@ -37,8 +37,8 @@ def execute_with_one_hook(runner, params: list[str], **options) -> int:
 
 
 def run_own_tests_first(runner, *, mutant_name: str | None, tests) -> int:
-    """The tests of the mutant's own module first, and of these the fastest first."""
-    own = f"tests/test_{mutant_name.split('.')[1]}.py::" if mutant_name else ""
+    """The tests of the mutant's own room first (the folder of its module's name in tests), and the fastest first."""
+    own = f"tests/{mutant_name.split('.')[1]}/" if mutant_name else ""
     order = sorted(tests, key=lambda test: (not test.startswith(own), state().duration_by_test[test]))
     return run_tests(runner, mutant_name=mutant_name, tests=order)
 
