@@ -380,7 +380,7 @@ def test_words_numbers_and_tables_can_be_expected_too(capsys):
 def test_in_a_notebook_expected_and_got_are_drawn(monkeypatch):
     drawn = []
     monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
-    monkeypatch.setattr("vit_walkthrough.draw.plots.show", lambda figure, alt: drawn.append((figure, alt)))
+    monkeypatch.setattr("vit_walkthrough.draw.theme.show", lambda figure, alt: drawn.append((figure, alt)))
     said_of(check_unpatchify, lambda patches, p, height, width: patches.reshape(len(patches), -1, height, width))
     ((figure, alt),) = drawn
     assert alt == "Left what <lambda> should have given, right what it gave."

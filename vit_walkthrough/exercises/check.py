@@ -512,14 +512,15 @@ def _draw(picture: Callable, name: str, expected: np.ndarray, got: np.ndarray) -
 
     if get_ipython() is None:
         return
-    from vit_walkthrough.draw.plots import show
+    from vit_walkthrough.draw.theme import show
 
     show(picture(expected, got), f"Left what {name} should have given, right what it gave.")
 
 
 def beside(expected: np.ndarray, got: np.ndarray):
     """Two matrices side by side in one scale."""
-    from vit_walkthrough.draw.plots import plot_matrix, side_by_side
+    from vit_walkthrough.draw.images import plot_matrix
+    from vit_walkthrough.draw.plots import side_by_side
 
     signed = min(expected.min(), got.min()) < 0
     limit = float(max(np.abs(expected).max(), np.abs(got).max())) or 1.0
