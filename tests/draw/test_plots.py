@@ -81,7 +81,7 @@ def test_plot_stream_holds_every_token_at_every_station():
     assert ax.get_ylim()[0] == 0
 
 
-@pytest.mark.parametrize("stations", [2, 3, 5, 13, 25])
+@pytest.mark.parametrize("stations", [2, 5, 25])
 @pytest.mark.parametrize("small", [False, True])
 def test_plot_stream_knows_no_half_blocks(stations, small):
     ax = plot_stream(np.ones((stations, 3)), ax=side_by_side(2)[0] if small else None)
@@ -239,7 +239,7 @@ def test_side_by_side_gives_empty_axes_of_one_figure():
     assert [ax.get_position().x0 for ax in axes] == sorted(ax.get_position().x0 for ax in axes)
 
 
-@pytest.mark.parametrize("last", [1, 8, 9, 12, 50, 197, 1600])
+@pytest.mark.parametrize("last", [1, 8, 9, 50, 197])
 def test_side_by_side_has_few_labels_and_none_between_whole_numbers_of_which_there_are_many(last):
     ax = plot_curves({"a": ([0, last], [0, last])}, ax=side_by_side(2)[0])
     shown = [tick for tick in ax.get_xticks() if 0 <= tick <= last]
