@@ -5,7 +5,7 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
-from vit_walkthrough.draw.plots import render
+from vit_walkthrough.draw.theme import render
 
 YARDSTICK = 0.15  # seconds of processor time that `plain_figure` takes where the bounds were set
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vit_walkthrough.draw.plots import blend
+from vit_walkthrough.draw.images import blend
 from vit_walkthrough.living.explore import explore
 from vit_walkthrough.look.trace import Trace
 

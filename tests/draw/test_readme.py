@@ -14,7 +14,7 @@ from PIL import Image
 
 from vit_walkthrough import record
 from vit_walkthrough.data import ClutteredDigits
-from vit_walkthrough.draw.plots import blend
+from vit_walkthrough.draw.images import blend
 from vit_walkthrough.draw.readme import draw_gallery
 from vit_walkthrough.look.explain import mass_on_object, relevance, rollout
 from vit_walkthrough.train.loop import evaluate, init_model

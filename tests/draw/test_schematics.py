@@ -20,9 +20,9 @@ from vit_walkthrough.data import photo
 from vit_walkthrough.draw import schematics
 from vit_walkthrough.draw.animation import animate_patches
 from vit_walkthrough.draw.layout import Page, shown
-from vit_walkthrough.draw.plots import ROLES, render
 from vit_walkthrough.draw.readme import IMAGES
 from vit_walkthrough.draw.specimen import Specimen
+from vit_walkthrough.draw.theme import ROLES, render
 
 NAMES = sorted(name.removeprefix("draw_") for name in vars(schematics) if name.startswith("draw_"))
 CONFIGS = {

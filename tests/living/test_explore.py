@@ -16,7 +16,8 @@ from PIL import Image
 
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.data import photo
-from vit_walkthrough.draw.plots import plot_heads, render
+from vit_walkthrough.draw.images import plot_heads
+from vit_walkthrough.draw.theme import render
 from vit_walkthrough.living.explore import MAX_BYTES, Explorer, explore
 from vit_walkthrough.look.trace import Trace
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 import vit_walkthrough
-from vit_walkthrough import exercises
-from vit_walkthrough.draw import plots
+from vit_walkthrough import draw, exercises
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.tokens import resample_positions
 from vit_walkthrough.model.vit import VisionTransformer
@@ -267,7 +266,7 @@ def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
     asked, shown = [], []
     monkeypatch.setattr(checkpoint, "load_pretrained", fetched)
     monkeypatch.setattr(finetune, "cifar10", small_cifar10)
-    monkeypatch.setattr(plots, "show", lambda figure, alt: shown.append(plots.render(figure)))
+    monkeypatch.setattr(draw, "show", lambda figure, alt: shown.append(draw.render(figure)))
     trained = (
         "train, test =",
         "ax = plot_bars(scores",

@@ -19,7 +19,7 @@ from traitlets import TraitError
 
 from tests.widgets.panels import Page, address, choose, count_draws, file_of
 from vit_walkthrough import data
-from vit_walkthrough.draw.plots import plot_matrix
+from vit_walkthrough.draw.images import plot_matrix
 from vit_walkthrough.widgets import Panel, pictures
 from vit_walkthrough.widgets import panel as panel_module
 from vit_walkthrough.widgets.panel import choice, number, query_at, toggle

@@ -54,7 +54,7 @@ from vit_walkthrough import (
     widgets,
 )
 from vit_walkthrough.draw import schematics
-from vit_walkthrough.draw.plots import plot_matrix
+from vit_walkthrough.draw.images import plot_matrix
 from vit_walkthrough.look.explain import occlusion, relevance, rollout
 from vit_walkthrough.model.config import SIZES
 from vit_walkthrough.model.tokens import resample_positions, sincos_positions

@@ -1,13 +1,8 @@
 """What draws a model, standing still: plots of arrays, schematics of a config, and the README's pictures."""
 
-from vit_walkthrough.draw.plots import (
-    ROLES,
+from vit_walkthrough.draw.images import (
     blend,
     plot_attention,
-    plot_bars,
-    plot_curves,
-    plot_distributions,
-    plot_dots,
     plot_filters,
     plot_grid,
     plot_heads,
@@ -15,15 +10,18 @@ from vit_walkthrough.draw.plots import (
     plot_maps,
     plot_matrix,
     plot_patches,
-    plot_probabilities,
-    plot_scatter,
     plot_sequence,
     plot_similarity,
+)
+from vit_walkthrough.draw.plots import (
+    plot_bars,
+    plot_curves,
+    plot_distributions,
+    plot_dots,
+    plot_probabilities,
+    plot_scatter,
     plot_stream,
-    render,
-    show,
     side_by_side,
-    style,
 )
 from vit_walkthrough.draw.schematics import (
     draw_attention,
@@ -46,6 +44,7 @@ from vit_walkthrough.draw.schematics import (
     draw_two_heads,
     draw_vit,
 )
+from vit_walkthrough.draw.theme import ROLES, render, show, style
 
 __all__ = [
     "ROLES",

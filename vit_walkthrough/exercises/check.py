@@ -340,7 +340,7 @@ def draw(name: str, expected: Tensor, got: Tensor) -> None:
 
     if get_ipython() is None:
         return
-    from vit_walkthrough.draw.plots import plot_curves, plot_matrix, show, side_by_side
+    from vit_walkthrough.draw import plot_curves, plot_matrix, show, side_by_side
 
     while expected.ndim > 2:
         first = next(number for number in range(len(expected)) if not same(expected[number], got[number]))

@@ -21,7 +21,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vit_walkthrough.draw.plots import plot_heads, render
+from vit_walkthrough.draw.images import plot_heads
+from vit_walkthrough.draw.theme import render
 from vit_walkthrough.look.trace import Trace
 
 MAX_BYTES = 2_000_000  # bytes of one view: a notebook is to stay under 1 MB on GitHub, and several views do not

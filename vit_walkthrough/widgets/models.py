@@ -12,17 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_walkthrough import data
-from vit_walkthrough.draw.plots import (
-    plot_attention,
-    plot_curves,
-    plot_distributions,
-    plot_grid,
-    plot_heads,
-    plot_maps,
-    plot_probabilities,
-    plot_scatter,
-    side_by_side,
-)
+from vit_walkthrough.draw.images import plot_attention, plot_grid, plot_heads, plot_maps
+from vit_walkthrough.draw.plots import plot_curves, plot_distributions, plot_probabilities, plot_scatter, side_by_side
 from vit_walkthrough.look.explain import mass_on_object, occlusion, relevance, rollout
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig

@@ -10,7 +10,7 @@ import ipywidgets
 import torch
 from IPython.display import display
 
-from vit_walkthrough.draw.plots import render
+from vit_walkthrough.draw.theme import render
 
 # Only a page can tell that its kernel is gone: JupyterLab and Notebook 7 then mark what hung on it.
 # An alert has a ground of its own: on that of a dark theme its red could not be read.

@@ -15,18 +15,15 @@ from torch.nn.functional import layer_norm, normalize
 
 from vit_walkthrough import data
 from vit_walkthrough.draw import schematics
-from vit_walkthrough.draw.plots import (
+from vit_walkthrough.draw.images import (
     plot_attention,
-    plot_bars,
-    plot_curves,
     plot_grid,
     plot_heads,
     plot_matrix,
     plot_patches,
     plot_similarity,
-    plot_stream,
-    side_by_side,
 )
+from vit_walkthrough.draw.plots import plot_bars, plot_curves, plot_stream, side_by_side
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.attention import MultiHeadSelfAttention, attention_weights
 from vit_walkthrough.model.config import SIZES, ViTConfig, divisors

@@ -1,0 +1,484 @@
+"""Pictures, patches, matrices and maps hold the data that they were given: read from artists, not from pixels."""
+
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import same_color, to_rgb
+
+from tests.draw.artists import outlines, overlapping, segments, ticks, tile_places, tiles, words_at, words_drawn
+from vit_walkthrough.draw.images import (
+    COLORMAPS,
+    WIDEST,
+    blend,
+    plot_attention,
+    plot_filters,
+    plot_grid,
+    plot_heads,
+    plot_image,
+    plot_maps,
+    plot_matrix,
+    plot_patches,
+    plot_sequence,
+    plot_similarity,
+)
+from vit_walkthrough.draw.plots import side_by_side
+from vit_walkthrough.draw.theme import ROLES
+from vit_walkthrough.model.patches import patchify
+
+SIDE, ROWS, COLS = 2, 2, 3  # the grid is not square, so rows and columns cannot be swapped unseen
+PLACES = list(itertools.product(range(ROWS), range(COLS)))  # of the patches, in reading order
+
+# No pixel is white, which is the ground that pictures are laid on.
+IMAGE = (0.9 * np.random.default_rng(0).random((3, ROWS * SIDE, COLS * SIDE))).astype(np.float32)
+GREY = IMAGE.transpose(1, 2, 0) @ (0.299, 0.587, 0.114)
+PATCHES = patchify(torch.tensor(IMAGE)[None], SIDE)[0].numpy()
+WEIGHTS = np.random.default_rng(1).dirichlet(np.ones(ROWS * COLS), 5).reshape(5, ROWS, COLS)
+SIMILARITY = np.random.default_rng(2).uniform(-1, 1, (ROWS * COLS, ROWS * COLS))
+MATRIX = np.array([[-2.0, 0.25, 1.0], [0.0, 0.5, 3.0]])
+IMAGES = 0.9 * np.random.default_rng(7).random((4, 3, 24, 36))  # so large that a gap of a twelfth is whole pixels
+SQUARES = [(6, 12, 18), (0, 0, 12), (12, 24, 12), (1, 2, 3)]  # top, left and side of what is masked on each
+MASKS = np.zeros((4, 24, 36), dtype=bool)
+for mask, (top, left, side) in zip(MASKS, SQUARES, strict=True):
+    mask[top : top + side, left : left + side] = True
+HALF = 0.5 / 255 + 1e-6  # of a step between two shades, for the pictures of heads are bytes
+
+
+def hwc(image: np.ndarray) -> np.ndarray:
+    return image.transpose(1, 2, 0)
+
+
+def held(ax) -> np.ndarray:
+    return np.asarray(ax.images[0].get_array())
+
+
+def enlarged(picture: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return picture.repeat(len(like) // len(picture), axis=0).repeat(len(like) // len(picture), axis=1)
+
+
+def pictures(patches: np.ndarray) -> list[np.ndarray]:
+    return [hwc(patch.reshape(3, SIDE, SIDE)) for patch in patches]
+
+
+# plot_image and plot_grid
+
+BETWEEN_PATCHES = [[[-0.5, 1.5], [5.5, 1.5]], [[1.5, -0.5], [1.5, 3.5]], [[3.5, -0.5], [3.5, 3.5]]]
+
+
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        (IMAGE, hwc(IMAGE)),
+        (IMAGE[0], np.stack([IMAGE[0]] * 3, axis=-1)),
+        (IMAGE[:1], np.stack([IMAGE[0]] * 3, axis=-1)),
+        (np.array([[-1.0, 0.5, 2.0]]), np.array([[[0.0] * 3, [0.5] * 3, [1.0] * 3]])),
+        *((np.eye(4, 6).astype(kind), np.eye(4, 6)[..., None].repeat(3, -1)) for kind in (np.uint8, np.int64, bool)),
+    ],
+    ids=["rgb", "flat", "grey", "beyond 0 to 1", "bytes", "whole numbers", "truths"],
+)
+def test_plot_image_holds_the_image(image, shown):
+    ax = plot_image(image)
+    np.testing.assert_array_equal(held(ax), shown)
+    assert held(ax).dtype.kind == "f"  # matplotlib would take whole numbers for bytes, of which 1 is black
+    assert (ax.images[0].get_interpolation(), ax.get_aspect()) == ("nearest", 1)
+    assert not [*ax.get_xticks(), *ax.get_yticks()]
+
+
+def test_plot_image_writes_each_number_on_its_pixel_and_marks_patches():
+    numbers = torch.arange(24.0).reshape(4, 6)
+    ax = plot_image(numbers, numbers=True, patch_size=2, marked={4: "patch"})
+    np.testing.assert_array_equal(held(ax), numbers)
+    assert words_at(ax) == {str(6 * row + col): (col, row) for row in range(4) for col in range(6)}
+    assert segments(ax) == BETWEEN_PATCHES
+    assert outlines(ax, "patch") == [(1.5, 1.5, 2, 2)]
+    assert not segments(plot_image(numbers, numbers=True))
+
+
+def test_plot_grid_draws_lines_numbers_and_outlines_over_the_image():
+    ax = plot_grid(IMAGE, SIDE, number=True, marked={2: "patch", 4: "query"})
+    np.testing.assert_array_equal(held(ax), hwc(IMAGE))
+    assert segments(ax) == BETWEEN_PATCHES
+    assert words_at(ax) == {str(patch): (col * 2 + 0.5, row * 2 + 0.5) for patch, (row, col) in enumerate(PLACES)}
+    assert outlines(ax, "patch") == [(3.5, -0.5, 2, 2)]
+    assert outlines(ax, "query") == [(1.5, 1.5, 2, 2)]
+    assert min(box.get_zorder() for box in ax.patches) > max(lines.get_zorder() for lines in ax.collections)
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert left < -0.5 < 5.5 < right
+    assert top < -0.5 < 3.5 < bottom
+    assert not plot_grid(IMAGE, SIDE).texts
+
+
+# plot_patches and plot_sequence
+
+
+@pytest.mark.parametrize("number", [True, False])
+@pytest.mark.parametrize("cols", [COLS, 4, 6])
+def test_plot_patches_lays_patch_k_on_tile_k_with_its_number_above(cols, number):
+    ax = plot_patches(PATCHES, cols, number=number, marked={4: "query"})
+    places = tile_places(held(ax))
+    assert len({rows.start for rows, _ in places}) == -(-6 // cols)
+    assert len({columns.start for _, columns in places}) == cols
+    for place, picture in zip(places, pictures(PATCHES), strict=True):
+        np.testing.assert_array_equal(held(ax)[place], enlarged(picture, held(ax)[place]))
+    rows, columns = places[4]
+    side = rows.stop - rows.start
+    assert outlines(ax, "query") == [(columns.start - 0.5, rows.start - 0.5, side, side)]
+    assert list(words_at(ax)) == ([str(patch) for patch in range(6)] if number else [])
+    for (across, down), (rows, columns) in zip(words_at(ax).values(), places, strict=number):
+        assert across == (columns.start + columns.stop) / 2
+        assert rows.start - 2 <= down < rows.start
+
+
+def test_one_patch_fills_the_axes_as_the_image_does():
+    ax = plot_patches(IMAGE[None, :, :, :4].reshape(1, -1), 1, number=False)
+    assert np.abs(np.ptp(ax.get_ylim())) == pytest.approx(len(held(ax)), rel=0.02)
+
+
+@pytest.mark.parametrize("plot", [lambda patch: plot_patches(patch, 1), plot_sequence])
+def test_a_patch_of_one_channel_is_grey(plot):
+    (tile,) = tiles(held(plot(np.array([[0.1, 0.2, 0.3, 0.4]]))))
+    np.testing.assert_array_equal(tile, enlarged(np.array([[0.1, 0.2], [0.3, 0.4]])[..., None].repeat(3, -1), tile))
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+@pytest.mark.parametrize(("count", "shown"), [(6, range(6)), (12, range(12)), (13, [*range(9), 11, 12])])
+def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(count, shown, class_token):
+    patches = np.tile(PATCHES, (3, 1))[:count] * np.linspace(0.5, 1, count)[:, None]  # all different
+    ax = plot_sequence(patches, class_token=class_token)
+    places = tile_places(held(ax))
+    words = {word: place for word, place in words_at(ax).items() if word not in ("class", "…")}
+    assert list(words) == [*(["0"] if class_token else []), *(str(patch + class_token) for patch in shown)]
+    for (across, down), (rows, columns) in zip(words.values(), places, strict=True):
+        assert across == pytest.approx((columns.start + columns.stop - 1) / 2)
+        assert down > rows.stop
+    if class_token:
+        np.testing.assert_allclose(held(ax)[places.pop(0)][0, 0], to_rgb(ROLES["class"]))
+        assert words_at(ax)["class"] == pytest.approx((words["0"][0], words["0"][0]))
+    for place, patch in zip(places, shown, strict=True):
+        np.testing.assert_array_equal(held(ax)[place], enlarged(pictures(patches)[patch], held(ax)[place]))
+    assert ("…" in words_at(ax)) == (len(shown) < count)
+    if len(shown) < count:
+        assert places[8][1].stop < words_at(ax)["…"][0] < places[9][1].start
+
+
+# plot_matrix
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "limit", "expected"),
+    [
+        (MATRIX, "magnitude", None, (-2, 3)),
+        (MATRIX, "weights", None, (0, 1)),
+        (MATRIX, "similarity", None, (-1, 1)),
+        (MATRIX, "signed", None, (-3, 3)),
+        (-MATRIX, "signed", None, (-3, 3)),
+        (MATRIX, "signed", 1.5, (-1.5, 1.5)),
+        ([[0.0]], "signed", None, (-1, 1)),
+    ],
+)
+def test_plot_matrix_holds_the_values_between_the_limits_of_its_kind(values, kind, limit, expected):
+    heat = plot_matrix(values, kind=kind, limit=limit).images[0]
+    np.testing.assert_array_equal(heat.get_array(), values)
+    assert (heat.get_clim(), heat.get_cmap().name) == (expected, COLORMAPS[kind])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (MATRIX, {"-2": (0, 0), "0.25": (1, 0), "1": (2, 0), "0": (0, 1), "0.50": (1, 1), "3": (2, 1)}),
+        ([[-0.0, -0.001]], {"0": (0, 0), "0.00": (1, 0)}),
+        ([1.5, 2.0], {"1.50": (0, 0), "2": (1, 0)}),
+        (torch.tensor([[7, 8]]), {"7": (0, 0), "8": (1, 0)}),
+        (np.array([[True, False]]), {"1": (0, 0), "0": (1, 0)}),
+    ],
+    ids=["floats", "no minus before a zero", "a vector is a row", "whole numbers", "truths"],
+)
+def test_plot_matrix_writes_each_value_on_its_cell(values, words):
+    assert words_at(plot_matrix(values)) == words
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "words", "bars"),
+    [
+        ((8, 10), {}, 80, 0),
+        ((9, 9), {}, 0, 1),
+        ((9, 9), {"numbers": True}, 81, 0),
+        ((2, 3), {"numbers": False}, 0, 1),
+        ((2, 3), {"numbers": False, "colorbar": False}, 0, 0),
+    ],
+)
+def test_plot_matrix_writes_numbers_on_up_to_80_cells_and_explains_the_colours_of_more(shape, options, words, bars):
+    ax = plot_matrix(np.zeros(shape), **options)
+    assert (len(ax.texts), len(ax.figure.axes) - 1) == (words, bars)
+
+
+@pytest.mark.parametrize("kind", COLORMAPS)
+def test_plot_matrix_writes_numbers_that_can_be_told_from_their_cell(kind):
+    def luminance(colour):
+        rgb = np.array(to_rgb(colour))
+        return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+
+    values = np.linspace(-1 if kind == "signed" else 0, 1, 64)
+    ax = plot_matrix(values, kind=kind)
+    heat = ax.images[0]
+    for text, value in zip(ax.texts, values, strict=True):
+        light, dark = sorted((luminance(text.get_color()), luminance(heat.cmap(heat.norm(value))[:3])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4, value  # a ratio of the Web Content Accessibility Guidelines
+
+
+def test_plot_matrix_names_rows_and_columns_and_marks_a_row():
+    names, col_names = ["r0", "r1"], ["c0", "c1", "c2"]
+    ax = plot_matrix(MATRIX, names=names, col_names=col_names, xlabel="keys", ylabel="queries", marked={1: "class"})
+    assert (ticks(ax.yaxis), ticks(ax.xaxis)) == (names, col_names)
+    assert (ax.get_yticks().tolist(), ax.get_xticks().tolist()) == ([0, 1], [0, 1, 2])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("keys", "queries")
+    assert outlines(ax, "class") == [(-0.5, 0.5, 3, 1)]
+    assert [same_color(label.get_color(), ROLES["class"]) for label in ax.get_yticklabels()] == [False, True]
+    assert ax.get_yticklabels()[1].get_weight() == "bold"
+    assert outlines(plot_matrix(np.zeros((50, 4)), marked={37: "query"}), "query") == [(-0.5, 36.5, 4, 1)]
+
+
+@pytest.mark.parametrize("count", [3, 12, 13, 14, 17, 40])
+def test_plot_matrix_counts_rows_and_columns_in_whole_numbers(count):
+    left, right = side_by_side(2, width=8.6, height=3.9)
+    left.set_axis_off()
+    plot_matrix(np.zeros((count, count)), numbers=False, colorbar=False, ax=right)
+    labels = [text.get_text() for text in words_drawn(right.figure)]
+    assert len(labels) >= 6
+    assert all(label.isdecimal() and int(label) < count for label in labels)
+
+
+# plot_filters and plot_similarity
+
+
+def test_plot_filters_stretches_each_filter_to_its_own_range():
+    filters = np.stack([PATCHES[0] * 100 - 7, PATCHES[1] / 100, np.full(12, 3.0)])
+    canvas = held(plot_filters(filters, cols=2))
+    scale = 12  # so small patches are enlarged to 24 pixels, and an eighth of that lies between them
+    assert canvas.shape == (2 * 24 + 3, 2 * 24 + 3, 3)
+    for place, values in enumerate(filters):
+        row, col = divmod(place, 2)
+        tile = canvas[row * 27 :, col * 27 :][: 2 * scale : scale, : 2 * scale : scale]
+        stretched = (values - values.min()) / (np.ptp(values) or 1)
+        np.testing.assert_allclose(tile, pictures([stretched])[0], atol=1e-6)
+    assert (canvas[24:27] == 1).all()
+
+
+def test_plot_similarity_lays_row_k_on_tile_k_and_names_rows_and_columns():
+    ax = plot_similarity(SIMILARITY, ROWS, COLS)
+    canvas = np.ma.filled(ax.images[0].get_array(), np.nan)
+    for patch, (row, col) in enumerate(PLACES):
+        tile = canvas[row * (ROWS + 1) :, col * (COLS + 1) :][:ROWS, :COLS]
+        np.testing.assert_array_equal(tile, SIMILARITY[patch].reshape(ROWS, COLS))
+        tile[:] = np.nan
+    assert np.isnan(canvas).all()
+    assert ax.images[0].get_clim() == (-1, 1)
+    assert (ax.get_xticks().tolist(), ax.get_yticks().tolist()) == ([1, 5, 9], [0.5, 3.5])
+    assert (ticks(ax.xaxis), ticks(ax.yaxis)) == (["0", "1", "2"], ["0", "1"])
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(2, 3), (7, 7), (14, 14)])
+def test_plot_similarity_outlines_the_marked_tile_and_no_part_of_another(rows, cols):
+    patch = rows * cols - 2
+    ax = plot_similarity(np.zeros((rows * cols, rows * cols)), rows, cols, marked={patch: "query"})
+    ((left, top, width, height),) = outlines(ax, "query")
+    row, col = divmod(patch, cols)
+    tile_left, tile_top = col * (cols + 1) - 0.5, row * (rows + 1) - 0.5
+    assert tile_left - 1 < left <= tile_left < tile_left + cols <= left + width < tile_left + cols + 1
+    assert tile_top - 1 < top <= tile_top < tile_top + rows <= top + height < tile_top + rows + 1
+
+
+@pytest.mark.parametrize("side", [3, 10, 14, 20])
+def test_plot_similarity_keeps_its_labels_apart_in_half_a_figure(side):
+    left, right = side_by_side(2, width=8.6, height=3.9)
+    right.set_axis_off()
+    plot_similarity(np.eye(side * side), side, side, ax=left)
+    assert not overlapping(left.figure)
+    boxes = [label.get_window_extent() for label in left.get_xticklabels()]
+    assert all(other.x0 - one.x1 >= 4 for one, other in itertools.pairwise(boxes))
+
+
+# blend and plot_attention
+
+
+@pytest.mark.parametrize(
+    "image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE)], ids=["rgb", "grey", "flat", "torch"]
+)
+@pytest.mark.parametrize("scale", [1, 0.01, 100])
+def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture(image, scale):
+    grey = (GREY if len(image) == 3 else IMAGE[0])[..., None]
+    heat = matplotlib.colormaps["inferno"](WEIGHTS[0] / WEIGHTS[0].max())[..., :3]
+    heat = heat.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
+    expected = 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / grey.max())
+    np.testing.assert_allclose(blend(image, scale * WEIGHTS[0]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("image", [np.zeros((3, 4, 6)), np.ones((3, 4, 6)), IMAGE], ids=["black", "white", "picture"])
+@pytest.mark.parametrize("weights", [np.zeros((2, 3)), np.ones((2, 3)), np.eye(2, 3), -np.eye(2, 3)])
+def test_blend_stays_within_0_and_1_and_draws_what_is_below_zero_as_nothing(image, weights):
+    blended = blend(image, weights)
+    assert blended.shape == (4, 6, 3)
+    assert blended.min() >= 0
+    assert blended.max() <= 1
+    np.testing.assert_array_equal(blended, blend(image, weights.clip(0)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, bool])
+def test_blend_takes_weights_of_every_kind(dtype):
+    weights = (10 * WEIGHTS[0]).astype(dtype)
+    np.testing.assert_array_equal(blend(IMAGE, weights), blend(IMAGE, weights.astype(float)))
+
+
+def test_plot_attention_holds_the_blend_and_outlines_the_query():
+    ax = plot_attention(IMAGE, WEIGHTS[0], query=5)
+    np.testing.assert_array_equal(held(ax), blend(IMAGE, WEIGHTS[0]))
+    assert outlines(ax, "query") == [(3.5, 1.5, 2, 2)]
+    assert not plot_attention(IMAGE, WEIGHTS[0]).patches
+
+
+# plot_heads
+
+
+@pytest.mark.parametrize("cols", [2, 3, 9])
+@pytest.mark.parametrize("titles", [None, ["", "b", "", "", "e"], [""] * 5])
+def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
+    image = IMAGE.repeat(20, axis=1).repeat(20, axis=2)
+    ax = plot_heads(image, WEIGHTS, cols=cols, query=5, titles=titles)
+    assert held(ax).dtype == np.uint8
+    places = tile_places(held(ax) / 255)
+    assert len({columns.start for _, columns in places}) == min(cols, 5)
+    for place, weights in zip(places, WEIGHTS, strict=True):
+        np.testing.assert_allclose(held(ax)[place] / 255, blend(image, weights), atol=HALF)
+    corners = [(columns.start, rows.start) for rows, columns in places]
+    assert outlines(ax, "query") == [(left + 79.5, top + 39.5, 40, 40) for left, top in corners]
+    expected = [f"head {head}" for head in range(5)] if titles is None else titles
+    written = [(word, left + 60, top) for word, (left, top) in zip(expected, corners, strict=True) if word]
+    found = [(text.get_text(), *text.get_position()) for text in ax.texts]
+    assert [each[:2] for each in found] == [each[:2] for each in written]
+    assert all(top - 5 < down <= top for (*_, down), (*_, top) in zip(found, written, strict=True))
+
+
+def averaged(image: np.ndarray, step: int) -> np.ndarray:
+    """Every square of step x step pixels as one, its mean."""
+    return np.mean([image[:, down::step, across::step] for down in range(step) for across in range(step)], axis=0)
+
+
+@pytest.mark.parametrize(
+    ("side", "heads", "cols", "step"),
+    [
+        *((16, 20, 20, 4), (16, 12, 40, 2), (16, 20, 6, 1), (16, 4, 20, 1)),
+        *((16, 24, 8, 2), (16, 20, 7, 1)),  # 8 * 224 / 2 pixels fill the page, 7 * 224 / 2 do not
+        *((14, 20, 20, 2), (26, 12, 12, 2), (15, 20, 20, 1)),  # of whose patches a quarter would be no whole pixels
+    ],
+)
+def test_plot_heads_draws_large_pictures_of_many_heads_as_fine_as_they_are_seen(side, heads, cols, step):
+    rows, across, query = 10, 14, 137  # a grid that is not square
+    rng = np.random.default_rng(5)
+    image = (0.9 * rng.random((3, rows * side, across * side))).astype(np.float32)
+    weights = rng.dirichlet(np.ones(rows * across), heads).reshape(heads, rows, across)
+    ax = plot_heads(torch.tensor(image, requires_grad=True), weights, cols=cols, titles=[""] * heads, query=query)
+    small, side, cols = averaged(image, step), side // step, min(cols, heads)
+    height, width, gap = rows * side, across * side, max(2, across * side // 20)
+    canvas, boxes = held(ax) / 255, outlines(ax, "query")
+    assert canvas.shape[1] == cols * (width + gap) - gap >= min(WIDEST, cols * width * step)
+    for head in range(heads):
+        top, left = head // cols * (height + gap), head % cols * (width + gap)
+        np.testing.assert_allclose(canvas[top:, left:][:height, :width], blend(small, weights[head]), atol=HALF)
+        assert boxes[head] == (left + 11 * side - 0.5, top + 9 * side - 0.5, side, side)
+
+
+# plot_maps
+
+
+@pytest.mark.parametrize("titles", [None, list("pqrs")])
+@pytest.mark.parametrize("maps", [None, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
+@pytest.mark.parametrize("masks", [None, MASKS, torch.tensor(MASKS)], ids=["no masks", "masks", "torch"])
+def test_plot_maps_puts_rows_of_blends_under_the_pictures(titles, maps, masks):
+    ax = plot_maps(IMAGES, maps, titles=titles, masks=masks)
+    places = tile_places(held(ax))
+    expected = [hwc(image) for image in IMAGES]
+    for weights in (maps or {}).values():
+        expected += [blend(image, each) for image, each in zip(IMAGES, weights, strict=True)]
+    for place, picture in zip(places, expected, strict=True):
+        np.testing.assert_allclose(held(ax)[place], picture)
+    corners = [(columns.start, rows.start) for rows, columns in places]
+    found = words_at(ax)
+    assert list(found) == [*(titles or ()), *(maps or ())]
+    for title, (left, top) in zip(titles or (), corners, strict=False):
+        assert found[title][0] == left + 18
+        assert top - 5 < found[title][1] <= top
+    for (left, top), name in zip(corners[4::4], maps or (), strict=True):
+        across, down = found[name]
+        assert (across < left, down) == (True, top + 12)
+    (text,) = [text for text in ax.texts if text.get_text() == "asked"] or [None]
+    assert text is None or text.get_horizontalalignment() == "right"  # so that it does not reach into the picture
+    boxes = [] if masks is None else [(corner, SQUARES[place % 4]) for place, corner in enumerate(corners)]
+    assert outlines(ax, "query") == [
+        (left + col - 0.5, top + row - 0.5, side, side) for (left, top), (row, col, side) in boxes
+    ]
+    assert not titles or not overlapping(ax.figure)
+
+
+def test_plot_maps_shows_one_channel_as_grey():
+    np.testing.assert_allclose(tiles(held(plot_maps(IMAGES[:, :1])))[0], IMAGES[0, 0][..., None].repeat(3, -1))
+
+
+WRONG = [
+    (lambda: plot_image(np.zeros((1, 3, 4, 4))), r"\(channels, height, width\) or .* shape \(1, 3, 4, 4\)"),
+    (lambda: plot_image(np.zeros((3, 0, 4))), r"shape \(3, 0, 4\)"),
+    (lambda: plot_image(np.zeros((2, 4, 4))), "1 or 3 channels, not 2"),
+    (lambda: plot_image((255 * IMAGE).astype(np.uint8)), r"\[0, 1\]; divide whole numbers by 255"),
+    (lambda: blend(torch.full((1, 4, 6), 2), WEIGHTS[0]), "255"),
+    (lambda: plot_patches(np.full((6, 12), 255), COLS), "255"),
+    (lambda: plot_image(np.zeros((1, 4, 6)), numbers=True), r"\(1, 4, 6\)"),
+    (lambda: plot_image(np.zeros((4, 6)), numbers=True, patch_size=4), "patch_size 4 .* 4 x 6 pixels"),
+    *((lambda side=side: plot_grid(IMAGE, side), f"patch_size {side} .* 4 x 6 pixels") for side in (4, 3, 0)),
+    *((lambda place=place: plot_grid(IMAGE, 2, marked={place: "key"}), f"^{place} .* 0 to 5") for place in (6, -1)),
+    (lambda: plot_grid(IMAGE, 2, marked={0: "star"}), "'star' is unknown; choose patch, class, position, query"),
+    (lambda: plot_patches(PATCHES[0], 3), r"\(patches, patch_dim\), not .* \(12,\)"),
+    (lambda: plot_patches(PATCHES[:0], 3), r"\(0, 12\)"),
+    (lambda: plot_patches(PATCHES[:, :8], 3), "patch_dim 8 "),
+    (lambda: plot_patches(PATCHES, 3, marked={6: "query"}), "^6 .* 0 to 5"),
+    (lambda: plot_sequence(IMAGE), r"\(3, 4, 6\)"),
+    *((lambda values=values: plot_matrix(values), "one or two axes") for values in (IMAGE, [], 1.0)),
+    (
+        lambda: plot_matrix(MATRIX, kind="colours"),
+        "'colours' is unknown; choose magnitude, weights, similarity, signed",
+    ),
+    (lambda: plot_matrix(MATRIX, marked={2: "query"}), "^2 .* 0 to 1"),
+    (lambda: plot_filters(PATCHES[0]), r"\(dim, patch_dim\), not .* \(12,\)"),
+    (lambda: plot_similarity(SIMILARITY, 2, 2), r"2 x 2 grid are \(4, 4\), not \(6, 6\)"),
+    (lambda: plot_similarity(SIMILARITY[0], 2, 3), r"\(patches, patches\)"),
+    (lambda: plot_similarity(SIMILARITY, 2, 3, marked={6: "query"}), "^6 .* 0 to 5"),
+    (lambda: plot_attention(IMAGE, WEIGHTS), r"\(rows, cols\)"),
+    *(
+        (lambda grid=grid: plot_attention(IMAGE, np.ones(grid)), rf"\({grid[0]}, {grid[1]}\) .* 4 x 6 pixels")
+        for grid in ((3, 3), (2, 4), (2, 2))
+    ),
+    *((lambda query=query: plot_attention(IMAGE, WEIGHTS[0], query=query), f"^{query} .* 0 to 5") for query in (6, -1)),
+    *((lambda query=query: plot_heads(IMAGE, WEIGHTS, query=query), f"^{query} .* 0 to 5") for query in (6, -1)),
+    (lambda: plot_heads(IMAGE, WEIGHTS[0]), r"\(heads, rows, cols\)"),
+    (lambda: plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
+    (lambda: plot_heads(IMAGES, WEIGHTS), r"shape \(4, 3, 24, 36\)"),
+    (lambda: plot_heads(np.ones((3, 112, 112)), np.ones((20, 7, 8)), cols=20), r"\(7, 8\) .* 112 x 112 pixels"),
+    (lambda: plot_maps(IMAGE), r"\(count, channels, height, width\), not .* \(3, 4, 6\)"),
+    (lambda: plot_maps(IMAGES[:0]), r"\(0, 3, 24, 36\)"),
+    (lambda: plot_maps(IMAGES[:, :2]), "1 or 3 channels, not 2"),
+    *(
+        (lambda titles=titles: plot_maps(IMAGES, titles=titles), f"^{len(titles)} titles for 4")
+        for titles in (["a"], [])
+    ),
+    (lambda: plot_maps(IMAGES, {"a": WEIGHTS[0]}), r"'a' are \(count, rows, cols\), not .* \(2, 3\)"),
+    (lambda: plot_maps(IMAGES, {"a": WEIGHTS[:4], "b": WEIGHTS}), "^5 maps 'b' for 4 images$"),
+    (lambda: plot_maps(IMAGES, {"a": np.ones((4, 3, 3))}), r"\(3, 3\) .* 24 x 36 pixels"),
+    (lambda: plot_maps(IMAGES, masks=MASKS[0]), r"\(count, height, width\), not .* \(24, 36\)"),
+    (lambda: plot_maps(IMAGES, masks=MASKS & False), r"masks \(4, 24, 36\)"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG)
+def test_wrong_data_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

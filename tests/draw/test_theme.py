@@ -1,0 +1,273 @@
+"""What holds for every plot, whatever a reader has set; and that `render` and `show` show what was drawn."""
+
+import base64
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from tests.draw.artists import overlapping, pixels_of, words_drawn
+from tests.draw.test_images import COLS, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
+from tests.draw.test_plots import CURVE, LABELS, NORMS, POINTS
+from vit_walkthrough import draw
+from vit_walkthrough.data import photo
+from vit_walkthrough.draw import theme
+from vit_walkthrough.draw.theme import ROLES, SMALL, render, show, style
+
+# One call of every plot: what is drawn first, and the rest.
+PLOTS = {
+    "plot_image": (IMAGE, (), {}),
+    "plot_grid": (IMAGE, (SIDE,), dict(number=True, marked={4: "query"})),
+    "plot_patches": (PATCHES, (COLS,), dict(marked={4: "patch"})),
+    "plot_sequence": (np.tile(PATCHES, (3, 1)), (), dict(class_token=True)),
+    "plot_matrix": (MATRIX, (), dict(names=["a", "b"], marked={1: "query"})),
+    "plot_filters": (PATCHES, (), dict(cols=4)),
+    "plot_similarity": (SIMILARITY, (ROWS, COLS), dict(marked={4: "query"})),
+    "plot_attention": (IMAGE, (WEIGHTS[0],), dict(query=4)),
+    "plot_heads": (IMAGE, (WEIGHTS,), dict(query=4)),
+    "plot_maps": (IMAGES, ({"a": WEIGHTS[:4]},), dict(masks=MASKS, titles=["i", "j", "k", "l"])),
+    "plot_curves": (CURVE, (), {}),
+    "plot_distributions": (MATRIX, (), {}),
+    "plot_stream": (NORMS, (), {}),
+    "plot_probabilities": (WEIGHTS[0].ravel(), (), {}),
+    "plot_bars": (CURVE + 1, (), dict(chance=2.5)),
+    "plot_dots": (CURVE / 10, (), dict(chance=0.1)),
+    "plot_scatter": (POINTS, (LABELS,), {}),
+}
+NAMED = {  # what takes its data by name
+    "plot_curves": lambda data: {"a": (data, data), "b": (data, 2 * data)},
+    "plot_distributions": lambda data: {"a": data, "b": 2 * data},
+    "plot_bars": lambda data: dict(zip("abcd", data.tolist(), strict=True)),
+    "plot_dots": lambda data: {"a": data.tolist(), "b": data[1:].tolist()},
+}
+every_plot = pytest.mark.parametrize("name", PLOTS)
+
+
+def plotted(name: str, data=None, **more):
+    values, rest, options = PLOTS[name]
+    data = NAMED.get(name, lambda data: data)(values if data is None else data)
+    return getattr(draw, name)(data, *rest, **options, **more)
+
+
+def test_every_plot_is_tried_here():
+    assert {name for name in draw.__all__ if name.startswith("plot_")} == set(PLOTS)
+
+
+@every_plot
+def test_axes_come_last_and_are_drawn_into_and_returned(name):
+    *_, last = inspect.signature(getattr(draw, name)).parameters.values()
+    assert (last.name, last.kind, last.default) == ("ax", last.KEYWORD_ONLY, None)
+    left, right = draw.side_by_side(2)
+    assert plotted(name, ax=right) is right
+    assert right.has_data()
+    assert not left.has_data()
+    assert not left.texts
+    assert plotted(name).figure is not plotted(name).figure
+
+
+@every_plot
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_tensor_draws_what_an_array_draws_and_is_left_as_it_is(name, dtype):
+    tensor = torch.tensor(PLOTS[name][0], dtype=dtype, requires_grad=True)
+    before = tensor.detach().clone()
+    array = before.double().numpy() if dtype == torch.float64 else before.float().numpy()
+    assert render(plotted(name, tensor)) == render(plotted(name, array))
+    assert torch.equal(tensor, before)
+    np.testing.assert_array_equal(array, before.float() if dtype != torch.float64 else before)
+
+
+def test_an_array_of_half_precision_is_drawn():
+    assert render(draw.plot_image(IMAGE.astype(np.float16)))
+
+
+LOUD = {
+    "axes.autolimit_mode": "round_numbers", "axes.axisbelow": False, "axes.facecolor": "black", "axes.grid": True,
+    "axes.titlelocation": "left", "axes.titlesize": 30, "axes.titley": None, "axes.xmargin": 0.5, "figure.dpi": 200,
+    "errorbar.capsize": 9, "figure.autolayout": True, "figure.facecolor": "black", "figure.subplot.left": 0.4,
+    "font.family": "serif", "font.size": 30, "image.aspect": "auto", "image.interpolation": "bicubic",
+    "image.origin": "lower", "legend.loc": "center", "lines.linewidth": 9, "patch.force_edgecolor": True,
+    "path.sketch": (5, 50, 2), "savefig.bbox": "tight", "savefig.dpi": 300, "savefig.facecolor": "red",
+    "savefig.transparent": True, "text.color": "red", "text.usetex": True, "xtick.direction": "in",
+    "xtick.labelsize": 25, "xtick.minor.visible": True,
+}  # fmt: skip
+
+
+@every_plot
+def test_the_settings_of_a_reader_change_no_picture_and_are_left_as_they_are(name):
+    calm = render(plotted(name), "A caption.", tight=False)
+    with matplotlib.rc_context(LOUD):
+        before = dict(matplotlib.rcParams)
+        assert render(plotted(name), "A caption.", tight=False) == calm
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_style_holds_only_inside_its_block_even_after_an_error():
+    before = dict(matplotlib.rcParams)
+    with style():
+        assert matplotlib.rcParams["axes.spines.top"] is False
+    assert dict(matplotlib.rcParams) == before
+    with pytest.raises(ZeroDivisionError), style():
+        _ = 1 / 0
+    assert dict(matplotlib.rcParams) == before
+
+
+@every_plot
+def test_words_are_large_apart_and_inside_the_picture(name):
+    figure = plotted(name).figure
+    words, page = words_drawn(figure), figure.get_tightbbox().padded(0.02)
+    assert not overlapping(figure)
+    assert min((text.get_size() for text in figure.findobj(Text)), default=8) >= 8
+    for text in words:
+        box = text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+        assert page.x0 <= box.x0 <= box.x1 <= page.x1, text
+        assert page.y0 <= box.y0 <= box.y1 <= page.y1, text
+
+
+@pytest.mark.parametrize("name", [name for name in PLOTS if name not in ("plot_heads", "plot_maps")])
+def test_a_title_sits_where_matplotlib_would_put_it(name, monkeypatch):
+    def place() -> list[float]:
+        ax = plotted(name, title="of what", ax=draw.side_by_side(2)[1])
+        (title,) = [text for text in words_drawn(ax.figure) if text is ax.title]
+        assert title.get_text() == "of what"
+        return title.get_window_extent().extents.tolist()
+
+    told = place()
+    monkeypatch.setitem(theme.LOOK, "axes.titley", None)
+    assert place() == pytest.approx(told, abs=1e-6)
+
+
+def test_pyplot_is_never_imported_and_nothing_is_printed():
+    code = """
+import sys
+from vit_walkthrough.draw import *
+render(plot_matrix([[0.0] * 20] * 20, kind="signed"), caption="caption", colours=64)
+render(plot_curves({"a": ([0, 1], [1, 2]), "b": ([0, 1], [2, 1])}))
+assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
+"""
+    root = Path(draw.__file__).parents[2]
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+# render and show
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """A figure of many colours, no small file, with an outline in the colour of every role."""
+    image = np.random.default_rng(0).random((3, 140, 140))
+    return draw.plot_grid(image, 20, marked=dict(enumerate(ROLES))).figure
+
+
+@pytest.mark.parametrize("colours", [None, 64])
+@pytest.mark.parametrize("tight", [True, False])
+def test_render_gives_an_opaque_png_on_white(noise, tight, colours):
+    png = render(noise.axes[0], tight=tight, colours=colours)
+    assert png == render(noise, tight=tight, colours=colours)
+    assert png.startswith(b"\x89PNG")
+    assert b"tRNS" not in png
+    assert (pixels_of(png)[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
+
+
+def test_render_cuts_to_what_is_drawn_or_takes_the_whole_figure_at_90_dpi():
+    figure = Figure(figsize=(5, 3))
+    figure.text(0.5, 0.5, "a word")
+    assert max(pixels_of(render(figure)).shape) < 100
+    assert pixels_of(render(figure, tight=False)).shape == (270, 450, 3)
+
+
+def test_a_caption_is_written_below_and_not_left_in_the_figure():
+    ax = draw.plot_matrix(MATRIX, xlabel="keys")
+    plain, found, save = render(ax), {}, ax.figure.savefig
+
+    def look(*args, **kwargs):
+        (caption,) = ax.figure.texts
+        found.update(box=caption.get_window_extent(), lines=caption.get_text().count("\n") + 1)
+        save(*args, **kwargs)
+
+    ax.figure.savefig = look
+    picture = pixels_of(render(ax, caption="A sentence of some words. " * 12))
+    assert found["box"].y1 < ax.xaxis.label.get_window_extent().y0
+    assert found["lines"] > 2
+    assert len(picture) > len(pixels_of(plain)) + 40
+    assert (picture[:, [0, -1]] == 255).all()  # the sentence is wrapped, not cut
+    assert (picture[[0, -1]] == 255).all()
+    ax.figure.savefig = lambda *args, **kwargs: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        render(ax, caption="caption")
+    ax.figure.savefig = save
+    assert render(ax) == plain
+
+
+@pytest.mark.parametrize("colours", [32, 256])
+def test_few_colours_make_a_small_file_that_keeps_the_colours_of_the_roles(noise, colours):
+    full, small = render(noise), render(noise, colours=colours)
+    assert SMALL < len(full)
+    assert len(small) < len(full) / 2
+    before, after = pixels_of(full), pixels_of(small)
+    assert len(np.unique(after.reshape(-1, 3), axis=0)) <= colours
+    for colour in ("white", *ROLES.values()):
+        there = (before == [round(255 * part) for part in to_rgb(colour)]).all(axis=-1)
+        assert there.any()  # each outline has a pixel that no neighbour blurs
+        np.testing.assert_array_equal(after[there], before[there])
+
+
+def test_a_photo_in_few_colours_stays_close_to_the_full_one():
+    cat = draw.plot_image(photo("cat"))
+    full, small = render(cat), render(cat, colours=256)
+    assert len(small) < len(full) / 2
+    assert 0 < np.abs(pixels_of(full) - pixels_of(small)).mean() < 4
+
+
+def test_a_file_that_is_small_anyway_keeps_all_its_colours():
+    ax = draw.plot_matrix(np.arange(900.0).reshape(30, 30))
+    assert len(render(ax, colours=2)) < SMALL
+    np.testing.assert_array_equal(pixels_of(render(ax, colours=2)), pixels_of(render(ax)))
+
+
+@pytest.fixture
+def shown():
+    """What a notebook would display."""
+    InteractiveShell.instance()
+    with capture_output() as captured:
+        yield captured
+    InteractiveShell.clear_instance()
+
+
+def test_show_displays_one_picture_with_its_description(shown):
+    ax, alt = draw.plot_matrix(MATRIX), "Two rows of three numbers, from -2 to 3."
+    assert show(ax, "Two rows\n    of three   numbers, from -2 to 3. ") is None
+    (output,) = shown.outputs
+    assert (shown.stdout, shown.stderr) == ("", "")
+    assert output.data.keys() == {"image/png", "text/plain"}
+    assert output.data["text/plain"] == alt
+    assert output.metadata == {"image/png": {"alt": alt}}
+    assert base64.b64decode(output.data["image/png"], validate=True) == render(ax, caption=alt, colours=256)
+
+
+@pytest.mark.parametrize("alt", ["", "  \n"])
+def test_show_refuses_to_show_without_a_description(shown, alt):
+    with pytest.raises(ValueError, match="alt is empty"):
+        show(draw.plot_matrix(MATRIX), alt)
+    assert not shown.outputs
+
+
+@pytest.mark.parametrize("axes", [True, False])
+def test_a_figure_of_pyplot_is_shown_once(shown, axes, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "agg")
+    from matplotlib import pyplot
+
+    kept, (figure, ax) = pyplot.figure(), pyplot.subplots()
+    show(ax if axes else figure, "An empty plot.")
+    assert pyplot.get_fignums() == [kept.number]  # what pyplot still holds, a notebook shows at the end of the cell
+    pyplot.close(kept)

@@ -1,0 +1,190 @@
+"""The look of every picture, and its way into a notebook: colours, settings, what the plots share, `render`, `show`."""
+
+import base64
+import io
+import sys
+import textwrap
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from PIL import Image
+
+Number = int | float  # to a type checker that is as strict as the tests' a float is no int
+Marked = Mapping[int, str] | None  # from a patch or a row to the role in whose colour it is outlined
+
+# One colour for one role, in every notebook, diagram and widget (Okabe and Ito's colour-blind safe set).
+ROLES = {
+    "patch": "#0072B2",
+    "class": "#D55E00",
+    "position": "#009E73",
+    "query": "#CC79A7",
+    "key": "#E69F00",
+    "value": "#56B4E9",
+    "neutral": "#4D4D4D",
+}
+SMALL = 60_000  # bytes of a PNG that needs no palette
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.edgecolor": ROLES["neutral"],
+    "axes.labelcolor": ROLES["neutral"],
+    "axes.titlecolor": ROLES["neutral"],
+    "axes.titley": 1.0,  # if matplotlib had to find it, it would measure every label: half of the time of a drawing
+    "text.color": ROLES["neutral"],
+    "xtick.color": ROLES["neutral"],
+    "ytick.color": ROLES["neutral"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 90,
+    "savefig.facecolor": "white",
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+}
+# The style over matplotlib's defaults, whatever a reader's matplotlibrc says. The backend is no matter of looks.
+LOOK = {**matplotlib.rcParamsDefault, **STYLE}
+del LOOK["backend"], LOOK["interactive"]
+
+
+@contextmanager
+def style():
+    """The look of the walkthrough, for whatever is drawn inside the block; or, as `@style()`, inside the function."""
+    # Not matplotlib.rc_context, which checks every setting each time: that takes longer than many a plot.
+    theirs = {name: matplotlib.rcParams[name] for name in LOOK}
+    changed = [name for name in LOOK if theirs[name] != LOOK[name]]
+    matplotlib.rcParams.update({name: LOOK[name] for name in changed})
+    try:
+        yield
+    finally:
+        matplotlib.rcParams.update({name: theirs[name] for name in changed})
+
+
+def as_axes(ax: Axes | None, width: Number, height: Number) -> Axes:
+    """`ax`, or the Axes of a new figure of width x height inches."""
+    return Figure(figsize=(width, height)).subplots() if ax is None else ax
+
+
+def as_array(values, ndim: int | tuple[int, ...], expected: str) -> np.ndarray:
+    """A tensor, an array or a list as an array that matplotlib can draw.
+
+    Raises: ValueError, which begins with `expected`, for another number of axes, or no values at all.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point() and values.element_size() < 4:  # NumPy has no bfloat16
+            values = values.float()
+    values = np.asarray(values)
+    if values.dtype == np.float16:  # which matplotlib does not draw
+        values = values.astype(np.float32)
+    if values.ndim not in np.atleast_1d(ndim) or not values.size:
+        raise ValueError(f"{expected}, not an array of shape {values.shape}")
+    return values
+
+
+def colour_of(role: str) -> str:
+    """The colour of a role. Raises: ValueError for an unknown one."""
+    if role not in ROLES:
+        raise ValueError(f"role {role!r} is unknown; choose {', '.join(ROLES)}")
+    return ROLES[role]
+
+
+def colours_of(marked: Marked, count: int) -> list[tuple[int, str]]:
+    """Each marked place with its colour. Raises: ValueError for a place that is not one of `count`."""
+    for place in marked or ():
+        if not 0 <= place < count:
+            raise ValueError(f"{place} cannot be marked; there are 0 to {count - 1}")
+    return [(place, colour_of(role)) for place, role in (marked or {}).items()]
+
+
+def outline(ax: Axes, place, size, colour: str, line: Number = 3, halo: bool = True) -> None:
+    """A frame around the pixels of a picture from `place` (top, left) on, of `size` (height, width); a white halo sets
+    it off from them."""
+    (top, left), (height, width) = place, size
+    effects = [withStroke(linewidth=line + 2, foreground="white")] if halo else None
+    look = dict(fill=False, ec=colour, lw=line, clip_on=False, zorder=4, path_effects=effects)
+    # Not add_patch, which would fit the axes' limits to it, and that takes time.
+    ax.add_artist(Rectangle((left - 0.5, top - 0.5), width, height, **look))
+
+
+def titled(ax: Axes, title: str | None, bare: bool = False) -> Axes:
+    """The Axes with a title, if there is one; `bare` of ticks and spines."""
+    if bare:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+@style()
+def render(figure: Figure | Axes, caption: str | None = None, colours: int | None = None, tight: bool = True) -> bytes:
+    """A figure as the bytes of an opaque PNG.
+
+    caption: wrapped and written below it. colours: at most so many, if the file is not small without. tight: cut to
+    what is drawn, which takes a second pass; else the figure is taken as it is.
+    """
+    figure, words, buffer = getattr(figure, "figure", figure), None, io.BytesIO()
+    if caption:
+        height, lines = figure.get_figheight(), textwrap.wrap(caption, int(figure.get_figwidth() * 72 / 5.6))
+        bottom = (figure.get_tightbbox().y0 - 0.12) / height
+        words = figure.text(0.5, bottom, "\n".join(lines), va="top", ha="center", size=10, linespacing=1.4)
+    crop = dict(bbox_inches="tight", pad_inches=0.12) if tight else {}
+    try:
+        figure.savefig(buffer, format="png", dpi=90, pil_kwargs={"compress_level": 1}, **crop)
+    finally:
+        if words:
+            words.remove()
+    if colours:
+        picture = Image.open(buffer).convert("RGB")
+        buffer = _saved(picture)
+        if buffer.tell() >= SMALL:
+            buffer = _saved(_with_palette(picture, colours))
+    return buffer.getvalue()
+
+
+def _saved(picture: Image.Image) -> io.BytesIO:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", optimize=True)
+    return buffer
+
+
+def _with_palette(picture: Image.Image, colours: int) -> Image.Image:
+    """A picture in so many colours. Pillow's palette would tint even grounds and the thin lines in the colours of the
+    roles: those and the commonest colours are kept as they are."""
+    common = sorted(picture.getcolors(picture.width * picture.height))[-24:]
+    roles = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in ("white", *ROLES.values())]
+    kept = np.unique([*roles, *(colour for _, colour in common)], axis=0)
+    # The method that keeps rare colours best: few pixels are off by more than 15 of 255, where others miss by 50.
+    found = picture.quantize(colours - len(kept), method=Image.Quantize.MAXCOVERAGE)
+    palette = found.getpalette()[: 3 * (colours - len(kept))]
+    places, one_number = np.array(found), np.array([65536, 256, 1], np.uint32)
+    pixels = np.asarray(picture) @ one_number
+    for place, colour in enumerate(kept @ one_number, start=len(palette) // 3):
+        places[pixels == colour] = place
+    picture = Image.fromarray(places)
+    picture.putpalette([*palette, *kept.ravel().tolist()])
+    return picture
+
+
+def show(figure: Figure | Axes, alt: str) -> None:
+    """Display a figure in a notebook; `alt` says what there is to see, under it and to those who cannot see it.
+    White space in `alt` counts as one space, so that it can be written over several lines.
+
+    Raises: ValueError for an empty description.
+    """
+    from IPython.display import display
+
+    alt = " ".join(alt.split())
+    if not alt:
+        raise ValueError("alt is empty; say in a sentence what the picture shows, with its numbers")
+    png = base64.b64encode(render(figure, caption=alt, colours=256)).decode()
+    display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close(getattr(figure, "figure", figure))  # a notebook shows every figure that pyplot still holds
