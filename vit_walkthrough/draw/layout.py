@@ -1,340 +1,296 @@
-"""What every schematic is drawn with: a page measured in inches, and on it boxes, arrows, pictures, strips of values
-and the shapes that belong to them.
+"""What every schematic is made of: parts in rows and columns, on a page that is measured in inches.
 
-A page collects its lines and outlines and hands them to matplotlib at the end in a few collections: a drawing of some
-hundred marks is then made as quickly as one of ten.
+A part knows its size and paints itself about a centre; a grid is a part made of parts. Painted parts know where they
+are, so that arrows can join them. A page collects its outlines and hands them to matplotlib in a few collections: a
+drawing of some hundred marks is then made as quickly as one of ten.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
+from matplotlib.textpath import text_to_path
 
-from vit_walkthrough.draw.plots import ROLES, STYLE, style
+from vit_walkthrough.draw.images import COLORMAPS
+from vit_walkthrough.draw.theme import ROLES, STYLE, style
 
 NEUTRAL = ROLES["neutral"]
 INK = "#1A1A1A"
-QUIET = "#9A9A9A"  # frames and guides that carry no role
+QUIET = "#9A9A9A"  # frames that carry no role
 TITLE, LABEL, WORDS, NOTE = 14, 10, 8.5, 8  # points; nothing is smaller
-LINE = 1.4
-SIGNED = "PuOr"
+BAND, WIRE, BOX, LINE, IMAGE, FRAME, TEXT = range(7)  # what lies on what
 Number = int | float | np.floating
+TURN = np.linspace(0, np.pi / 2, 7)[None] + np.pi / 2 * np.arange(4)[:, None]
+ARCS = np.stack([np.cos(TURN), np.sin(TURN)], axis=-1).reshape(28, 2)  # a circle in four quarters
+CORNERS = np.repeat([(1, 1), (-1, 1), (-1, -1), (1, -1)], 7, axis=0)  # and the corner to which each point belongs
 
 
 def pale(role: str, share: Number = 0.14) -> tuple[Number, ...]:
-    """A role's colour mixed with white, opaque, so that what lies under a box does not shine through."""
+    """A role's colour mixed with white, opaque, so that nothing under a box shines through."""
     return tuple(1 - share * (1 - part) for part in to_rgb(ROLES[role]))
 
 
-def shown(count: int, most: int) -> list[int | None]:
-    """Which of `count` things to draw where `most` have room: all, or the first ones, a gap (None), the last."""
-    return list(range(count)) if count <= most else [*range(most - 2), None, count - 1]
-
-
-def _rounded(left: Number, bottom: Number, width: Number, height: Number, radius: Number) -> np.ndarray:
-    radius = min(radius, width / 2, height / 2)
-    turn = np.linspace(0, np.pi / 2, 7)
-    arc = radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    right, top = left + width - radius, bottom + height - radius
-    left, bottom = left + radius, bottom + radius
-    corners = [(right, top), (left, top), (left, bottom), (right, bottom)]
-    rotations = [np.array([[c, s], [-s, c]]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
-    return np.concatenate([corner + arc @ turned for corner, turned in zip(corners, rotations, strict=True)])
-
-
 class Page:
-    """A white page of width x height inches; (0, 0) is its lower left corner.
+    """A white page of width x height inches; (0, 0) is its lower left corner."""
 
-    title: what the picture shows. subtitle: the sentence with which it makes sense by itself.
-    """
-
-    def __init__(self, width: Number, height: Number, title: str = "", subtitle: str = ""):
-        self.width, self.height = width, height
+    def __init__(self, width: Number, height: Number):
         with style():
-            figure = Figure(figsize=(width, height))
-            self.ax = figure.add_axes((0, 0, 1, 1))
-            self.ax.set_axis_off()
-        self._wires: list[tuple] = []
-        self._lines: list[tuple] = []
-        self._over: list[tuple] = []
-        self._over_heads: list[tuple] = []
-        self._heads: list[tuple] = []
-        self._boxes: list[tuple] = []
-        self._frames: list[tuple] = []
-        self._dots: list[tuple] = []
-        if title:
-            self.text(0.25, height - 0.3, title, TITLE, bold=True, ha="left", colour=INK)
-        if subtitle:
-            self.text(0.25, height - 0.6, subtitle, LABEL, ha="left")
+            self.ax = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
+        self.ax.set(xlim=(0, width), ylim=(0, height))
+        self.ax.set_axis_off()
+        self._lines, self._shapes = defaultdict(list), defaultdict(list)
 
-    def text(
-        self, x: Number, y: Number, words: str, size: Number = LABEL, *, bold: bool = False, ha: str = "center",
-        va: str = "center", colour: str = NEUTRAL, rotation: Number = 0,
-    ) -> None:  # fmt: skip
-        """Words at a place."""
-        # The font is named here: to enter style() for every word takes longer than to draw it.
-        self.ax.text(
-            x, y, words, size=size, ha=ha, va=va, color=colour, rotation=rotation, linespacing=1.35,
-            weight="bold" if bold else "normal", family=STYLE["font.family"], zorder=8,
-        )  # fmt: skip
+    def put(self, part: "Part", x: Number, y: Number) -> None:
+        """Paint a part about (x, y), or with its left or right edge at x if that is how it is aligned."""
+        part.x, part.y = x + part.width * (0.5 - part.align), y
+        part.left, part.right = part.x - part.width / 2, part.x + part.width / 2
+        part.top, part.bottom = y + part.height / 2, y - part.height / 2
+        part.paint(self, part.x, y)
 
-    def head(self, x: Number, y: Number, words: str, ha: str = "center") -> None:
-        """The name of a thing, bold."""
-        self.text(x, y, words, bold=True, ha=ha, colour=INK)
+    def line(self, *points, colour=NEUTRAL, width: Number = 1.4, level: int = LINE) -> None:
+        """A line through the points."""
+        self._lines[level].append((points, colour, width))
 
-    def small(self, x: Number, y: Number, words: str, ha: str = "center") -> None:
-        """What is said beside a thing."""
-        self.text(x, y, words, WORDS, ha=ha)
-
-    def shape(self, x: Number, y: Number, words: str, sizes, ha: str = "center", va: str = "top") -> None:
-        """The shape of what is there: its numbers, and under them its axis words, which `sizes` is asked for."""
-        numbers = " × ".join(f"{size_of(sizes, word):,}" for word in words.split())
-        top = y + (0.31 if va == "bottom" else 0.155 if va == "center" else 0)
-        self.text(x, top, numbers, LABEL, bold=True, ha=ha, va="top", colour=INK)
-        self.text(x, top - 0.175, " × ".join(words.split()), WORDS, ha=ha, va="top")
-
-    def box(
-        self, x: Number, y: Number, width: Number, height: Number, words: str = "", role: str = "neutral",
-        size: Number = LABEL, fill=None, radius: Number = 0.08, line: Number = LINE, edge: str | None = None,
-        bold: bool = False,
-    ) -> None:  # fmt: skip
-        """A rounded box about (x, y), pale in its role's colour, with words inside."""
-        verts = _rounded(x - width / 2, y - height / 2, width, height, radius)
-        self._boxes.append((verts, pale(role) if fill is None else fill, edge or ROLES[role], line))
-        if words:
-            self.text(x, y, words, size, colour=INK, bold=bold)
-
-    def polygon(self, points: Sequence, role: str = "neutral", fill=None, line: Number = LINE) -> None:
-        """A filled shape of any outline."""
-        self._boxes.append((np.array(points), pale(role) if fill is None else fill, ROLES[role], line))
-
-    def line(self, *points, colour: str = NEUTRAL, width: Number = LINE, behind: bool = False) -> None:
-        """A line through the points; `behind`, below the boxes that stand on it."""
-        (self._wires if behind else self._lines).append((points, colour, width))
-
-    def over_arrow(self, start: tuple, end: tuple, head: Number = 0.1) -> None:
-        """An arrow to the right in front of a picture, dark with a white border, so that it shows on any ground."""
-        (x, y), (tip, _) = start, end
-        for grown, colour, width in ((0.03, "white", 3.6), (0, INK, 1.5)):
-            self._over.append((((x - grown, y), (tip - head / 2, y)), colour, width))
-            point = [
-                (tip + grown, y),
-                (tip - head - grown / 2, y + 0.05 + grown),
-                (tip - head - grown / 2, y - 0.05 - grown),
-            ]
-            self._over_heads.append((np.array(point), colour))
-
-    def arrow(
-        self, *points, colour: str = NEUTRAL, width: Number = LINE, head: Number = 0.11, behind: bool = False
-    ) -> None:  # fmt: skip
+    def arrow(self, *points, colour=NEUTRAL, width: Number = 1.4, head: Number = 0.11, level: int = LINE) -> None:
         """A line through the points that ends exactly at the last one, in a filled head."""
         end, before = np.array(points[-1], float), np.array(points[-2], float)
-        along = (end - before) / np.linalg.norm(end - before)
-        across = np.array([-along[1], along[0]])
-        neck = end - along * head
-        self.line(*points[:-1], tuple(neck + along * head * 0.3), colour=colour, width=width, behind=behind)
-        self._heads.append((np.array([end, neck + across * head * 0.42, neck - across * head * 0.42]), colour))
+        along = head * (end - before) / np.linalg.norm(end - before)
+        across, neck = 0.42 * np.array([-along[1], along[0]]), end - along
+        self.line(*points[:-1], tuple(end - 0.7 * along), colour=colour, width=width, level=level)
+        self.polygon([end, neck + across, neck - across], colour, colour, 0, max(level, LINE))
 
-    def frame(
-        self, left: Number, bottom: Number, width: Number, height: Number, colour: str = QUIET, line: Number = 1
-    ) -> None:
-        """An outline in front of pictures."""
-        corners = [(left, bottom), (left + width, bottom), (left + width, bottom + height), (left, bottom + height)]
-        self._frames.append((np.array(corners), colour, line))
+    def polygon(self, points, fill, edge=NEUTRAL, width: Number = 1.4, level: int = BOX) -> None:
+        """A filled shape."""
+        self._shapes[level].append((np.array(points), fill, edge, width))
 
-    def dots(self, x: Number, y: Number, down: bool = False, step: Number = 0.07, size: Number = 3.2) -> None:
-        """Three dots for what is left out, drawn so that they centre on a row or a column as no glyph does."""
-        for k in (-1, 0, 1):
-            self.dot(*((x, y + k * step) if down else (x + k * step, y)), size)
+    def rectangle(self, x, y, width, height, fill="none", edge=NEUTRAL, line=1.4, level=FRAME, radius=0.0) -> None:
+        """A rectangle about (x, y), with rounded corners if it has a radius."""
+        sides = np.array([width, height]) / 2 - radius
+        points = (x, y) + CORNERS * sides + radius * ARCS if radius else (x, y) + CORNERS[::7] * sides
+        self.polygon(points, fill, edge, line, level)
 
-    def dot(self, x: Number, y: Number, size: Number = 10, colour: str = NEUTRAL) -> None:
-        """One point."""
-        self._dots.append((x, y, size, colour))
+    def disc(self, x: Number, y: Number, radius: Number, fill=NEUTRAL, line: Number = 0, level: int = FRAME) -> None:
+        self.rectangle(x, y, 2 * radius, 2 * radius, fill, line=line, level=level, radius=radius)
 
-    def image(
-        self, pixels, left: Number, bottom: Number, width: Number, height: Number, frame: str | None = QUIET,
-        line: Number = 0.8, **kwargs,
-    ) -> AxesImage:  # fmt: skip
-        """Pixels or values as a picture, with an outline."""
-        # Not by imshow, which looks at the limits of the axes each time.
-        limits = kwargs.pop("vmin", 0), kwargs.pop("vmax", 1)
-        kwargs = dict(interpolation="antialiased") | kwargs
-        artist = AxesImage(self.ax, extent=(left, left + width, bottom, bottom + height), zorder=4, **kwargs)
-        artist.set_data(pixels)
-        artist.set_clim(*limits)
-        self.ax.add_image(artist)
-        if frame:
-            self.frame(left, bottom, width, height, frame, line)
-        return artist
-
-    def picture(self, pixels, x: Number, y: Number, room: Number, rows: int = 0, cols: int = 0) -> tuple:
-        """A photograph about (x, y), its longer side `room` inches, with white lines between rows x cols patches.
-
-        Returns its left, bottom, width and height.
-        """
-        longer = max(pixels.shape[:2])
-        width, height = room * pixels.shape[1] / longer, room * pixels.shape[0] / longer
-        left, bottom = x - width / 2, y - height / 2
-        self.image(pixels, left, bottom, width, height, NEUTRAL, 1)
-        if rows:
-            self.grid(left, bottom, width, height, rows, cols, min(1.0, 5.5 * width / cols))
-        return left, bottom, width, height
-
-    def grid(
-        self, left: Number, bottom: Number, width: Number, height: Number, rows: int, cols: int, line: Number = 0.7,
-        colour: str = "white",
-    ) -> None:  # fmt: skip
-        """Lines between rows x cols cells, over a picture."""
-        across = [((left, y), (left + width, y)) for y in np.linspace(bottom, bottom + height, rows + 1)[1:-1]]
-        up = [((x, bottom), (x, bottom + height)) for x in np.linspace(left, left + width, cols + 1)[1:-1]]
-        if across or up:
-            self.ax.add_collection(LineCollection(across + up, colors=colour, lw=line, zorder=4.5), autolim=False)
-
-    def strip(
-        self, values, left: Number, y: Number, width: Number, role: str, *, height: Number = 0.2, cells: int = 10,
-        scale: Number | None = None, down: bool = False,
-    ) -> AxesImage:  # fmt: skip
-        """A vector: its first `cells` values as coloured cells, dots if there are more, framed in its role's colour.
-
-        It begins at `left` and is centred on y; with `down` it begins at the top, y, and is centred on `left`. scale:
-        the value of the fullest colour, by default the largest shown.
-        """
-        values = np.asarray(values)
-        more = len(values) > cells
-        kept = values[: cells - 2] if more else values
-        scale = scale or float(np.abs(kept).max()) or 1.0
-        colours = dict(cmap=SIGNED, vmin=-scale, vmax=scale, interpolation="nearest", frame=None)
-        full = width * (cells - 2) / cells if more else width
-        if down:
-            artist = self.image(kept[:, None], left - height / 2, y - full, height, full, **colours)
-            self.grid(left - height / 2, y - full, height, full, len(kept), 1)
-            self.frame(left - height / 2, y - width, height, width, ROLES[role], 1.6)
-        else:
-            artist = self.image(kept[None], left, y - height / 2, full, height, **colours)
-            self.grid(left, y - height / 2, full, height, 1, len(kept))
-            self.frame(left, y - height / 2, width, height, ROLES[role], 1.6)
-        if more:
-            middle, step = (full + width) / 2, (width - full) / 3.6
-            place = (left, y - middle) if down else (left + middle, y)
-            self.dots(*place, down=down, step=step, size=2.6)
-        return artist
-
-    def matrix(
-        self, values, left: Number, bottom: Number, width: Number, height: Number, role: str = "neutral",
-        scale: Number | None = None, line: Number = 1.6, **kwargs,
-    ) -> AxesImage:  # fmt: skip
-        """A matrix of signed values as cells, framed in its role's colour."""
-        values = np.asarray(values)
-        scale = scale or float(np.abs(values).max()) or 1.0
-        colours = dict(cmap=SIGNED, vmin=-scale, vmax=scale, interpolation="nearest") | kwargs
-        artist = self.image(values, left, bottom, width, height, ROLES[role], line, **colours)
-        if max(values.shape) <= 32:
-            self.grid(left, bottom, width, height, *values.shape, line=0.5)
-        return artist
-
-    def plus(self, x: Number, y: Number, radius: Number = 0.13) -> None:
-        """The node where two streams are added."""
-        turn = np.linspace(0, 2 * np.pi, 33)[:-1]
-        circle = np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1)
-        self._boxes.append((circle, "white", NEUTRAL, LINE))
-        arm = radius * 0.55
-        self._frames.append((np.array([(x - arm, y), (x + arm, y)]), INK, 1.8))
-        self._frames.append((np.array([(x, y - arm), (x, y + arm)]), INK, 1.8))
-
-    def sign(self, x: Number, y: Number, words: str, size: Number = 15) -> None:
-        """+, = or × between two things, large and quiet."""
-        self.text(x, y, words, size, colour=INK)
-
-    def chip(self, x: Number, y: Number, number: int) -> None:
-        """The number of a step in a dark disc."""
-        turn = np.linspace(0, 2 * np.pi, 41)[:-1]
-        circle = np.stack([x + 0.125 * np.cos(turn), y + 0.125 * np.sin(turn)], axis=1)
-        self._boxes.append((circle, NEUTRAL, NEUTRAL, 0.5))
-        self.text(x, y - 0.003, str(number), 9.5, bold=True, colour="white")
-
-    def bracket(self, start: tuple, end: tuple, depth: Number = 0.07) -> None:
-        """A square bracket from start to end, its ends bent to the left of the way (a negative depth: to the right)."""
-        start, end = np.array(start, float), np.array(end, float)
-        along = (end - start) / np.linalg.norm(end - start)
-        bend = np.array([-along[1], along[0]]) * depth
-        self.line(tuple(start + bend), tuple(start), tuple(end), tuple(end + bend), width=1.1)
-
-    def measure(self, start: tuple, end: tuple) -> None:
-        """A line with a head at both ends, as for a length in a plan."""
-        middle = tuple((np.array(start) + np.array(end)) / 2)
-        self.arrow(middle, start, width=1, head=0.08)
-        self.arrow(middle, end, width=1, head=0.08)
-
-    def cross(self, x: Number, y: Number, arm: Number) -> None:
-        """What has been struck out."""
-        for rise in (arm, -arm):
-            self._frames.append((np.array([(x - arm, y - rise), (x + arm, y + rise)]), INK, 1.3))
-
-    def die(self, x: Number, y: Number, step: Number) -> None:
-        """The five of a die, white."""
-        for right, up in ((-1, -1), (-1, 1), (0, 0), (1, -1), (1, 1)):
-            self.dot(x + right * step, y + up * step, 13, "white")
-
-    def bars(
-        self, values, left: Number, bottom: Number, width: Number, height: Number, role: str, marked: int | None = None
-    ) -> None:
-        """Bars on a base line at `bottom`, the highest `height`; the marked one is filled, the rest are pale."""
-        values = np.asarray(values, float)
-        pitch = width / len(values)
-        peak = values.max() or 1.0
-        for place, value in enumerate(values):
-            x, top = left + place * pitch, max(height * value / peak, 0.012)
-            corners = [(x + 0.1 * pitch, bottom), (x + 0.9 * pitch, bottom)]
-            corners += [(x + 0.9 * pitch, bottom + top), (x + 0.1 * pitch, bottom + top)]
-            fill = ROLES[role] if place == marked else pale(role, 0.35)
-            self._boxes.append((np.array(corners), fill, ROLES[role], 0.8))
-        self.line((left, bottom), (left + width, bottom), width=1)
-
-    def key(self, words: str) -> None:
-        """At the foot of the page: what the colours of the strips mean, and whose values they are."""
-        ramp = np.linspace(-1, 1, 9)[None]
-        self.image(ramp, 0.45, 0.17, 0.9, 0.11, cmap=SIGNED, vmin=-1, interpolation="nearest", line=0.6)
-        self.text(0.34, 0.225, "−", NOTE + 1, colour=INK)
-        self.text(1.46, 0.225, "+", NOTE + 1, colour=INK)
-        self.text(1.65, 0.225, words, NOTE, ha="left")
+    def band(self, *parts: "Part", role: str = "neutral") -> None:
+        """A pale band behind parts that belong together."""
+        left, right = min(part.left for part in parts) - 0.07, max(part.right for part in parts) + 0.07
+        height = max(part.height for part in parts) + 0.07
+        self.rectangle((left + right) / 2, parts[0].y, right - left, height, pale(role), "none", 0, BAND, 0.05)
 
     def done(self) -> Axes:
-        """Everything collected, put on the page in a few strokes."""
-        add = dict(autolim=False)
-        if self._boxes:
-            verts, fills, edges, widths = zip(*self._boxes, strict=True)
-            boxes = PolyCollection(verts, facecolors=fills, edgecolors=edges, linewidths=widths, zorder=2)
-            self.ax.add_collection(boxes, **add)
-        for drawn, level in ((self._wires, 1), (self._lines, 3), (self._over, 5.1)):
-            if drawn:
-                paths, colours, widths = zip(*drawn, strict=True)
-                lines = LineCollection(paths, colors=colours, linewidths=widths, zorder=level, capstyle="butt")
-                lines.set_joinstyle("miter")
-                self.ax.add_collection(lines, **add)
-        for drawn, level in ((self._heads, 3.1), (self._over_heads, 5.2)):
-            if drawn:
-                verts, colours = zip(*drawn, strict=True)
-                self.ax.add_collection(PolyCollection(verts, facecolors=colours, linewidths=0, zorder=level), **add)
-        if self._frames:
-            verts, colours, widths = zip(*self._frames, strict=True)
-            frames = PolyCollection(verts, facecolors="none", edgecolors=colours, linewidths=widths, zorder=5)
-            frames.set_joinstyle("miter")
-            self.ax.add_collection(frames, **add)
-        if self._dots:
-            x, y, sizes, colours = zip(*self._dots, strict=True)
-            self.ax.scatter(x, y, s=sizes, c=colours, linewidths=0, zorder=6)
-        self.ax.set(xlim=(0, self.width), ylim=(0, self.height), aspect="auto")
+        """Everything that was collected, put on the page in a few strokes."""
+        for kind, drawn in ((LineCollection, self._lines), (PolyCollection, self._shapes)):
+            for level, marks in drawn.items():
+                points, *fills, edges, widths = zip(*marks, strict=True)
+                colours = dict(facecolors=fills[0], edgecolors=edges) if fills else dict(colors=edges)
+                collection = kind(points, linewidths=widths, zorder=level + 0.5, joinstyle="miter", **colours)
+                self.ax.add_collection(collection, autolim=False)
         return self.ax
 
 
-# The axis words whose sizes the config knows under another name.
-_ALSO = {"queries": "tokens", "keys": "tokens", "ph": "patch_size", "pw": "patch_size"}
+@dataclass
+class Part:
+    """Something with a size, in inches. align: 0 stands at the left of its column, 1 at the right."""
+
+    width: Number
+    height: Number
+    paint: Callable = lambda page, x, y: None  # about its centre
+    align: Number = 0.5
+    x: Number = 0  # the rest is known once it is painted
+    y: Number = 0
+    left: Number = 0
+    right: Number = 0
+    top: Number = 0
+    bottom: Number = 0
 
 
-def size_of(sizes, word: str) -> int:
-    """The length of the axis that `word` names: of a mapping, or of a config."""
-    return sizes[word] if isinstance(sizes, dict) else getattr(sizes, _ALSO.get(word, word))
+def grid(rows: Sequence[Sequence[Part | None]], across=0.15, down=0.12, wide=0.0, high=0.0) -> Part:
+    """Parts in rows and columns, None where a cell is empty. wide, high: what a column and a row measure at least."""
+    widths = [max([wide, *(part.width for part in column if part)]) for column in zip(*rows, strict=True)]
+    heights = [max([high, *(part.height for part in row if part)]) for row in rows]
+    width, height = sum(widths) + across * (len(widths) - 1), sum(heights) + down * (len(heights) - 1)
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        top = y + height / 2
+        for row, tall in zip(rows, heights, strict=True):
+            left = x - width / 2
+            for part, room in zip(row, widths, strict=True):
+                if part:
+                    page.put(part, left + room * part.align, top - tall / 2)
+                left += room + across
+            top -= tall + down
+
+    return Part(width, height, paint)
+
+
+def row(*parts: Part | None, across: Number = 0.15) -> Part:
+    return grid([parts], across)
+
+
+def column(*parts: Part | None, down: Number = 0.08) -> Part:
+    return grid([[part] for part in parts], down=down)
+
+
+@lru_cache(maxsize=4096)
+def _text_width(line: str, size: Number, bold: bool) -> Number:
+    font = FontProperties(family=STYLE["font.family"], size=size, weight="bold" if bold else "normal")
+    return 1.02 * text_to_path.get_text_width_height_descent(line, font, "$" in line)[0] / 72
+
+
+def columns(*parts: Sequence[Part | None], across=0.15, down=0.12, high=0.0) -> Part:
+    """The same from its columns."""
+    return grid(list(zip(*parts, strict=True)), across, down, high=high)
+
+
+def labelled(body: Part, above: Part | None = None, below: Part | None = None, gap: Number = 0.1) -> Part:
+    """A part with words above and below it; its middle stays the middle of the whole."""
+    labels = [part or Part(0, 0) for part in (above, below)]
+    room = gap + max(part.height for part in labels)
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        page.put(body, x, y)
+        for label, side in zip(labels, (1, -1), strict=True):
+            page.put(label, x, y + side * (body.height / 2 + gap + label.height / 2))
+
+    return Part(max(part.width for part in (body, *labels)), body.height + 2 * room, paint)
+
+
+def words(text: str, size: Number = WORDS, *, bold=False, colour=NEUTRAL, align: Number = 0.5) -> Part:
+    """A text of one line or several."""
+    lines = text.split("\n")
+    width = max(_text_width(line, size, bold) for line in lines)
+    # The font is named here: to enter style() for every word takes longer than to draw it.
+    look = dict(size=size, color=colour, weight="bold" if bold else "normal", family=STYLE["font.family"])
+    look |= dict(ha={0: "left", 0.5: "center", 1: "right"}[align], va="center", linespacing=1.35, zorder=TEXT + 0.5)
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        if text:
+            page.ax.text(x + width * (align - 0.5), y, text, **look)
+
+    return Part(width, len(lines) * size * 1.4 / 72, paint, align)
+
+
+def head(text: str, size: Number = LABEL, align: Number = 0.5, colour=INK) -> Part:
+    """The name of a thing."""
+    return words(text, size, bold=True, colour=colour, align=align)
+
+
+def sign(text: str) -> Part:
+    """A sign between two things, large and quiet."""
+    return words(text, 15, colour=INK)
+
+
+ALSO = {"queries": "tokens", "keys": "tokens", "ph": "patch_size", "pw": "patch_size"}  # axes whose size has two names
+
+
+def shape(sizes, axes: str, align: Number = 0.5) -> Part:
+    """The numbers of a shape over its axis words, whose sizes are those of a config or of a dictionary."""
+    names = axes.split()
+    known = [sizes[name] if isinstance(sizes, dict) else getattr(sizes, ALSO.get(name, name)) for name in names]
+    numbers = head(" × ".join(f"{size:,}" for size in known), align=align)
+    return column(numbers, words(" × ".join(names), align=align), down=-0.01)
+
+
+def dots(down: bool = True, step: Number = 0.07, radius: Number = 0.0125) -> Part:
+    """Three dots for what is left out, drawn: no glyph stands exactly in the middle."""
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        for k in (-step, 0, step):
+            page.disc(*((x, y + k) if down else (x + k, y)), radius)
+
+    return Part(0.2, 0.2, paint)
+
+
+def arrow(length: Number = 0.5, above: str = "", below: str = "", *, up: int = 0, colour=NEUTRAL) -> Part:
+    """An arrow to the right with words above and below it; with `up` = 1 upwards, with -1 downwards."""
+    labels = words(above, WORDS + 0.5), words(below, WORDS + 0.5)
+    width, height = (0.2, length) if up else (max(length, *(label.width for label in labels)), 0.2)
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        across, along = (0, up * length / 2) if up else (width / 2, 0)
+        page.arrow((x - across, y - along), (x + across, y + along), colour=colour)
+        for label, side in zip(labels, (1, -1), strict=True):
+            page.put(label, x, y + side * (label.height / 2 + 0.04))
+
+    return Part(width, height, paint)
+
+
+def box(inside, role="neutral", width=0.0, height=0.0, *, pad=0.1, copies=1, **look) -> Part:
+    """A rounded box, pale in its role's colour, around words or a part; the uppermost of several copies."""
+    inside = words(inside, LABEL, colour=INK) if isinstance(inside, str) else inside
+    width, height = width or inside.width + 2 * pad, height or inside.height + 2 * pad
+    look = dict(fill=pale(role), edge=ROLES[role], level=BOX, radius=min(0.08, height / 5)) | look
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        for shift in reversed(range(copies)):
+            page.rectangle(x + 0.07 * shift, y + 0.07 * shift, width, height, **look)
+        page.put(inside, x, y)
+
+    return Part(width, height, paint)
+
+
+def picture(pixels, width, height, rows=1, cols=1, edge=NEUTRAL, line=1.0, limits=(0, 1), **colours) -> Part:
+    """Pixels, or values with a colour map, with white lines between rows x cols cells and an outline."""
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        left, right, bottom, top = extent = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+        # Not by imshow, which looks at the limits of the axes each time.
+        artist = AxesImage(page.ax, extent=extent, origin="upper", zorder=IMAGE, interpolation="antialiased")
+        artist.set(data=pixels, clim=limits, **colours)
+        page.ax.add_image(artist)
+        thin = min(1.0, 5.5 * width / cols)
+        for up in np.linspace(bottom, top, rows + 1)[1:-1]:
+            page.line((left, up), (right, up), colour="white", width=thin, level=IMAGE)
+        for across in np.linspace(left, right, cols + 1)[1:-1]:
+            page.line((across, bottom), (across, top), colour="white", width=thin, level=IMAGE)
+        page.rectangle(x, y, width, height, edge=edge, line=line)
+
+    return Part(width, height, paint)
+
+
+def matrix(values, width, height, role="neutral", *, scale=None, line=1.6, **colours) -> Part:
+    """Values as cells, signed if no other colours are told. scale: of the fullest colour, by default the largest."""
+    values = np.asarray(values)
+    scale = scale or float(np.nanmax(np.abs(values))) or 1.0
+    colours = dict(cmap=COLORMAPS["signed"], limits=(-scale, scale), interpolation="nearest") | colours
+    return picture(values, width, height, *values.shape, ROLES[role], line, **colours)
+
+
+def strip(values, role, width: Number = 2.2, *, height=0.2, cells: int = 10, scale=None, down: bool = False) -> Part:
+    """A vector from left to right, or downwards: its first `cells` values, or two fewer and dots."""
+    values = np.asarray(values)
+    kept = values if len(values) <= cells else values[: cells - 2]
+    used = width if len(values) <= cells else width * (cells - 2) / cells
+    sides = [(height, width), (height, used)] if down else [(width, height), (used, height)]
+    shown = matrix(kept[:, None] if down else kept[None], *sides[1], role, scale=scale, line=0)
+    rest = dots(down, (width - used) / 3.6)
+
+    def paint(page: Page, x: Number, y: Number) -> None:
+        for part, shift in ((shown, (used - width) / 2), (rest, used / 2)) if used < width else ((shown, 0),):
+            page.put(part, *((x, y - shift) if down else (x + shift, y)))
+        page.rectangle(x, y, *sides[0], edge=ROLES[role], line=1.6)
+
+    return Part(*sides[0], paint)
+
+
+def page(title: str, subtitle: str, body: Part, note="", ramp=COLORMAPS["signed"], ends: Sequence[str] = "−+") -> Page:
+    """A page: its title, the sentence with which it makes sense by itself, a body, and what its colours mean."""
+    top = body.height + (1.45 if note else 1.1)
+    sheet = Page(10, top)
+    sheet.put(head(title, TITLE, 0), 0.25, top - 0.3)
+    sheet.put(words(subtitle, LABEL, align=0), 0.25, top - 0.6)
+    sheet.put(body, 5, top - 0.9 - body.height / 2)
+    if note:
+        colours = picture(np.linspace(0, 1, 256)[None], 0.9, 0.11, cmap=ramp, line=0.6)
+        low, high = (words(end, NOTE, colour=INK) for end in ends)
+        sheet.put(replace(row(low, colours, high, words(note, NOTE), across=0.08), align=0), 0.25, 0.22)
+    return sheet

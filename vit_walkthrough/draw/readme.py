@@ -1,176 +1,115 @@
-"""The README's pictures: the whole ViT, its seven steps, the patches on their way, and maps with their measured scores.
+"""The README's pictures: the whole ViT, and the patches on their way into the sequence.
 
-What they show is computed here and now by the package: nothing is stored but the pictures.
-`python -m vit_walkthrough.draw.readme` writes them into images/.
+They show what the package computes here and now. `python -m vit_walkthrough.draw.readme` writes them into images/.
 """
 
+import io
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
 
-from vit_walkthrough.data import ClutteredDigits
-from vit_walkthrough.draw.animation import animate_patches
-from vit_walkthrough.draw.layout import INK, NOTE, QUIET, WORDS, Number, Page
-from vit_walkthrough.draw.plots import ROLES, blend, render
-from vit_walkthrough.draw.schematics import draw_steps, draw_vit
-from vit_walkthrough.look.explain import mass_on_object, relevance, rollout
-from vit_walkthrough.look.trace import record
+from vit_walkthrough.draw import parts
+from vit_walkthrough.draw.layout import (
+    INK,
+    NEUTRAL,
+    Number,
+)
+from vit_walkthrough.draw.schematics import draw_vit
+from vit_walkthrough.draw.theme import ROLES, render
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.train.loop import init_model
-from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint
 
-# The gallery.
+# The patches on their way into the sequence.
 
-MEASURED = 100  # images, over which the means go
-SHOWN = 6  # the first so many of them, and the first that the model gets wrong
-
-
-def _looked(model, images):
-    """(blocks, batch, heads, queries, keys): all attention weights, and (batch, classes): the logits."""
-    with record(model, "*.attention.weights") as trace:
-        logits = model(images)
-    return trace.attention.detach(), logits.detach()
+WIDTH, HEIGHT, ROOM = 720, 430, 250  # pixels; the last is the longer side of the image
+TOP, LOW = 34, 322  # where the image and the sequence begin
+SIDE, ACROSS = 28, 17  # of a patch in the sequence, and how many stand in a line
+COLOURS = 240
 
 
-def _contrast(images, side: int):
-    """(batch, patches): how much brighter each patch is than the middle one of its image. No model is asked."""
-    batch, _, height, width = images.shape
-    light = images.amax(1).reshape(batch, height // side, side, width // side, side).mean((2, 4)).flatten(1)
-    return (light - light.median(-1, keepdim=True).values).clamp(min=0)
+def _eased(time: Number) -> Number:
+    """From 0 to 1, slow at both ends."""
+    time = min(max(time, 0.0), 1.0)
+    return time * time * (3 - 2 * time)
+
+
+def _between(start: tuple, end: tuple, share: Number) -> tuple[Number, ...]:
+    return tuple(a + (b - a) * share for a, b in zip(start, end, strict=True))
+
+
+def _place(token: int) -> tuple[int, int]:
+    """Where a token is in the sequence, which is written like text."""
+    line, col = divmod(token, ACROSS)
+    return (WIDTH - ACROSS * SIDE) // 2 + col * SIDE, LOW + line * (SIDE + SIDE // 4)
 
 
 @cache
-def measured_maps(patch_size: int = 8, heads: int = 4) -> dict:
-    """Maps (batch, patches) of unseen digits and the share of each that lies on the digit's square, for the trained
-    model, the same model untrained, and for contrast, which is no model at all."""
-    path = bundled()[patch_size, heads]
-    model, scores = load_checkpoint(path)
-    images, labels, masks = ClutteredDigits("test").sample(MEASURED, draw=0)
-    attention, logits = _looked(model, images)
-    untrained, _ = _looked(init_model(model.config, ClutteredDigits("train")).eval(), images)
-    maps = {
-        "last block": attention[-1].mean(1)[:, 0, 1:],
-        "rollout": rollout(attention)[:, 0, 1:],
-        "relevance": relevance(model, images),
-        "untrained": untrained[-1].mean(1)[:, 0, 1:],
-        "contrast": _contrast(images, patch_size),
-    }
-    said = logits.argmax(-1)
-    wrong = (said != labels).nonzero()[0].item()
-    return {
-        "config": model.config,
-        "scores": scores,
-        "images": images.numpy(),
-        "labels": labels.tolist(),
-        "masks": masks.numpy(),
-        "said": said.tolist(),
-        "shown": sorted({*range(SHOWN), wrong}),
-        "maps": {name: each.numpy() for name, each in maps.items()},
-        "mass": {name: mass_on_object(each, masks).numpy() for name, each in maps.items()},
-    }
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-NOTES = {
-    "last block": "class token ★,\nmean of the heads",
-    "rollout": "attention of all\nblocks, multiplied",
-    "relevance": "attention that speaks\nfor the answer",
-    "untrained": "control: the last block\nbefore any training",
-    "contrast": "control, no model: how\nbright, over the median",
-}
+def _frame(config: ViTConfig, tiles: list[Image.Image], time: Number, prepended: Number) -> Image.Image:
+    """time: from 0, the image, to 1, the sequence. prepended: how far the class token has come."""
+    sheet, cell, inner = Image.new("RGB", (WIDTH, HEIGHT), "white"), tiles[0].width, SIDE - 3
+    white, gap, moving = Image.new("RGB", (cell, cell), "white"), round(2 * _eased(time * 6)), []
+    left = (WIDTH - config.cols * cell - gap * (config.cols - 1)) // 2
+    for patch, tile in enumerate(tiles):
+        row, col = divmod(patch, config.cols)
+        start = left + col * (cell + gap), TOP + row * (cell + gap)
+        share = _eased((time - 0.15 - 0.5 * patch / config.patches) / 0.35)
+        sheet.paste(Image.blend(white, tile, 0.16) if share else tile, start)
+        if share:
+            end = _between(_place(patch), _place(patch + 1), prepended)
+            moving.append((tile, round(cell + (inner - cell) * share), _between(start, end, share)))
+    for tile, side, (x, y) in moving:
+        sheet.paste(tile.resize((side, side), Image.Resampling.LANCZOS), (round(x), round(y)))
+    pen = ImageDraw.Draw(sheet)
+    title, text = f"{config.patches} patches", f"{config.patch_size} × {config.patch_size} pixels each"
+    if prepended:
+        x, y = _between(_place(0), (_place(0)[0], _place(0)[1] - 36), 1 - prepended)
+        pen.rectangle((x, y, x + inner - 1, y + inner - 1), fill=ROLES["class"])
+        pen.text((x + inner / 2, y + inner / 2), "★", "white", font=_font(inner - 4), anchor="mm")
+        title, text = f"{config.tokens} tokens", "★ the class token first"
+    elif time == 1:
+        text = "in reading order"
+    elif not time:
+        title, text = "an image", f"{config.height} × {config.width} pixels"
+    pen.text((16, 12), title, INK, font=_font(17, bold=True))
+    pen.text((16, 38), text, NEUTRAL, font=_font(15))
+    return sheet
 
 
-def draw_gallery(patch_size: int = 8, heads: int = 4) -> Axes:
-    """What a tiny ViT looked at in unseen digits, by three maps and two controls, under each its measured score.
-
-    patch_size, heads: which of the tiny ViTs that come along.
-    """
-    found = measured_maps(patch_size, heads)
-    config, shown = found["config"], found["shown"]
-    area = found["masks"].mean()
-    page = Page(
-        9.2, 8.75, "Where a tiny ViT looks, and what the maps are worth",
-        f"How much of each map lies on the digit's square? That is {area:.0%} of the picture, "
-        f"so {area:.0%} is the number to beat.",
-    )  # fmt: skip
-    side, pitch, left, top = 0.8, 0.86, 1.92, 7.76
-    heights = [top - side - row * 1.13 - 0.16 * (row > 3) for row in range(6)]
-    last = left + len(shown) * pitch + 0.12
-
-    page.head(0.25, heights[0] + side / 2 + 0.09, "the image", ha="left")
-    page.small(0.25, heights[0] + side / 2 - 0.1, "and what the model says", ha="left")
-    for col, index in enumerate(shown):
-        _placed(page, found, index, left + col * pitch, heights[0], side, found["images"][index].transpose(1, 2, 0))
-        label, said = found["labels"][index], found["said"][index]
-        x, y = left + col * pitch + side / 2, heights[0] - 0.12
-        if said == label:
-            page.small(x, y, f"“{said}”")
-        else:
-            page.text(x, y, f"“{said}”, is a {label}", WORDS, bold=True, colour=INK)
-    page.text(last + 0.35, heights[0] + side / 2, f"mean of\n{len(found['labels'])} digits", WORDS)
-
-    for row, (name, words) in enumerate(NOTES.items(), start=1):
-        bottom = heights[row]
-        page.head(0.25, bottom + side / 2 + 0.22, name, ha="left")
-        page.text(0.25, bottom + side / 2 - 0.06, words, WORDS, ha="left")
-        for col, index in enumerate(shown):
-            weights = found["maps"][name][index].reshape(config.rows, config.cols)
-            place = left + col * pitch
-            _placed(page, found, index, place, bottom, side, blend(found["images"][index], weights))
-            page.small(place + side / 2, bottom - 0.12, f"{found['mass'][name][index]:.0%}")
-        _against_area(page, found["mass"][name].mean(), area, last, bottom + side / 2)
-    page.text(last + 0.7 * float(area), heights[1] + side / 2 - 0.3, f"{area:.0%}", NOTE, colour=INK)
-    rule = (heights[3] - 0.12 + heights[4] + side) / 2 - 0.05
-    page.line((0.25, rule), (last + 0.7, rule), colour=QUIET, width=0.8)
-
-    page.image(np.linspace(0, 1, 48)[None], 0.45, 0.43, 0.9, 0.11, cmap="inferno", line=0.6)
-    page.text(0.34, 0.485, "0", NOTE, colour=INK)
-    page.text(1.43, 0.485, "the map's largest", NOTE, ha="left")
-    accuracy, total = found["scores"]["test_accuracy"], found["scores"]["test_images"]
-    model = f"load_tiny({patch_size}, {heads}), which names {accuracy:.1%} of {total:,} unseen digits right"
-    page.text(2.75, 0.485, f"The model: {model}. Outlined: the digit's square.", NOTE, ha="left")
-    drawn = f'the first {SHOWN} of the {MEASURED} digits measured, ClutteredDigits("test").sample({MEASURED}, draw=0)'
-    page.text(0.25, 0.22, f"Not chosen: {drawn}, and the first that the model gets wrong.", NOTE, ha="left")
-    return page.done()
+def animate_patches() -> bytes:
+    """A GIF that loops: the cat's patches leave the image, become the sequence, and the class token goes first."""
+    config = ViTConfig.named("B/32")
+    look, cell = parts.Look(config, None, None), ROOM // config.rows
+    pixels = [Image.fromarray((255 * look.tile(patch)).astype(np.uint8)) for patch in range(config.patches)]
+    tiles = [tile.resize((cell, cell), Image.Resampling.LANCZOS) for tile in pixels]
+    times = [*((step / 30, 0.0) for step in range(31)), *((1.0, step / 8) for step in range(1, 9))]
+    frames = [_frame(config, tiles, time, _eased(prepended)) for time, prepended in times]
+    # One palette for all frames, made of the image and its faint copy alone: no flicker, small differences.
+    sample = Image.new("RGB", (WIDTH, 2 * ROOM))
+    for place, frame in enumerate((frames[0], frames[-1])):
+        sample.paste(frame.crop((0, TOP, WIDTH, TOP + ROOM)), (0, place * ROOM))
+    palette = sample.quantize(COLOURS - 4)
+    kept = "".join(colour.lstrip("#") for colour in (ROLES["class"], "#FFFFFF", INK, NEUTRAL))
+    palette.putpalette([*palette.getpalette()[: 3 * (COLOURS - 4)], *bytes.fromhex(kept)])
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    lasting = [1200, *[60] * 29, 900, *[60] * 7, 2000]  # milliseconds
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=lasting, loop=0)
+    return file.getvalue()
 
 
-def _placed(page: Page, found: dict, index: int, left: Number, bottom: Number, side: Number, pixels) -> None:
-    """A picture of a digit, the digit's square outlined."""
-    page.image(pixels, left, bottom, side, side, frame=None)
-    rows, cols = (np.flatnonzero(found["masks"][index].any(axis)) for axis in (1, 0))
-    unit = side / found["masks"].shape[1]
-    square = (left + cols[0] * unit, bottom + side - (rows[-1] + 1) * unit, len(cols) * unit, len(rows) * unit)
-    page.frame(*square, INK, 2)
-    page.frame(*square, "white", 1)
-
-
-def _against_area(page: Page, mean: Number, area: Number, left: Number, y: Number) -> None:
-    """A mean as a number and as a bar, beside the area's share, which is what a map that knows nothing gets."""
-    width = 0.7
-    page.text(left + width / 2, y + 0.13, f"{mean:.0%}", 13, bold=True, colour=INK)
-    for length, fill in ((width, "white"), (width * float(mean), ROLES["patch"])):
-        corners = [(left, y - 0.16), (left + length, y - 0.16), (left + length, y - 0.05), (left, y - 0.05)]
-        page.polygon(corners, fill=fill, line=0.6)
-    tick = left + width * float(area)
-    page.line((tick, y - 0.21), (tick, y), colour=INK, width=1.6)
-
-
-HERO = ViTConfig.named("B/16")
 IMAGES = {
-    "vit.png": lambda: render(draw_vit(HERO), colours=256),
-    "steps.png": lambda: render(draw_steps(HERO), colours=256),
-    "patches.gif": lambda: animate_patches(ViTConfig.named("B/32")),
-    "gallery.png": lambda: render(draw_gallery(), tight=False),
+    "vit.png": lambda: render(draw_vit(ViTConfig.named("B/16")), colours=256),
+    "patches.gif": animate_patches,
 }
-
-
-def write(folder: Path) -> None:
-    """Every picture that the README shows, into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, made in IMAGES.items():
-        (folder / name).write_bytes(made())
 
 
 if __name__ == "__main__":
-    write(Path(__file__).parents[2] / "images")
+    for name, made in IMAGES.items():
+        (Path(__file__).parents[2] / "images" / name).write_bytes(made())

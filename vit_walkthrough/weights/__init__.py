@@ -10,17 +10,3 @@ from vit_walkthrough.weights.checkpoint import (
 )
 from vit_walkthrough.weights.convert import convert_weights, tensor_names
 from vit_walkthrough.weights.published import Preprocessing, Pretrained, load_pretrained
-
-__all__ = [
-    "Preprocessing",
-    "Pretrained",
-    "bundled",
-    "convert_weights",
-    "load_checkpoint",
-    "load_pretrained",
-    "load_tiny",
-    "read_tensors",
-    "save_checkpoint",
-    "tensor_names",
-    "write_tensors",
-]

@@ -1,0 +1,350 @@
+"""The parts of a schematic that show a model's numbers: faces of tokens, strips of vectors, maps on the image.
+
+`Look` holds what a model makes of an image. All drawings follow the same few tokens: the class token, the first two
+patches, the patch on the cat's eye, and the last. `slots` are their numbers, with None for each gap.
+"""
+
+import copy
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+from vit_walkthrough.data import photo
+from vit_walkthrough.draw.images import blend
+from vit_walkthrough.draw.layout import (
+    FRAME,
+    IMAGE,
+    INK,
+    LABEL,
+    QUIET,
+    WIRE,
+    Number,
+    Page,
+    Part,
+    box,
+    column,
+    columns,
+    dots,
+    matrix,
+    pale,
+    picture,
+    row,
+    strip,
+    words,
+)
+from vit_walkthrough.draw.theme import ROLES
+from vit_walkthrough.look.trace import Trace, record
+from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.model.vit import VisionTransformer
+
+MOST_WEIGHTS = 9_000_000  # of the blocks of a random model
+
+
+def block_weights(config: ViTConfig) -> int:
+    """What one block learns: four square matrices, the MLP, their biases and two LayerNorms."""
+    return 4 * config.dim**2 + 2 * config.dim * config.hidden + config.hidden + 9 * config.dim
+
+
+@lru_cache(maxsize=2)
+def random_model(config: ViTConfig) -> VisionTransformer:
+    """A model with random weights so large that they keep a signal's size: every strip shows something.
+
+    Of a large config it has only as many blocks as are built quickly, of ViT-B/16 one.
+    """
+    depth = min(config.depth, max(1, MOST_WEIGHTS // block_weights(config)))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = VisionTransformer(replace(config, depth=depth)).eval()
+        for name, parameter in model.named_parameters():
+            fan_in = parameter.shape[1] if parameter.ndim == 2 else 3
+            bound = (3 / fan_in) ** 0.5 if parameter.ndim > 1 else 0.1
+            if "norm" not in name:
+                parameter.uniform_(-bound, bound)
+    return model
+
+
+class Look:
+    """What a model makes of an image: look["blocks.0.mlp"] are the numbers of that name in `record`, without batch."""
+
+    def __init__(self, config: ViTConfig, image, model: VisionTransformer | None, head: bool = False):
+        if config.channels not in (1, 3):
+            raise ValueError(f"a picture has 1 or 3 channels, not {config.channels}")
+        if image is None:
+            cat = photo("cat", (config.height, config.width))
+            image = cat if config.channels == 3 else cat.mean(dim=0, keepdim=True)
+        self.image = torch.as_tensor(image, dtype=torch.float32)
+        expected = (config.channels, config.height, config.width)
+        if tuple(self.image.shape) != expected:
+            raise ValueError(
+                f"the image is {tuple(self.image.shape)}, but the config says (channels, height, width) = {expected}; "
+                f"load_image(source, size) resizes a picture"
+            )
+        if model is not None and model.config != config:
+            raise ValueError(f"the model's config is {model.config}, not {config}")
+        if head and model is not None and isinstance(model.head.logits, nn.Identity):
+            raise ValueError("this model has no classification head to draw; converted with classes=10 it gets one")
+        self.config, self._given = config, model
+        self.eye = int(0.48 * config.rows) * config.cols + int(0.76 * config.cols) + 1  # the token at the cat's eye
+
+    @cached_property
+    def model(self) -> VisionTransformer:
+        if self._given is None:
+            return random_model(self.config)
+        weight = self._given.class_token.token
+        if self._given.training or weight.device.type != "cpu" or weight.dtype != torch.float32:
+            return copy.deepcopy(self._given).cpu().float().eval()  # the reader's own stays as it is
+        return self._given
+
+    @cached_property
+    def trace(self) -> Trace:
+        with torch.no_grad(), record(self.model, "[!b]*", "blocks.0", "blocks.0.*") as trace:
+            self.model(self.image[None])
+        return trace
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.trace[name][0].numpy()
+
+    def weight(self, path: str) -> np.ndarray:
+        """(in out): the matrix of a linear layer."""
+        return self.model.get_submodule(path).weight.detach().numpy().T
+
+    @property
+    def features(self) -> np.ndarray:
+        """(dim): what the classification head reads."""
+        return self.model.pool(self.trace["norm"])[0].numpy()
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.trace["head"][0].softmax(dim=0).numpy()
+
+    @property
+    def note(self) -> str:
+        """Whose numbers these are, in words."""
+        if self._given:
+            return "Real numbers of the given model."
+        return "Real numbers of random weights, which mean nothing yet."
+
+    @property
+    def ran(self) -> str:
+        """The note, and how many blocks were left out before the last numbers."""
+        ran, depth = len(self.model.blocks), self.config.depth
+        return self.note if ran == depth else f"{self.note} Only {ran} of the {depth} blocks is computed."
+
+    @property
+    def picture(self) -> np.ndarray:
+        """(height, width, 3)"""
+        return np.broadcast_to(self.image.permute(1, 2, 0), (*self.image.shape[1:], 3)).clip(0, 1)
+
+    def tile(self, patch: int) -> np.ndarray:
+        side, (row, col) = self.config.patch_size, divmod(patch, self.config.cols)
+        return self.picture[row * side : (row + 1) * side, col * side : (col + 1) * side]
+
+    def seen(self, weights: np.ndarray) -> np.ndarray:
+        """A row of attention weights, without the class token's, as light on the image."""
+        return blend(self.image, weights[1:].reshape(self.config.rows, self.config.cols))
+
+
+def followed(look: Look, first: int = 0) -> list[int | None]:
+    """The class token, the first two patches, the eye and the last; from `first` = 1 on, the patches alone."""
+    tokens = sorted({0, 1, 2, look.eye, look.config.tokens - 1} & set(range(first, look.config.tokens)))
+    slots: list[int | None] = tokens[:1]
+    for before, token in pairwise(tokens):
+        slots += [token] if token == before + 1 else [None, token]
+    return slots
+
+
+def role_of(token: int) -> str:
+    return "class" if token == 0 else "patch"
+
+
+def face(look: Look, token: int, side: Number = 0.28) -> Part:
+    """A token's patch, or the star of the class token, which has no picture."""
+    if token:
+        return picture(look.tile(token - 1), side, side, edge=ROLES["patch"], line=1.2)
+    return box(words("★", 8 + 12 * max(side - 0.25, 0), colour=ROLES["class"]), "class", side, side, line=1.2)
+
+
+def faces(look: Look, slots: list, side: Number = 0.28, less: int = 0) -> list[Part]:
+    """A face for each token, its number to its left; `less` is taken off where patches are counted."""
+    found = []
+    for token in slots:
+        number = "" if token is None or token < less else f"{token - less:,}"
+        shown = replace(dots(), width=side) if token is None else face(look, token, side)
+        found.append(replace(row(words(number), shown, across=0.07), align=1))
+    return found
+
+
+def scale_of(slots: list, *tables: np.ndarray, cells: int = 10) -> float:
+    """The largest number that strips of these tables show."""
+    kept = [token for token in slots if token is not None]
+    return max(float(np.abs(table[kept, : cells - 2]).max()) for table in tables) or 1.0
+
+
+def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, scale=0.0, **look) -> list[Part]:
+    """The rows of a table (tokens, numbers) that are drawn, on one scale."""
+    look |= dict(width=width, cells=cells, scale=scale or scale_of(slots, table, cells=cells))
+    gap = dots(down=not look.get("down", False))
+    return [gap if token is None else strip(table[token], role or role_of(token), **look) for token in slots]
+
+
+def stack(*lists: list, high: Number = 0.4, across: Number = 0.1) -> Part:
+    """Lists of what belongs to the tokens, side by side, one token a row."""
+    return columns(*lists, across=across, down=0, high=high)
+
+
+def scene(look: Look, room: Number, pixels=None, marked=(), role: str = "patch", lines: bool = False) -> Part:
+    """The image, or other pixels of its size, its longer side `room` inches, with some patches outlined."""
+    pixels, cells = look.picture if pixels is None else pixels, (look.config.rows, look.config.cols)
+    height, width = room * np.array(pixels.shape[:2]) / max(pixels.shape[:2])
+    plain = picture(pixels, width, height, *(cells if lines else (1, 1)))
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        sheet.put(plain, x, y)
+        for patch in marked:
+            for colour, line in (("white", 3.4), (ROLES[role], 1.8)):
+                sheet.rectangle(*place(look, plain, patch), edge=colour, line=line)
+
+    return Part(width, height, paint)
+
+
+def place(look: Look, photo: Part, patch: int) -> tuple[Number, Number, Number, Number]:
+    """Where a patch lies in a photo on the page: its middle, its width and its height."""
+    width, height = photo.width / look.config.cols, photo.height / look.config.rows
+    row, col = divmod(patch, look.config.cols)
+    return photo.left + (col + 0.5) * width, photo.top - (row + 0.5) * height, width, height
+
+
+def apart(look: Look, room: Number, gap: Number = 0.2) -> Part:
+    """The patches pulled apart, in their places."""
+    rows, cols, side = look.config.rows, look.config.cols, look.config.patch_size
+    pitch = max(4, 560 // max(rows, cols))
+    kept = max(2, round(pitch * (1 - gap)))
+    pick = np.arange(kept) * side // kept
+    canvas = np.ones((rows, pitch, cols, pitch, 3))
+    canvas[:, :kept, :, :kept] = look.picture.reshape(rows, side, cols, side, 3)[:, pick][:, :, :, pick]
+    canvas = canvas.reshape(rows * pitch, cols * pitch, 3)[: kept - pitch, : kept - pitch]
+    height, width = room * np.array(canvas.shape[:2]) / max(canvas.shape[:2])
+    return picture(canvas, width, height, line=0)
+
+
+def place_map(config: ViTConfig, token: int | None) -> Part:
+    """Where in the image a token's patch is; for the class token an empty map."""
+    high, wide = 0.28 * np.array([config.rows, config.cols]) / max(config.rows, config.cols)
+    cell = max(0.28 / max(config.rows, config.cols), 0.06)
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        sheet.rectangle(x, y, wide, high, "white", ROLES["position"], 1)
+        if token:
+            row, col = divmod(token - 1, config.cols)
+            right = min((col + 0.5) * wide / config.cols, wide - cell / 2) - wide / 2
+            down = min((row + 0.5) * high / config.rows, high - cell / 2) - high / 2
+            sheet.rectangle(x + right, y - down, cell, cell, ROLES["position"], line=0)
+
+    return dots() if token is None else Part(wide, high, paint)
+
+
+CELL = 0.27  # inches, of a token in the tables of attention
+
+
+def square(look: Look, slots: list, numbers: np.ndarray, **colours) -> Part:
+    """The table (queries, keys) of the tokens that are drawn, gaps left empty, the row of the eye framed."""
+    side, spread = CELL * len(slots), np.full((len(slots), len(slots)), np.nan)
+    kept, gaps = ([place for place, token in enumerate(slots) if (token is None) == gap] for gap in (False, True))
+    tokens = [slots[place] for place in kept]
+    spread[np.ix_(kept, kept)] = numbers[np.ix_(tokens, tokens)]
+    table = matrix(spread, side, side, line=1, **colours)
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        sheet.put(table, x, y)
+        eye = table.top - (slots.index(look.eye) + 0.5) * CELL
+        sheet.rectangle(x, eye, side, CELL, edge=INK, line=2)
+        for middle in ((place + 0.5) * CELL for place in gaps):
+            sheet.put(dots(), x, table.top - middle)
+            for level in {table.top - CELL / 2, eye}:
+                sheet.put(dots(down=False), table.left + middle, level)
+
+    return Part(side, side, paint)
+
+
+def gelu(before: np.ndarray, after: np.ndarray, width: Number = 2.0, height: Number = 0.84) -> Part:
+    """The curve of the GELU from -3 to 3, and on it the values that went through."""
+    across, up, curve = (width - 0.16) / 6, (height - 0.14) / 3.4, np.linspace(-3, 3, 41)
+    bent, inside = nn.functional.gelu(torch.from_numpy(curve)).numpy(), np.abs(before) < 3
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        zero = y - height / 2 + 0.07 + 0.4 * up
+        sheet.rectangle(x, y, width, height, "white", level=WIRE, radius=0.06)
+        sheet.line((x - width / 2 + 0.06, zero), (x + width / 2 - 0.06, zero), colour=QUIET, width=0.8)
+        sheet.line((x, y - height / 2 + 0.05), (x, y + height / 2 - 0.05), colour=QUIET, width=0.8)
+        sheet.line(*zip(x + curve * across, zero + bent * up, strict=True), colour=INK, width=1.8)
+        for value, result in zip(before[inside], after[inside], strict=True):
+            sheet.disc(x + value * across, zero + result * up, 0.03, ROLES["patch"])
+
+    return Part(width, height, paint)
+
+
+def fan(above: Part, below: Part, text: str) -> Part:
+    """A linear layer between two rows of numbers, at either end as wide as they are."""
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        wide, narrow = above.width / 2, below.width / 2
+        ends = [(x - wide, y + 0.33), (x + wide, y + 0.33), (x + narrow, y - 0.33), (x - narrow, y - 0.33)]
+        sheet.polygon(ends, pale("neutral", 0.08), width=1.1)
+        sheet.put(words(text, LABEL, colour=INK), x, y)
+
+    return Part(max(above.width, below.width), 0.66, paint)
+
+
+def bars(look: Look, width: Number, height: Number) -> Part:
+    """The probabilities of the first classes, the likeliest and the last; the likeliest is filled."""
+    numbers, best = look.probabilities, int(look.probabilities.argmax())
+    classes = sorted({*range(min(len(numbers), 9)), best, len(numbers) - 1})
+    pitch = width / len(classes)
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        for place, index in enumerate(classes):
+            tall = max(height * numbers[index] / numbers[best], 0.012)
+            fill = ROLES["class"] if index == best else pale("class", 0.35)
+            middle = x - width / 2 + (place + 0.5) * pitch, y - height / 2 + tall / 2
+            sheet.rectangle(*middle, 0.8 * pitch, tall, fill, ROLES["class"], 0.8)
+        sheet.line((x - width / 2, y - height / 2), (x + width / 2, y - height / 2), width=1)
+
+    name = words(f"class {best}: {numbers[best]:.1%}")
+    return column(name, Part(width, height, paint), words(f"{len(classes)} of {len(numbers):,} classes"), down=0.05)
+
+
+def plus(radius: Number = 0.13) -> Part:
+    """The node where two streams are added."""
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        arm = radius * 0.55
+        sheet.disc(x, y, radius, "white", 1.4, level=IMAGE)
+        sheet.line((x - arm, y), (x + arm, y), colour=INK, width=1.8, level=FRAME)
+        sheet.line((x, y - arm), (x, y + arm), colour=INK, width=1.8, level=FRAME)
+
+    return Part(2 * radius, 2 * radius, paint)
+
+
+def branch(sheet: Page, fork: Number, norm: Part, step: Part, plus: Part) -> None:
+    """The arrows of a copy of the stream that goes through a norm and a step; the result is added to the stream."""
+    sheet.arrow((plus.x, fork), (norm.x, fork), (norm.x, norm.bottom), head=0.09)
+    sheet.arrow((norm.x, norm.top), (step.x, step.bottom), head=0.09)
+    sheet.arrow((step.x, step.top), (step.x, plus.y), (plus.right, plus.y), level=WIRE)
+
+
+def bracket(sheet: Page, x: Number, top: Number, bottom: Number) -> None:
+    sheet.line((x - 0.07, top), (x, top), (x, bottom), (x - 0.07, bottom), width=1.1)
+
+
+def chip(number: int) -> Part:
+    """The number of a step in a dark disc."""
+
+    def paint(sheet: Page, x: Number, y: Number) -> None:
+        sheet.disc(x, y, 0.125)
+        sheet.put(words(str(number), 9.5, bold=True, colour="white"), x, y)
+
+    return Part(0.25, 0.25, paint)
