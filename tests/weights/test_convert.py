@@ -88,7 +88,6 @@ def test_every_tensor_arrives_bit_by_bit_and_is_a_copy(write, model, config, sou
     loaded = converted(state, source)
     assert torch.equal(torch.get_rng_state(), dice)
     assert loaded.config == config
-    assert loaded.norm.eps == (1e-12 if source == "transformers" else 1e-6)
     assert list(loaded.state_dict()) == list(model.state_dict())
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     assert not any(module.training for module in loaded.modules())

@@ -154,7 +154,7 @@ def convert_weights(
     source: "timm", "torchvision", "transformers" or "google".
     heads: only Google's tensors show their number. If it is not given, it is that of the published ViT of this dim.
     grid: rows and cols of the positions, if they are not a square.
-    eps: of every LayerNorm. If it is not given, it is 1e-12 for transformers and 1e-6 for the others.
+    eps: of every LayerNorm, 1e-6 if it is not given; transformers' default is 1e-12.
 
     Weights without a classification head give a model that returns what the head would read, (batch dim), and whose
     config.classes is dim. A hidden layer before the logits is kept, with its tanh.
@@ -203,8 +203,7 @@ def convert_weights(
         hidden=len(weights["blocks.0.mlp.expand.bias"]),
         classes=logits or pooled or dim,
     )
-    eps = facts.get("eps", 1e-12 if source == "transformers" else 1e-6)
-    model = empty_model(config, eps=eps, head_hidden=pooled or None, headless=not logits)
+    model = empty_model(config, eps=facts.get("eps", 1e-6), head_hidden=pooled or None, headless=not logits)
     if wrong := misfits(model, weights):
         raise ValueError(f"tensors of the wrong shape, by our names: {wrong}")
     model.load_state_dict(weights, assign=True)

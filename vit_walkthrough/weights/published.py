@@ -215,15 +215,12 @@ def _read_transformers(folder: Path) -> Read:
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with_head = "ViTForImageClassification" in (config.architectures or ())
     kind = transformers.ViTForImageClassification if with_head else transformers.ViTModel
-    theirs, report = kind.from_pretrained(folder, output_loading_info=True)
-    missing, left_over = set(report["missing_keys"]), set(report["unexpected_keys"])
-    if missing == {
-        "pooler.dense.weight",
-        "pooler.dense.bias",
-    }:  # the file has none, and transformers makes a random one
-        theirs.pooler, missing = None, set()
-    if missing or left_over:
-        raise ValueError(f"missing: {sorted(missing)[:4]}; left over: {sorted(left_over)[:4]}")
+    theirs, report = kind.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
+    if report["missing_keys"] == {"pooler.dense.weight", "pooler.dense.bias"}:  # not in the file, so random
+        theirs.pooler, report["missing_keys"] = None, set()
+    for fault in ("missing", "unexpected", "mismatched"):
+        if keys := report[f"{fault}_keys"]:
+            raise ValueError(f"{fault} weights: {', '.join(map(str, sorted(keys)[:4]))}")
     transform = None
     if (folder / "preprocessor_config.json").is_file():
         processor = transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
