@@ -122,9 +122,9 @@ def empty_model(
 
 
 def misfits(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
-    """The first four names whose tensor is missing, left over or of another shape than in the model; "" for none."""
+    """The first four names whose tensor is missing, left over, or of another shape or kind than the model's; or ""."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    given = {name: tuple(one.shape) if one.is_floating_point() else one.dtype for name, one in tensors.items()}
     wrong = [
         f"{name}: {given.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
         for name in {**expected, **given}
