@@ -23,7 +23,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -285,15 +284,20 @@ print(seconds, memory("VmHWM") - before)
 
 def loader(library: str, path: str) -> Callable:
     """What loads B/16 from a path, everything imported."""
-    if library != "ours":
+    if library != "ours" or Path(path).is_dir():
         importable_peers()  # for the sake of torchvision, which the others import
+        import_module("transformers.models.vit.modeling_vit")  # "transformers" alone does not import it
     if library == "timm":
         create_model = import_module("timm").create_model
+        if Path(path).is_dir():
+            return lambda: create_model(f"local-dir:{path}", pretrained=True)
         return lambda: create_model("vit_base_patch16_224", checkpoint_path=path)
     if library == "transformers":
         return partial(import_module("transformers").ViTForImageClassification.from_pretrained, path)
-    load_pretrained = import_module("vit_walkthrough.weights.checkpoint").load_pretrained
-    return lambda: load_pretrained(path).model
+    weights = import_module("vit_walkthrough.weights")
+    if Path(path).is_dir():
+        return lambda: weights.load_pretrained(path).model
+    return lambda: weights.convert_weights(weights.read_weights(path), "timm")
 
 
 @torch.inference_mode()
@@ -302,7 +306,7 @@ def loading(rounds: int) -> Iterator[Row]:
     log("loading")
     if "timm" not in importable_peers():
         return log("timm is not there: left out")
-    convert_weights = import_module("vit_walkthrough.weights.checkpoint").convert_weights
+    convert_weights = import_module("vit_walkthrough.weights").convert_weights
     models = {name: build(name, BASE).eval() for name in importable_peers()}
     ours = convert_weights(models["timm"].state_dict(), "timm")
     size = 4 * count_parameters(ours)
@@ -310,12 +314,15 @@ def loading(rounds: int) -> Iterator[Row]:
         paths = {"timm, .safetensors": f"{folder}/vit.safetensors", "timm, .pth": f"{folder}/vit.pth"}
         save_file(models["timm"].state_dict(), paths["timm, .safetensors"])
         torch.save(models["timm"].state_dict(), paths["timm, .pth"])
-        np.savez(f"{folder}/vit.npz", **{name: tensor.numpy() for name, tensor in models["timm"].state_dict().items()})
+        named = import_module("timm").create_model("vit_base_patch16_224")
+        import_module("timm.models").save_for_hf(named, f"{folder}/timm", safe_serialization=True)
         ways = {f"ours{name[4:]}": f"ours|{path}" for name, path in paths.items()}
-        ways |= {"ours, .npz": f"ours|{folder}/vit.npz"} | {name: f"timm|{path}" for name, path in paths.items()}
+        ways |= {name: f"timm|{path}" for name, path in paths.items()}
+        ways |= {f"{name}, folder of timm": f"{name}|{folder}/timm" for name in ("ours", "timm")}
         if "transformers" in models:
             models["transformers"].save_pretrained(f"{folder}/transformers")
-            ways |= {name: f"{name.split(',')[0]}|{folder}/transformers" for name in ("ours, folder", "transformers")}
+            names = ("ours, folder of transformers", "transformers")
+            ways |= {name: f"{name.split(',')[0]}|{folder}/transformers" for name in names}
         runs = {name: [] for name in ways}
         for lap in range(-1, max(3, rounds // 3)):  # one to warm up
             for name, way in ways.items():

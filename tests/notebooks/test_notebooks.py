@@ -12,13 +12,12 @@ import pytest
 import torch
 
 import vit_walkthrough
-from vit_walkthrough import draw, exercises
+from vit_walkthrough import draw, exercises, weights
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.tokens import resample_positions
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train import finetune
 from vit_walkthrough.train.loop import fit
-from vit_walkthrough.weights import checkpoint
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -252,8 +251,8 @@ def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
         positions.data = resample_positions(torch.randn(1, 10, 48), 14, 14)  # neighbours are alike
         if headless := "dino" in name:
             model.head.logits = torch.nn.Identity()
-        preprocessing = checkpoint.Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), "bicubic", 0.9)
-        return checkpoint.Pretrained(model, preprocessing, () if headless else tuple(map(str, range(1000))), name)
+        preprocessing = weights.Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224))
+        return weights.Pretrained(model, preprocessing, () if headless else tuple(map(str, range(1000))), name)
 
     def small_cifar10(split, count):
         asked.append((split, count))
@@ -264,7 +263,7 @@ def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
         return images, labels
 
     asked, shown = [], []
-    monkeypatch.setattr(checkpoint, "load_pretrained", fetched)
+    monkeypatch.setattr(weights, "load_pretrained", fetched)
     monkeypatch.setattr(finetune, "cifar10", small_cifar10)
     monkeypatch.setattr(draw, "show", lambda figure, alt: shown.append(draw.render(figure)))
     trained = (

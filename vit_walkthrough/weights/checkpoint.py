@@ -1,5 +1,4 @@
-"""Weights on disk: checkpoints as safetensors with their config and scores, the tiny ViTs that come along, and those
-that others published (convert.py, published.py)."""
+"""Our own weights on disk: safetensors files with their config and scores, and the bundled tiny ViTs."""
 
 import json
 import os
@@ -9,35 +8,22 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.vit import VisionTransformer
-from vit_walkthrough.weights.convert import convert_weights, empty_model, tensor_names
-from vit_walkthrough.weights.published import Preprocessing, Pretrained, load_pretrained
-
-__all__ = [
-    "Preprocessing",
-    "Pretrained",
-    "bundled",
-    "convert_weights",
-    "load_checkpoint",
-    "load_pretrained",
-    "load_tiny",
-    "read_tensors",
-    "save_checkpoint",
-    "tensor_names",
-    "write_tensors",
-]
+from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 
 TINY = Path(__file__).parent / "bundled"
+# What torch.compile, DataParallel, activation checkpoints and FSDP put before the names of what they wrap.
+WRAPPERS = re.compile(r"\b(_orig_mod|module|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` when all went well; after an error nothing does."""
+    """A path to write to. What is written there replaces `path` at the end; after an error `path` stays as it was."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield unfinished
@@ -58,7 +44,7 @@ def write_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], **fact
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     """The tensors and the facts of a file that write_tensors wrote.
 
-    Raises: FileNotFoundError; ValueError for a file that is truncated, not safetensors or without its facts.
+    Raises: FileNotFoundError; ValueError for a file that is truncated or not safetensors.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
@@ -67,52 +53,95 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
             facts = {name: json.loads(fact) for name, fact in (file.metadata() or {}).items() if name != "format"}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{Path(path).name} is no whole safetensors checkpoint ({error})") from error
+        raise ValueError(f"{Path(path).name} is not a complete safetensors checkpoint ({error})") from error
     return tensors, facts
 
 
-def save_checkpoint(path: str | os.PathLike, model: VisionTransformer, **scores) -> None:
-    """A model with its config and what was measured of it, `scores` being anything that JSON can say. Its numbers are
-    written in the precision that they have, and read as 32 bits. What a converted model has beyond its config is kept
-    as well: the eps of its LayerNorms, a hidden layer in its head, no head."""
-    head = model.head
+def save_checkpoint(path: str | os.PathLike, model: nn.Module, **scores) -> None:
+    """Save a model with its config and `scores`, which are anything that JSON can hold.
+
+    A model that torch.compile or DataParallel wrapped is saved as the model inside. The numbers keep their precision
+    in the file; load_checkpoint reads them as 32 bits. What a converted model has beyond its config is saved too: the
+    eps of its LayerNorms, a hidden layer in its classification head, or no classification head.
+
+    Raises: ValueError for a model that load_checkpoint could not fill again. Nothing is written then.
+    """
+    model = unwrapped(model)
+    state = {WRAPPERS.sub("", name): tensor for name, tensor in model.state_dict().items()}
+    hidden = state.get("head.hidden.0.bias")
     beyond = {
         "eps": model.norm.eps,
-        "head_hidden": head.hidden[0].out_features if isinstance(head.hidden, nn.Sequential) else None,
-        "headless": isinstance(head.logits, nn.Identity),
+        "head_hidden": None if hidden is None else len(hidden),
+        "headless": "head.logits.bias" not in state,
     }
-    write_tensors(path, model.state_dict(), config=asdict(model.config), beyond=beyond, scores=scores)
+    if wrong := misfits(empty_model(model.config, **beyond), state):
+        raise ValueError(f"this model is not what its config says, so nobody could load it again: {wrong}")
+    write_tensors(path, state, config=asdict(model.config), beyond=beyond, scores=scores)
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
     """The model of a checkpoint, in eval mode, and its scores.
 
-    Raises: as read_tensors; ValueError for no config, one that is no ViTConfig, or one that the weights do not fit.
+    Raises: as read_tensors; ValueError for no config, one that is not a ViTConfig, or one that the weights do not fit.
     """
     tensors, facts = read_tensors(path)
+    name = Path(path).name
     if "config" not in facts:
-        raise ValueError(f"{Path(path).name} holds no config; save_checkpoint writes one beside the weights")
-    try:  # JSON knows no tuples
+        raise ValueError(f"{name} has no config; save_checkpoint writes one beside the weights")
+    try:  # JSON has no tuples
         fields = {key: tuple(field) if isinstance(field, list) else field for key, field in facts["config"].items()}
         model = empty_model(ViTConfig(**fields), **facts.get("beyond", {}))
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"the config of {Path(path).name} is none of ours ({error})") from error
-    _fill(model, tensors, Path(path).name)
+        raise ValueError(f"the config of {name} is not one of ours ({error})") from error
+    if wrong := misfits(model, tensors):
+        raise ValueError(f"the weights of {name} do not fit its config: {wrong}")
+    model.to_empty(device="cpu").load_state_dict(tensors)
     return model.eval(), facts.get("scores", {})
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    wrong = [f"{key}: {given.get(key, 'missing')}, expected {expected.get(key, 'nothing')}"
-             for key in {**expected, **given} if given.get(key) != expected.get(key)]  # fmt: skip
-    if wrong:
-        raise ValueError(f"the weights of {name} do not fit its config: {'; '.join(wrong[:4])}")
-    model.to_empty(device="cpu").load_state_dict(dict(tensors))
+def empty_model(
+    config: ViTConfig, *, eps: float = 1e-6, head_hidden: int | None = None, headless: bool = False
+) -> VisionTransformer:
+    """A model on the meta device: it has shapes, but no memory and no random numbers.
+
+    eps: of every LayerNorm. head_hidden: width of a layer with a tanh before the logits. headless: without logits.
+
+    Raises: ValueError for an eps or a width that is not positive.
+    """
+    if not eps > 0 or (head_hidden is not None and head_hidden < 1):
+        raise ValueError(f"eps is {eps} and head_hidden is {head_hidden}; they must be positive")
+    with torch.device("meta"):
+        model = VisionTransformer(config)
+        model.head = ClassificationHead(config.dim, config.classes, head_hidden)
+        if headless:
+            model.head.logits = nn.Identity()
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = eps
+    return model
+
+
+def misfits(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """The first four names whose tensor is missing, left over, or of another shape or kind than the model's; or ""."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: tuple(one.shape) if one.is_floating_point() else one.dtype for name, one in tensors.items()}
+    wrong = [
+        f"{name}: {given.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
+        for name in {**expected, **given}
+        if given.get(name) != expected.get(name)
+    ]
+    return "; ".join(wrong[:4])
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile, DataParallel, DistributedDataParallel or AveragedModel; others as they are."""
+    while (inner := getattr(model, "_orig_mod", getattr(model, "module", None))) is not None:
+        model = inner
+    return model
 
 
 def bundled() -> dict[tuple[int, int], Path]:
-    """The tiny ViTs that come along: (patch_size, heads) -> file."""
+    """The bundled tiny ViTs: (patch_size, heads) -> file."""
     found = {}
     for path in TINY.glob("*.safetensors"):
         if name := re.fullmatch(r"tiny_p(\d+)_h(\d+)", path.stem):
@@ -123,17 +152,13 @@ def bundled() -> dict[tuple[int, int], Path]:
 def load_tiny(patch_size: int = 8, heads: int = 4) -> VisionTransformer:
     """A ViT trained on ClutteredDigits (48 px, dim 64, depth 4), in eval mode.
 
-    Raises: ValueError if none with this patch size and these heads comes along; the message lists those that do.
+    Raises: ValueError if no bundled ViT has this patch size and number of heads; the message lists those that exist.
     """
     files = bundled()
     if (patch_size, heads) not in files:
-        heads_of: dict[int, list[str]] = {}
-        for size, count in files:
-            heads_of.setdefault(size, []).append(str(count))
-        there = "; ".join(f"patch_size {size} with heads {', '.join(counts)}" for size, counts in heads_of.items())
         raise ValueError(
-            f"no tiny ViT with patch_size {patch_size} and heads {heads} comes along; there is "
-            f"{there or f'none in {TINY}'}. "
-            f"To train one: python -m vit_walkthrough.train.loop --patch-size {patch_size} --heads {heads}"
+            f"no bundled tiny ViT has patch_size {patch_size} and heads {heads}; the bundled (patch_size, heads) are "
+            f"{', '.join(map(str, files)) or 'none'}. "
+            f"To train one: python -m vit_walkthrough.train --patch-size {patch_size} --heads {heads}"
         )
     return load_checkpoint(files[patch_size, heads])[0]

@@ -1,87 +1,60 @@
 """One ViT in four vocabularies: what timm, torchvision, transformers and Google call the tensors of our model."""
 
+import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import Literal
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
-from einops import EinopsError, rearrange
+from einops import rearrange
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import SIZES, ViTConfig
-from vit_walkthrough.model.tokens import resample_positions
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
+from vit_walkthrough.model.vit import VisionTransformer
+from vit_walkthrough.weights.checkpoint import WRAPPERS, empty_model, misfits, unwrapped
 
-# Our names, and theirs as they stand in the published files. {} is the number of the block; where a name breaks off,
-# "weight" and "bias" follow. Three names in one row are queries, keys and values, which we keep in one matrix.
+SOURCES = ("timm", "torchvision", "transformers", "google")
+# Our names, and theirs in the published files, in the order of SOURCES. Names within a block begin with BLOCK, where
+# {} is its number. "weight" or "bias" follows a dot of ours. (query|key|value) are three tensors, which we keep in one.
+BLOCK = ("blocks.{}.", "encoder.layers.encoder_layer_{}.", "encoder.layer.{}.", "Transformer/encoderblock_{}/")
 NAMES = {
-    "timm": {
-        "patch_embedding.projection.": "patch_embed.proj.",
-        "class_token.token": "cls_token",
-        "position_embedding.positions": "pos_embed",
-        "blocks.{}.norm_1.": "blocks.{}.norm1.",
-        "blocks.{}.attention.qkv.": "blocks.{}.attn.qkv.",
-        "blocks.{}.attention.projection.": "blocks.{}.attn.proj.",
-        "blocks.{}.norm_2.": "blocks.{}.norm2.",
-        "blocks.{}.mlp.expand.": "blocks.{}.mlp.fc1.",
-        "blocks.{}.mlp.contract.": "blocks.{}.mlp.fc2.",
-        "norm.": "norm.",
-        "head.hidden.0.": "pre_logits.fc.",
-        "head.logits.": "head.",
-    },
-    "torchvision": {
-        "patch_embedding.projection.": "conv_proj.",
-        "class_token.token": "class_token",
-        "position_embedding.positions": "encoder.pos_embedding",
-        "blocks.{}.norm_1.": "encoder.layers.encoder_layer_{}.ln_1.",
-        "blocks.{}.attention.qkv.": "encoder.layers.encoder_layer_{}.self_attention.in_proj_",
-        "blocks.{}.attention.projection.": "encoder.layers.encoder_layer_{}.self_attention.out_proj.",
-        "blocks.{}.norm_2.": "encoder.layers.encoder_layer_{}.ln_2.",
-        "blocks.{}.mlp.expand.": "encoder.layers.encoder_layer_{}.mlp.linear_1.",
-        "blocks.{}.mlp.contract.": "encoder.layers.encoder_layer_{}.mlp.linear_2.",
-        "norm.": "encoder.ln.",
-        "head.hidden.0.": "heads.pre_logits.",
-        "head.logits.": "heads.head.",
-    },
-    "transformers": {
-        "patch_embedding.projection.": "embeddings.patch_embeddings.projection.",
-        "class_token.token": "embeddings.cls_token",
-        "position_embedding.positions": "embeddings.position_embeddings",
-        "blocks.{}.norm_1.": "encoder.layer.{}.layernorm_before.",
-        "blocks.{}.attention.qkv.": (
-            "encoder.layer.{}.attention.attention.query.",
-            "encoder.layer.{}.attention.attention.key.",
-            "encoder.layer.{}.attention.attention.value.",
-        ),
-        "blocks.{}.attention.projection.": "encoder.layer.{}.attention.output.dense.",
-        "blocks.{}.norm_2.": "encoder.layer.{}.layernorm_after.",
-        "blocks.{}.mlp.expand.": "encoder.layer.{}.intermediate.dense.",
-        "blocks.{}.mlp.contract.": "encoder.layer.{}.output.dense.",
-        "norm.": "layernorm.",
-        "head.hidden.0.": "pooler.dense.",
-        "head.logits.": "classifier.",
-    },
-    "google": {
-        "patch_embedding.projection.": "embedding/",
-        "class_token.token": "cls",
-        "position_embedding.positions": "Transformer/posembed_input/pos_embedding",
-        "blocks.{}.norm_1.": "Transformer/encoderblock_{}/LayerNorm_0/",
-        "blocks.{}.attention.qkv.": (
-            "Transformer/encoderblock_{}/MultiHeadDotProductAttention_1/query/",
-            "Transformer/encoderblock_{}/MultiHeadDotProductAttention_1/key/",
-            "Transformer/encoderblock_{}/MultiHeadDotProductAttention_1/value/",
-        ),
-        "blocks.{}.attention.projection.": "Transformer/encoderblock_{}/MultiHeadDotProductAttention_1/out/",
-        "blocks.{}.norm_2.": "Transformer/encoderblock_{}/LayerNorm_2/",
-        "blocks.{}.mlp.expand.": "Transformer/encoderblock_{}/MlpBlock_3/Dense_0/",
-        "blocks.{}.mlp.contract.": "Transformer/encoderblock_{}/MlpBlock_3/Dense_1/",
-        "norm.": "Transformer/encoder_norm/",
-        "head.hidden.0.": "pre_logits/",
-        "head.logits.": "head/",
-    },
+    "patch_embedding.projection.": (
+        "patch_embed.proj.",
+        "conv_proj.",
+        "embeddings.patch_embeddings.projection.",
+        "embedding/",
+    ),
+    "class_token.token": ("cls_token", "class_token", "embeddings.cls_token", "cls"),
+    "position_embedding.positions": (
+        "pos_embed",
+        "encoder.pos_embedding",
+        "embeddings.position_embeddings",
+        "Transformer/posembed_input/pos_embedding",
+    ),
+    "blocks.{}.norm_1.": ("norm1.", "ln_1.", "layernorm_before.", "LayerNorm_0/"),
+    "blocks.{}.attention.qkv.": (
+        "attn.qkv.",
+        "self_attention.in_proj_",
+        "attention.attention.(query|key|value).",
+        "MultiHeadDotProductAttention_1/(query|key|value)/",
+    ),
+    "blocks.{}.attention.projection.": (
+        "attn.proj.",
+        "self_attention.out_proj.",
+        "attention.output.dense.",
+        "MultiHeadDotProductAttention_1/out/",
+    ),
+    "blocks.{}.norm_2.": ("norm2.", "ln_2.", "layernorm_after.", "LayerNorm_2/"),
+    "blocks.{}.mlp.expand.": ("mlp.fc1.", "mlp.linear_1.", "intermediate.dense.", "MlpBlock_3/Dense_0/"),
+    "blocks.{}.mlp.contract.": ("mlp.fc2.", "mlp.linear_2.", "output.dense.", "MlpBlock_3/Dense_1/"),
+    "norm.": ("norm.", "encoder.ln.", "layernorm.", "Transformer/encoder_norm/"),
+    "head.hidden.0.": ("pre_logits.fc.", "heads.pre_logits.", "pooler.dense.", "pre_logits/"),
+    "head.logits.": ("head.", "heads.head.", "classifier.", "head/"),
 }
-
-# What the libraries' models of today say instead, and the prefix of a ViT inside another model.
+# How the libraries' models of today spell some of these, and the prefix of a ViT inside another model.
 RESPELLED = {
     "torchvision": {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."},
     "transformers": {
@@ -95,7 +68,6 @@ RESPELLED = {
         "mlp.fc2.": "output.dense.",
     },
 }
-
 # Flax multiplies tokens @ kernel, so its kernels are (in, out); torch's weights are (out, in).
 GOOGLE_LAYOUT = {
     "patch_embedding.projection.weight": "ph pw channels dim -> dim channels ph pw",
@@ -107,17 +79,16 @@ GOOGLE_LAYOUT = {
     "head.hidden.0.weight": "dim hidden -> hidden dim",
     "head.logits.weight": "width classes -> classes width",
 }
-
-# What only another architecture has.
-FOREIGN = {
-    r"dist_token|distillation|head_dist": "a distilled ViT (DeiT), which has one more token and one more head",
-    r"patch_embed(dings)?\.backbone|conv_root|root_block": "a hybrid, which has a ResNet in front of the encoder",
-    r"relative_position|^swin|^layers\.\d+\.(blocks|downsample)|^features\.\d+\.\d+\.": "a Swin or another ViT with "
-    "relative positions or windows",
-    r"reg_token|register": "a ViT with register tokens",
-    r"\.gamma|gamma_\d|\.ls[12]|lambda1|layer_scale": "a ViT with LayerScale, as DINOv2",
-    r"fc_norm": "a ViT that averages the patches before its last LayerNorm",
-}
+# The classes of which the libraries build the paper's ViT, beside the activations.
+PARTS = set(
+    "VisionTransformer Encoder EncoderBlock MultiheadAttention MLPBlock PatchEmbed Block Attention Mlp "
+    "ViTModel ViTForImageClassification ViTEmbeddings ViTPatchEmbeddings ViTEncoder ViTLayer ViTAttention "
+    "ViTSelfAttention ViTSelfOutput ViTIntermediate ViTOutput ViTMLP ViTPooler Conv2d Linear "
+    "NonDynamicallyQuantizableLinear LayerNorm Dropout DropPath PatchDropout Identity Sequential ModuleList".split()
+)
+# What these parts call the facts that no tensor shows.
+FACTS = {"heads": ("num_heads", "num_attention_heads"), "sides": ("img_size", "image_size"), "eps": ("eps",)}
+PUBLISHED_HEADS = {dim: heads for dim, _, heads, _ in SIZES.values()}
 
 
 def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
@@ -125,208 +96,176 @@ def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
 
     Raises: ValueError for an unknown source.
     """
-    if source not in NAMES:
-        raise ValueError(f"source {source!r} is unknown; choose one of {', '.join(NAMES)}")
-    found = {}
-    for ours, theirs in NAMES[source].items():
-        theirs = (theirs,) if isinstance(theirs, str) else theirs
-        for block in range(depth if "{}" in ours else 1):
+    if source not in SOURCES:
+        raise ValueError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
+    column, found = SOURCES.index(source), {}
+    for ours, row in NAMES.items():
+        in_block = ours.startswith("blocks")
+        theirs = BLOCK[column] + row[column] if in_block else row[column]
+        options = re.search(r"\((.*)\)", theirs)
+        spelled = [theirs.replace(options[0], one) for one in options[1].split("|")] if options else [theirs]
+        for block in range(depth if in_block else 1):
             for kind in ("weight", "bias") if ours.endswith(".") else ("",):
                 ending = kind
                 if source == "google" and kind == "weight":
                     ending = "scale" if "norm" in ours else "kernel"
-                found[ours.format(block) + kind] = tuple(name.format(block) + ending for name in theirs)
+                found[ours.format(block) + kind] = tuple(name.format(block) + ending for name in spelled)
     return found
 
 
-def guess_source(names: Iterable[str]) -> str | None:
-    """Whose names these are, judged by what the class token is called; None if nobody's."""
-    names = set(names)
-    for source in NAMES:
-        if NAMES[source]["class_token.token"] in {_respelled(name, source) for name in names}:
-            return source
-    return None
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .npz or .pth file by name. No code in the file is run.
+
+    Raises: FileNotFoundError; ValueError for a broken file, another kind of file, or one that holds more than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file at {path}")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return load_file(path)
+        if path.suffix.lower() == ".npz":
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        # Mapped and not read: the copy into the model is the only one.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a reader of broken files may raise anything
+        raise ValueError(f"{path.name} is not a complete file of tensors, and nothing else ({error})") from error
+    for inner in ("model", "state_dict"):  # some files keep the weights beside other things
+        if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
+            state = state[inner]
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ValueError(f"{path.name} does not hold tensors by name")
+    return dict(state)
 
 
 @torch.no_grad()
 def convert_weights(
-    state: Mapping,
+    model_or_state: nn.Module | Mapping,
     source: str,
     *,
     heads: int | None = None,
-    classes: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
     grid: tuple[int, int] | None = None,
-    mode: Literal["bicubic", "bilinear"] = "bicubic",
-    eps: float = 1e-6,
+    eps: float | None = None,
 ) -> VisionTransformer:
-    """Our ViT with the weights of a checkpoint, in eval mode; its config is read from the shapes of the tensors.
+    """Our ViT with the weights of another one, in eval mode and in 32 bits. The two share no memory.
 
-    state: names to tensors or arrays, left as they are. source: "timm", "torchvision", "transformers" or "google".
-    heads: the one size that no tensor tells (but Google's do); that of the published ViT with this dim unless given,
-    else dim / 64. classes: as many as the checkpoint's head has; for another number, a new head that starts at zero
-    takes its place. image_size: another than the weights were trained for; the positions are resampled with `mode`.
-    grid: rows and cols of the trained positions if they are no square. eps: of every LayerNorm.
+    model_or_state: a library's model, or names to tensors or arrays. A model is asked for the other facts.
+    source: "timm", "torchvision", "transformers" or "google".
+    heads: only Google's tensors show their number. If it is not given, it is that of the published ViT of this dim.
+    grid: rows and cols of the positions, if they are not a square.
+    eps: of every LayerNorm, 1e-6 if it is not given; transformers' default is 1e-12.
 
-    A checkpoint without a head gives a model that returns what the head would have read, (batch dim), and whose
-    config.classes is dim. One with a hidden layer before the logits keeps it, with its tanh.
+    Weights without a classification head give a model that returns what the head would read, (batch dim), and whose
+    config.classes is dim. A hidden layer before the logits is kept, with its tanh.
 
-    Raises: ValueError unless every parameter is filled and every tensor used; the message lists what is missing and
-    what is left over, or says what other architecture this is.
-    Source: section 3.1 and D.3 for the heads, 3.2 for another resolution.
+    Raises: ValueError unless every parameter is filled and every tensor is used; for a model with other parts than the
+    paper's ViT; for a number of heads that is not known.
+    Source: section 3.1; D.3 for the head.
     """
-    theirs = _tensors(state, source)
+    facts, state = {}, model_or_state
+    if isinstance(state, nn.Module):
+        facts, state = _facts(unwrapped(state)), unwrapped(state).state_dict()
+    theirs = {_published_name(name, source): tensor for name, tensor in state.items()}
+    if len(theirs) != len(state):
+        raise ValueError("two tensors of the checkpoint mean the same parameter, in an older and a newer spelling")
     depth, filling = _filling(theirs, source)
-    _check_names(theirs, filling, source)
-    weights = {ours: [_laid_out(theirs[name], ours, name, source) for name in names] for ours, names in filling.items()}
+    weights = {ours: _copy([theirs[name] for name in names], ours, names, source) for ours, names in filling.items()}
 
-    published = weights["head.logits.bias"][0].numel() if "head.logits.bias" in weights else None
-    new_head = classes is not None and classes != published
-    if new_head:  # D.3: at fine-tuning the whole head goes
-        weights = {ours: tensors for ours, tensors in weights.items() if not ours.startswith("head.")}
-    width = weights["head.hidden.0.bias"][0].numel() if "head.hidden.0.bias" in weights else None
-
-    kernel, positions = weights["patch_embedding.projection.weight"][0], weights["position_embedding.positions"][0]
+    kernel, positions = weights["patch_embedding.projection.weight"], weights["position_embedding.positions"]
     if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3] or positions.ndim != 3:
-        raise ValueError(f"no ViT: a patch kernel of {tuple(kernel.shape)}, positions of {tuple(positions.shape)}")
+        raise ValueError(f"not a ViT: a patch kernel of {tuple(kernel.shape)}, positions of {tuple(positions.shape)}")
+    weights["patch_embedding.projection.weight"] = kernel.flatten(1)
     dim, channels, patch_size, _ = kernel.shape
-    rows, cols = grid = grid or _square(positions)
-    trained = rows * patch_size if rows == cols else (rows * patch_size, cols * patch_size)
+    if sides := facts.get("sides"):
+        height, width = (sides, sides) if isinstance(sides, int) else sides
+        facts["grid"] = (height // patch_size, width // patch_size)
+    if source == "google":
+        facts["heads"] = len(theirs[filling["blocks.0.attention.qkv.bias"][0]])
+    for name, asked in {"heads": heads, "grid": grid, "eps": eps}.items():
+        if asked is not None and facts.setdefault(name, asked) != asked:
+            raise ValueError(f"{name} is {asked}, but the weights have {facts[name]}")
+    if "heads" not in facts and dim not in PUBLISHED_HEADS:
+        raise ValueError(f"the number of heads of a ViT of dim {dim} cannot be inferred from its weights; say heads=")
+    side = round((positions.shape[1] - 1) ** 0.5) if positions.shape[1] else 0
+    if "grid" not in facts and side**2 != positions.shape[1] - 1:
+        raise ValueError(f"{positions.shape[1]} positions are not a class token and a square; say grid=(rows, cols)")
+
+    rows, cols = facts.get("grid", (side, side))
+    pooled, logits = (len(weights.get(f"head.{part}.bias", ())) for part in ("hidden.0", "logits"))
     config = ViTConfig(
-        image_size=trained if image_size is None else image_size,
+        image_size=(rows * patch_size, cols * patch_size),
         patch_size=patch_size,
         channels=channels,
         dim=dim,
         depth=depth,
-        heads=_heads(theirs, source, dim, heads),
-        hidden=weights["blocks.0.mlp.expand.bias"][0].numel(),
-        classes=(published or width or dim) if classes is None else classes,
+        heads=facts["heads"] if "heads" in facts else PUBLISHED_HEADS[dim],
+        hidden=len(weights["blocks.0.mlp.expand.bias"]),
+        classes=logits or pooled or dim,
     )
-    weights["patch_embedding.projection.weight"] = [kernel.flatten(1)]
-    weights["position_embedding.positions"] = [
-        resample_positions(positions.float(), config.rows, config.cols, mode, grid)
-    ]
-
-    model = empty_model(config, eps=eps, head_hidden=width, headless=published is None and not new_head)
-    _check_shapes(model, weights, filling)
-    model.to_empty(device="cpu")
-    for ours, parameter in model.named_parameters():
-        tensors = weights.get(ours, [torch.zeros(())])  # only a new head has nothing to be filled with
-        for part, tensor in zip(parameter.chunk(len(tensors)), tensors, strict=True):
-            part.copy_(tensor)
+    model = empty_model(config, eps=facts.get("eps", 1e-6), head_hidden=pooled or None, headless=not logits)
+    if wrong := misfits(model, weights):
+        raise ValueError(f"tensors of the wrong shape, by our names: {wrong}")
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 
-def empty_model(
-    config: ViTConfig, *, eps: float = 1e-6, head_hidden: int | None = None, headless: bool = False
-) -> VisionTransformer:
-    """A model on the meta device: shapes without memory, and without dice for what will be filled anyway.
-
-    eps: of every LayerNorm. head_hidden: the width of a layer with a tanh before the logits. headless: without logits.
-
-    Raises: ValueError for an eps or a width that is not positive.
-    """
-    if not eps > 0 or (head_hidden is not None and head_hidden < 1):
-        raise ValueError(f"eps is {eps} and head_hidden {head_hidden}; they must be positive")
-    with torch.device("meta"):
-        model = VisionTransformer(config)
-        model.head = ClassificationHead(config.dim, config.classes, head_hidden)
-        if headless:
-            model.head.logits = nn.Identity()
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = eps
-    return model
-
-
-def _respelled(name: str, source: str) -> str:
+def _published_name(name: str, source: str) -> str:
+    name = WRAPPERS.sub("", name)
     for theirs, published in RESPELLED.get(source, {}).items():
         name = name.replace(theirs, published)
     return name
 
 
-def _tensors(state: Mapping, source: str) -> dict:
-    """The checkpoint under the names of the table, refused if it is seen to be another architecture's."""
-    tensor_names(source, 1)
-    for sign, what in FOREIGN.items():
-        if tell := next((name for name in state if re.search(sign, name)), None):
-            raise ValueError(f"this is {what} (it holds {tell}); only the paper's ViT can be converted")
-    theirs = {_respelled(name, source): tensor for name, tensor in state.items()}
-    if len(theirs) != len(state):
-        raise ValueError("two tensors of the checkpoint mean the same parameter, in an older and a newer spelling")
-    return theirs
+def _facts(model: nn.Module) -> dict:
+    """What no tensor shows: heads, sides of the images, eps. Refused unless all parts are those of the paper's ViT."""
+    refused = "only the paper's ViT can be converted, but"
+    for name, part in model.named_modules():
+        # The activation is a GELU within the blocks, which have a number, and a tanh in a head.
+        activation = ("GELU", "GELUActivation") if re.search(r"\d", name) else ("Tanh",)
+        kind, pool = type(part).__name__, getattr(part, "global_pool", "token")
+        if kind not in (*PARTS, *activation) or getattr(part, "approximate", "none") != "none":
+            raise ValueError(f"{refused} {name or 'this'} is a {kind} ({part.extra_repr()})")
+        if pool != "token":
+            raise ValueError(f"{refused} this model pools by {pool!r}, not by the class token")
+    facts = {}
+    for fact, names in FACTS.items():
+        said = [getattr(part, name, None) for part in model.modules() for name in names]
+        values = {tuple(value) if isinstance(value, list) else value for value in said} - {None}
+        if len(values) != 1:
+            raise ValueError(f"{refused} the parts of this model have {fact} {values}")
+        facts[fact] = values.pop()
+    return facts
 
 
 def _filling(theirs: Mapping, source: str) -> tuple[int, dict[str, tuple[str, ...]]]:
-    """The number of blocks, and what must fill what: the whole table, but for a head of which nothing is there."""
-    block = re.escape(NAMES[source]["blocks.{}.norm_1."]).replace(r"\{\}", r"(\d+)")
+    """The number of blocks, and which tensors fill what. A part of the head of which nothing is there is left out."""
+    tensor_names(source, 1)
+    block = re.escape(BLOCK[SOURCES.index(source)]).replace(r"\{\}", r"(\d+)")
     depth = len({found[1] for name in theirs if (found := re.match(block, name))})
-    absent = tuple(
-        part
-        for part in ("head.hidden.0.", "head.logits.")
-        if not any(name.startswith(NAMES[source][part]) for name in theirs)
-    )
-    names = tensor_names(source, max(depth, 1))
-    return depth, {ours: tensors for ours, tensors in names.items() if not ours.startswith(absent)}
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _check_names(theirs: Mapping, filling: Mapping, source: str) -> None:
+    filling = tensor_names(source, max(depth, 1))
+    for part in ("head.hidden.0.", "head.logits."):
+        if not any(filling[part + kind][0] in theirs for kind in ("weight", "bias")):
+            filling = {ours: names for ours, names in filling.items() if not ours.startswith(part)}
     wanted = [name for names in filling.values() for name in names]
     missing = [name for name in wanted if name not in theirs]
-    left = [name for name in theirs if name not in set(wanted)]
-    faults = [f"missing: {_listed(missing)}"] * bool(missing) + [f"left over: {_listed(left)}"] * bool(left)
-    if faults:
-        other = guess_source(theirs)
-        hint = f". The names are {other}'s" if other not in (None, source) else ""
-        raise ValueError(f"this is no ViT of {source}; {'; '.join(faults)}{hint}")
+    left_over = [name for name in theirs if name not in set(wanted)]
+    if missing or left_over:
+        counts = (
+            f"{len(missing)} missing: {', '.join(missing[:4])}; {len(left_over)} left over: {', '.join(left_over[:4])}"
+        )
+        raise ValueError(f"this is not a ViT of {source}; {counts}")
+    return depth, filling
 
 
-def _laid_out(tensor, ours: str, name: str, source: str) -> Tensor:
-    """A view of the tensor with its axes in our order; the patch kernel still as (dim channels ph pw)."""
+def _copy(tensors: list, ours: str, names: tuple[str, ...], source: str) -> Tensor:
+    """One parameter of ours from one tensor of theirs, or from queries, keys and values; the patch kernel still 4-D."""
     pattern = GOOGLE_LAYOUT.get(re.sub(r"blocks\.\d+\.", "", ours)) if source == "google" else None
     try:
-        tensor = torch.as_tensor(tensor)
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} holds {tensor.dtype}, not weights; what is quantised cannot be converted")
-        return rearrange(tensor, pattern) if pattern else tensor
-    except EinopsError as error:
-        axes = pattern.split(" -> ")[0]
-        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, expected ({axes})") from error
-    except (TypeError, RuntimeError) as error:  # what torch.as_tensor raises
-        raise ValueError(f"{name} is no tensor of numbers ({error})") from error
-
-
-def _square(positions: Tensor) -> tuple[int, int]:
-    patches = positions.shape[1] - 1
-    side = round(max(patches, 0) ** 0.5)
-    if side**2 != patches:
-        raise ValueError(f"positions for {patches + 1} tokens are no class token and a square; say grid=(rows, cols)")
-    return side, side
-
-
-def _heads(theirs: Mapping, source: str, dim: int, told: int | None) -> int:
-    if source == "google":
-        found = theirs["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"].shape[1]
-        if told not in (None, found):
-            raise ValueError(f"heads {told}, but the kernels of the checkpoint have {found}")
-        return found
-    known = {size: heads for size, _, heads, _ in SIZES.values()}
-    if told is None and dim not in known and dim % 64:
-        raise ValueError(f"how many heads a ViT of dim {dim} has cannot be told from its weights; say heads=")
-    return known.get(dim, dim // 64) if told is None else told
-
-
-def _check_shapes(model: nn.Module, weights: Mapping, filling: Mapping) -> None:
-    wrong = []
-    for ours, tensors in weights.items():
-        for part, tensor, name in zip(
-            model.get_parameter(ours).chunk(len(tensors)), tensors, filling[ours], strict=True
-        ):
-            if tensor.shape != part.shape:
-                wrong.append(f"{name} gives {tuple(tensor.shape)}, expected {tuple(part.shape)}")
-    if wrong:
-        raise ValueError(f"tensors of the wrong shape: {'; '.join(wrong[:4])}")
+        tensors = [torch.as_tensor(tensor) for tensor in tensors]
+        if not all(tensor.is_floating_point() for tensor in tensors):
+            raise TypeError(f"numbers of {tensors[0].dtype} are not weights")
+        tensors = [rearrange(tensor, pattern) if pattern else tensor for tensor in tensors]
+        return torch.stack([tensor.float() for tensor in tensors]).flatten(0, 1)
+    except (TypeError, IndexError, RuntimeError) as error:
+        raise ValueError(f"{', '.join(names)} cannot become {ours}: {error}") from error

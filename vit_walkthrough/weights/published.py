@@ -1,353 +1,232 @@
-"""Published weights by name: from the Hugging Face hub, from torchvision, or from a file; with their preprocessing."""
+"""Published weights by name. The library that wrote them reads them and prepares the pictures; we convert its model."""
 
 import json
-import math
-import pickle
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors.torch import load_file
+from PIL import Image
 from torch import Tensor, nn
 
-from vit_walkthrough.data import MIN_KEPT, read_image
 from vit_walkthrough.model.vit import VisionTransformer
-from vit_walkthrough.weights.convert import convert_weights, guess_source
+from vit_walkthrough.weights.convert import convert_weights
 
-# Names known to be the paper's ViT; the hub has more. Who misspells one is told the nearest of these.
-PUBLISHED = (
-    "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
-    "timm/vit_tiny_patch16_384.augreg_in21k_ft_in1k",
-    "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
-    "timm/vit_small_patch32_224.augreg_in21k_ft_in1k",
-    "timm/vit_base_patch8_224.augreg_in21k_ft_in1k",
-    "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
-    "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
-    "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
-    "timm/vit_small_patch16_224.dino",
-    "google/vit-base-patch16-224",
-    "google/vit-base-patch16-224-in21k",
-    "google/vit-base-patch16-384",
-    "google/vit-base-patch32-384",
-    "google/vit-large-patch16-224",
-    "facebook/dino-vits8",
-    "facebook/dino-vits16",
-    "facebook/dino-vitb8",
-    "facebook/dino-vitb16",
-    "torchvision/vit_b_16",
-    "torchvision/vit_b_32",
-    "torchvision/vit_l_16",
-    "torchvision/vit_l_32",
+UNKNOWN = (
+    "published weights are called, for example, timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k, facebook/dino-vits16, "
+    "google/vit-base-patch16-224 or torchvision/vit_b_16, but not"
 )
-# torchvision's own table: a file whose name ends in the beginning of its hash, and what is resized before the crop.
-TORCHVISION = {
-    "torchvision/vit_b_16": ("vit_b_16-c867db91.pth", 256),
-    "torchvision/vit_b_32": ("vit_b_32-d86f8d99.pth", 256),
-    "torchvision/vit_l_16": ("vit_l_16-852ce7e3.pth", 242),
-    "torchvision/vit_l_32": ("vit_l_32-c7638314.pth", 256),
-}
-TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
-WEIGHTS = (".safetensors", ".npz", ".pth", ".pt", ".bin")
-OFFLINE = "load_tiny() gives a ViT that comes along and needs no network"
+OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
+INSTALL = "pip install vit-walkthrough[pretrained]"
+# What can only be a path: it ends as a file does, begins as a path does, or has more than one slash.
+PATH = re.compile(r"\.(safetensors|npz|pth|pt|ckpt|bin|pkl|h5|onnx|msgpack)$|^[./~]|/.*/|\\", re.IGNORECASE)
+Transform = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures must be prepared for certain weights. Another way than in their training lowers the accuracy, and
-    no error tells.
+    """(images - mean) / std, as in the training of certain weights. Other numbers cost accuracy, and raise no error.
 
-    mean, std: of the channels, subtracted and divided by. size: (height, width) that the model reads. crop: the share
-    of the shorter side that is kept when the centre is cut out; None squeezes the whole picture into the size.
+    mean, std: of the channels. size: (height, width) of the images that the model reads.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    crop: float | None = 1.0
 
-    def __call__(self, images) -> Float[Tensor, "batch 3 height width"]:
-        """A picture, or a list of them, for the model. A picture is all that load_image reads, scaled and cropped;
-        only a tensor, (3 height width) or a batch of such, is taken to be cut to the size and in [0, 1] already.
+    def __call__(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
+        """An image in [0, 1] or a batch of images, normalised.
 
-        Raises: as load_image; ValueError for a tensor of another size, range or of whole numbers, and for no picture.
+        Raises: ValueError for images of another size, type or range, and for none.
         """
-        if isinstance(images, Tensor):
-            batch = images if images.ndim == 4 else images[None]
-            if batch.ndim != 4 or batch.shape[1:] != (3, *self.size):
-                raise ValueError(
-                    f"a tensor of {tuple(images.shape)}, but these weights read (batch, 3, {self.size[0]}, "
-                    f"{self.size[1]}); give the picture itself, or load_image(source, {self.size})"
-                )
-            if not batch.is_floating_point():
-                raise ValueError(f"a tensor of {batch.dtype}, but images are in [0, 1]; divide whole numbers by 255")
-            if not len(batch):
-                raise ValueError("there is no picture to prepare")
-            if batch.amin() < -1e-3 or batch.amax() > 1.001:
-                raise ValueError("a tensor of images must be in [0, 1]; was it normalised already?")
-            mean, std = (torch.tensor(numbers).to(batch)[:, None, None] for numbers in (self.mean, self.std))
-            return (batch - mean) / std
-        if isinstance(images, (list, tuple)):
-            if not images:
-                raise ValueError("there is no picture to prepare")
-            return torch.cat([self(image) for image in images])
-        return self(self._cut(read_image(images)))
-
-    def _cut(self, picture: Tensor) -> Tensor:
-        sides, (height, width) = picture.shape[1:], self.size
-        if min(sides) < MIN_KEPT * max(sides):
-            raise ValueError(f"a picture of {sides[0]} x {sides[1]} pixels is too long; cut out the part that matters")
-        if self.crop is None:
-            return self._resized(picture, self.size)
-        # As small as it can be with the size over crop inside; rounded as in timm and torchvision.
-        inside = [int(side / self.crop + 1e-6) for side in self.size]
-        scaled, side = max(zip(inside, sides, strict=True), key=lambda pair: pair[0] / pair[1])
-        picture = self._resized(picture, tuple(int(other * scaled / side + 1e-6) for other in sides))
-        top, left = (round((side - kept) / 2) for side, kept in zip(picture.shape[1:], self.size, strict=True))
-        return picture[:, top : top + height, left : left + width]
-
-    def _resized(self, picture: Tensor, size: tuple[int, ...]) -> Tensor:
-        resized = F.interpolate(picture[None], size, mode=self.interpolation, align_corners=False, antialias=True)
-        return resized[0].clamp(0, 1)  # bicubic can overshoot
-
-
-IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224), "bilinear", 224 / 256)
+        batch, expected = images if images.ndim == 4 else images[None], (len(self.mean), *self.size)
+        if batch.shape[1:] != expected or not len(batch):
+            raise ValueError(
+                f"images of {tuple(images.shape)}, but these weights read (batch, {str(expected)[1:]}; "
+                f"load_image(picture, {self.size}) gives such an image"
+            )
+        if not batch.is_floating_point() or batch.amin() < -1e-3 or batch.amax() > 1.001:
+            raise ValueError(
+                f"images of {batch.dtype} from {batch.amin()} to {batch.amax()}; they must be floats in [0, 1], "
+                f"not 0 to 255 and not normalised before"
+            )
+        mean, std = (torch.tensor(numbers).to(batch)[:, None, None] for numbers in (self.mean, self.std))
+        return (batch - mean) / std
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model with published weights, in eval mode, and what belongs to them.
+    """A model with published weights, in eval mode, and what belongs to it.
 
-    preprocessing: as their publisher says; None for a file that comes without. class_names: in the order of the
-    logits, numbers where nobody says. source: where the weights are from.
+    preprocessing: for images as tensors; None where the publisher says nothing. class_names: in the order of the
+    logits; none without logits. source: where the weights are from. transform: the library's own, which also scales and
+    crops: from a Pillow picture to one image that the model reads.
     """
 
     model: VisionTransformer
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...]
     source: str
+    transform: Transform | None = None
 
-    def prepare(self, images) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures as this model wants them; see Preprocessing.
+    def prepare(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
+        """Images in [0, 1], cut to the size of the model, as the model wants them.
 
-        Raises: as Preprocessing; ValueError if nobody said how.
+        Raises: as Preprocessing; ValueError if the preprocessing is not known.
         """
         if self.preprocessing is None:
-            raise ValueError(
-                f"{self.source} does not say how its pictures were prepared, and a wrong guess would go unseen; "
-                f"say load_pretrained(..., preprocessing=Preprocessing(mean, std, size))"
-            )
+            raise ValueError(f"{self.source} does not say how to prepare images, and a wrong guess would stay unseen")
         return self.preprocessing(images)
 
 
-def load_pretrained(name: str | Path, *, preprocessing: Preprocessing | None = None, **options) -> Pretrained:
-    """Published weights in our ViT.
+def load_pretrained(name: str | os.PathLike) -> Pretrained:
+    """Published weights in our ViT, with the preprocessing and the names of the classes.
 
-    name: a repository of the Hugging Face hub in the format of timm or transformers ("timm/vit_tiny_patch16_224.
-    augreg_in21k_ft_in1k"); one of torchvision's ("torchvision/vit_b_16"); a file (.safetensors, .npz, .pth) or a folder
-    with config.json and weights. Downloads are kept in the cache of the hub or of torch, and resumed by the hub.
-    preprocessing: instead of what the publisher says. options: heads, classes, image_size, grid and mode, as
-    convert_weights; the preprocessing follows image_size.
+    name: a repository of the Hugging Face hub that timm or transformers wrote, or a folder with the same files; or a
+    model of torchvision, "torchvision/vit_b_16". Downloads are cached: without a network they are read again.
+    `train.finetune.adapt` makes a model for another size or for other classes of it. No code in a file is run.
 
-    No code in a file is run: .pth is read with weights_only, .npz without pickle.
-
-    Raises: ConnectionError if the weights are neither here nor can be fetched; FileNotFoundError for a file that is not
-    there; ValueError for an unknown name (the message offers near ones), a broken file, another architecture, or a head
-    of another size than the config says, if `classes` does not say so; ModuleNotFoundError without huggingface_hub.
+    Raises: ConnectionError if the weights are neither cached nor can be fetched; FileNotFoundError for a path that
+    does not exist; ModuleNotFoundError for a library that cannot be imported; ValueError for an unknown name, a file,
+    broken weights, and another architecture than the paper's ViT.
     """
-    name, names = str(name), ()
-    if name in TORCHVISION:
-        file, resized = TORCHVISION[name]
-        path, published, names = _download(file), replace(IMAGENET, crop=224 / resized), _imagenet_names()
-    elif Path(name).is_file() or name.endswith(WEIGHTS):
-        path, published = Path(name), None
+    source = str(name)
+    if Path(name).exists() or isinstance(name, os.PathLike) or PATH.search(source):
+        library, place = _library(Path(name)), Path(name)
+    elif source.startswith("torchvision/"):
+        library, place = "torchvision", source.removeprefix("torchvision/")
+    elif "/" in source:
+        place = _fetched(source)
+        library = _library(place)
     else:
-        if not name or (not Path(name).is_dir() and (name.count("/") != 1 or name.startswith("torchvision/"))):
-            raise ValueError(_unknown(name))
-        config = _json(_fetch(name, "config.json"))
-        if "model_type" in config:
-            published, names, told = _of_transformers(name, config)
-        else:
-            published, names, told = _of_timm(name, config)
-        options = told | options
-        path = next(filter(None, (_fetch(name, file) for file in ("model.safetensors", "pytorch_model.bin"))), None)
-        if path is None:
-            raise ValueError(f"{name} has neither model.safetensors nor pytorch_model.bin")
-
-    state = read_weights(path)
-    library = guess_source(state)
-    if library is None:
-        raise ValueError(
-            f"the names in {path.name} are none of timm's, torchvision's, transformers' or Google's "
-            f"({', '.join(list(state)[:4])}); what save_checkpoint wrote, load_checkpoint reads"
-        )
-    model = convert_weights(state, library, **options)
-    headless, classes = isinstance(model.head.logits, nn.Identity), model.config.classes
-    if names and len(names) != classes and not headless and "classes" not in options:
-        raise ValueError(
-            f"{name} speaks of {len(names)} classes, but its head has {classes}; say classes={classes} for this head, "
-            f"or another number for a new one"
-        )
-    if published:
-        published = replace(published, size=(model.config.height, model.config.width))
-    names = () if headless else names if len(names) == classes else _numbers(classes)
-    return Pretrained(model, preprocessing or published, names, name)
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .npz or .pth file by name. Nothing in the file is run.
-
-    Raises: FileNotFoundError; ValueError for a broken file, one of another kind, or one with more than tensors in it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise ValueError(f"{UNKNOWN} {source!r}")
+    read = {"timm": _read_timm, "torchvision": _read_torchvision, "transformers": _read_transformers}[library]
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".npz":
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        # Mapped and not read: the copy into the model is the only one.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path.name} holds more than tensors, or is no checkpoint; nothing in it was run") from error
-    except Exception as error:  # a reader that meets a broken file may raise anything
-        raise ValueError(f"{path.name} cannot be read; is the download complete? ({error})") from error
-    for inner in ("model", "state_dict"):  # some keep the weights beside other things
-        if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
-            state = state[inner]
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError(f"{path.name} holds no weights by name")
-    return dict(state)
+        model, transform, class_names = read(place)
+        preprocessing, size = None, (model.config.height, model.config.width)
+        if transform is not None and model.config.channels == 3:
+            preprocessing = _measured(transform)
+            if preprocessing.size != size:
+                raise ValueError(f"its images are prepared as {preprocessing.size}, but the model reads {size}")
+        if isinstance(model.head.logits, nn.Identity):
+            class_names = ()
+        elif len(class_names) != model.config.classes:
+            raise ValueError(f"{len(class_names)} classes are named, but the head has {model.config.classes}")
+    except (ConnectionError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # what a library raises for files that it does not understand
+        raise ValueError(f"{source} cannot be loaded: {error}") from error
+    return Pretrained(model, preprocessing, class_names, source, transform)
 
 
-def _fetch(name: str, file: str) -> Path | None:
-    """A file of a folder or of a repository of the hub, from the cache if it is there; None if they have no such."""
-    if Path(name).is_dir():
-        return Path(name, file) if Path(name, file).is_file() else None
+def _measured(transform: Transform) -> Preprocessing:
+    """What a library's transform subtracts and divides by, seen in what it makes of a black and of a white picture."""
+    black, white = (transform(Image.new("RGB", (256, 256), colour)) for colour in ("black", "white"))
+    height, width = black.shape[1:]
+    low, high = (picture[:, height // 2, width // 2].double() for picture in (black, white))
+    std = 1 / (high - low)
+    mean, std = (tuple(float(f"{number:.6g}") for number in numbers) for numbers in (0.0 - low * std, std))
+    return Preprocessing(mean, std, (height, width))
+
+
+def _library(folder: Path) -> str:
+    """Which library wrote a folder."""
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; convert_weights(read_weights({str(folder)!r}), source) reads it")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no file or folder at {folder}")
     try:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            GatedRepoError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-        )
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"weights of the hub need: pip install huggingface_hub. Or {OFFLINE}") from error
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = "timm" if "architecture" in config else config["model_type"]
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} has no config.json of timm or transformers ({error!r})") from error
+    if kind not in ("timm", "vit"):
+        raise ValueError(f"{folder} holds a {kind}; only the paper's ViT can be converted")
+    return "timm" if kind == "timm" else "transformers"
+
+
+def _imported(module: str) -> ModuleType:
     try:
-        try:
-            return Path(hf_hub_download(name, file, local_files_only=True))
-        except LocalEntryNotFoundError:  # not in the cache
-            get_hf_file_metadata(hf_hub_url(name, file))  # without a network it fails at once; the download tries on
-            return Path(hf_hub_download(name, file))
-    except GatedRepoError as error:  # a kind of RepositoryNotFoundError
-        raise ConnectionError(
-            f"{name} is given only to those who accept its terms at huggingface.co/{name} and log in; {OFFLINE}"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ValueError(_unknown(name)) from error
+        return import_module(module)
+    except Exception as error:  # it is not installed, or does not fit the versions of others
+        library = module.split(".")[0]
+        raise ModuleNotFoundError(f"{library} cannot be imported ({error}); {INSTALL}. {OFFLINE}") from error
+
+
+def _fetched(name: str) -> Path:
+    """The folder of a repository in the hub's cache. What is missing there is fetched."""
+    hub, errors = _imported("huggingface_hub"), _imported("huggingface_hub.errors")
+    try:
+        for weights in ("model.safetensors", "pytorch_model.bin"):
+            folder = Path(hub.snapshot_download(name, allow_patterns=["*.json", weights]))
+            if (folder / weights).is_file():
+                return folder
+    except errors.GatedRepoError as error:  # a kind of RepositoryNotFoundError
+        raise ConnectionError(f"accept the terms at huggingface.co/{name} and log in. {OFFLINE}") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ValueError(f"{UNKNOWN} {name!r}") from error
     except Exception as error:  # of the hub, of its HTTP library, of sockets
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            return None
-        raise ConnectionError(f"{name} is not in the cache and cannot be fetched from the hub; {OFFLINE}") from error
+        raise ConnectionError(f"{name} is not in the cache and cannot be fetched. {OFFLINE}") from error
+    raise ValueError(f"{name} has neither model.safetensors nor pytorch_model.bin")
 
 
-def _download(file: str) -> Path:
-    """A file from torchvision's address, or from torch's cache."""
-    path = Path(torch.hub.get_dir(), "checkpoints", file)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(TORCHVISION_ADDRESS + file, str(path), path.stem.split("-")[-1])
-        except OSError as error:
-            raise ConnectionError(f"{file} is not in the cache and cannot be fetched; {OFFLINE}") from error
-        except RuntimeError as error:  # the hash is wrong; the file was thrown away
-            raise ValueError(f"{file} did not arrive as it was sent; try again ({error})") from error
-    return path
+Read = tuple[VisionTransformer, Transform | None, tuple[str, ...]]
 
 
-def _unknown(name: str) -> str:
-    def plain(name: str) -> str:
-        return name.split("/")[-1].lower().replace("_", "").replace("-", "")
+def _read_timm(folder: Path) -> Read:
+    timm = _imported("timm")
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    told, classes = theirs.pretrained_cfg, theirs.num_classes
+    if told["num_classes"] != classes:  # timm then leaves the head random
+        raise ValueError(f"its config says both {told['num_classes']} classes and {classes}")
+    model = convert_weights(theirs, "timm")
+    size = dict(input_size=(model.config.channels, model.config.height, model.config.width))
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs, args=size))
+    labels, descriptions = told.get("label_names"), told.get("label_descriptions") or {}
+    subset = timm.data.infer_imagenet_subset(theirs)
+    if not labels and subset:
+        info = timm.data.ImageNetInfo(subset)
+        labels, descriptions = info.label_names(), info.label_descriptions(as_dict=True)
+    return model, transform, tuple(descriptions.get(label, label) for label in labels or map(str, range(classes)))
 
-    known = {plain(known.split(".")[0]): known for known in PUBLISHED} | {plain(known): known for known in PUBLISHED}
-    near = dict.fromkeys(known[match] for match in get_close_matches(plain(name), known, n=3, cutoff=0.5))
-    return f"no published weights are called {name!r}; near it: {', '.join(near or PUBLISHED[:3])}"
 
-
-# ------------------------------------------------------------------------------------------- what a repository says
-
-
-def _json(path: Path | None) -> dict:
+def _read_torchvision(name: str) -> Read:
+    models = _imported("torchvision.models")
+    known = models.list_models(include="vit_*")
+    if name not in known:
+        raise ValueError(f"torchvision's ViTs are {', '.join(known)}")
+    weights = models.get_model_weights(name).DEFAULT
+    theirs = models.get_model(name, image_size=weights.meta["min_size"][0])
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path else {}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path.name} is broken ({error})") from error
+        theirs.load_state_dict(weights.get_state_dict(check_hash=True, weights_only=True))
+    except OSError as error:
+        raise ConnectionError(f"{weights.url} is not in the cache and cannot be fetched. {OFFLINE}") from error
+    return convert_weights(theirs, "torchvision"), weights.transforms(), tuple(weights.meta["categories"])
 
 
-def _of_transformers(name: str, config: dict) -> tuple[Preprocessing | None, tuple[str, ...], dict]:
-    act = config.get("hidden_act", "gelu")
-    if (config["model_type"], act) != ("vit", "gelu"):
-        raise ValueError(f"{name} is a {config['model_type']} with {act}, not a vit with gelu: another architecture")
-    told = {"heads": config.get("num_attention_heads"), "eps": config.get("layer_norm_eps", 1e-12)}
-    size = config.get("image_size", 224)
-    if isinstance(size, list) and size[0] != size[1]:
-        told["grid"] = tuple(side // config["patch_size"] for side in size)
-    labels = config.get("id2label", {})
-    names = tuple(str(labels[number]) for number in sorted(labels, key=int))
+def _read_transformers(folder: Path) -> Read:
+    _imported("transformers.models.vit.modeling_vit")  # "transformers" alone does not import it
+    transformers = _imported("transformers")
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with_head = "ViTForImageClassification" in (config.architectures or ())
+    kind = transformers.ViTForImageClassification if with_head else transformers.ViTModel
+    theirs, report = kind.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
+    if report["missing_keys"] == {"pooler.dense.weight", "pooler.dense.bias"}:  # not in the file, so random
+        theirs.pooler, report["missing_keys"] = None, set()
+    for fault in ("missing", "unexpected", "mismatched"):
+        if keys := report[f"{fault}_keys"]:
+            raise ValueError(f"{fault} weights: {', '.join(map(str, sorted(keys)[:4]))}")
+    transform = None
+    if (folder / "preprocessor_config.json").is_file():
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
 
-    says = _json(_fetch(name, "preprocessor_config.json"))
-    if not says:
-        return None, names, told
-    factor, resample = says.get("rescale_factor", 1 / 255), says.get("resample", 2)
-    if not math.isclose(factor, 1 / 255, rel_tol=1e-3) or resample not in (2, 3):
-        raise ValueError(f"{name} prepares pictures with rescale_factor {factor} and resample {resample}; not known")
-    mean, std = says.get("image_mean", [0.5] * 3), says.get("image_std", [0.5] * 3)
-    if not says.get("do_normalize", True):
-        mean, std = [0.0] * 3, [1.0] * 3
-    size, crop = says.get("size"), None
-    if isinstance(size, dict) and "shortest_edge" in size:
-        cut = says.get("crop_size", size["shortest_edge"])
-        crop = (cut["height"] if isinstance(cut, dict) else cut) / size["shortest_edge"]
-    interpolation = {2: "bilinear", 3: "bicubic"}[resample]  # Pillow's numbers
-    return Preprocessing(tuple(mean), tuple(std), (224, 224), interpolation, crop), names, told
+        def transform(picture: Image.Image) -> Tensor:
+            return processor(picture, return_tensors="pt")["pixel_values"][0]
 
-
-def _of_timm(name: str, config: dict) -> tuple[Preprocessing, tuple[str, ...], dict]:
-    says = config | config.get("pretrained_cfg", {})
-    if not {"architecture", "mean", "std"} <= says.keys():
-        raise ValueError(f"{name} has no config.json of timm or transformers, so its weights cannot be understood")
-    if config.get("global_pool", "token") not in ("token", ""):
-        raise ValueError(f"{name} pools by {config['global_pool']!r}, not by the class token: another architecture")
-    classes = config.get("num_classes", says.get("num_classes", 0))
-    imagenet = _imagenet_names() if classes == 1000 else ()
-    names = tuple(says.get("label_names") or imagenet or _numbers(classes))
-    if descriptions := says.get("label_descriptions"):
-        names = tuple(descriptions.get(label, label) for label in names)
-    crop = None if says.get("crop_mode") == "squash" else says.get("crop_pct") or 1.0
-    interpolation = says.get("interpolation", "bicubic")
-    told = {"heads": config.get("model_args", {}).get("num_heads")}
-    return Preprocessing(tuple(says["mean"]), tuple(says["std"]), (224, 224), interpolation, crop), names, told
-
-
-def _numbers(classes: int) -> tuple[str, ...]:
-    return tuple(map(str, range(classes)))
-
-
-def _imagenet_names() -> tuple[str, ...]:
-    """The 1,000 names, if torchvision is installed; else numbers."""
-    try:
-        from torchvision.models import ViT_B_16_Weights
-    except (ImportError, RuntimeError):  # a torchvision that does not fit torch raises the second
-        return _numbers(1000)
-    return tuple(ViT_B_16_Weights.DEFAULT.meta["categories"])
+    names = tuple(config.id2label[number] for number in range(config.num_labels))
+    return convert_weights(theirs, "transformers"), transform, names
