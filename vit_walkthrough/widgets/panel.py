@@ -2,7 +2,7 @@
 
 import base64
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from html import escape
 
@@ -122,7 +122,7 @@ def alert(error: Exception) -> str:
     return f'<p class="vit-alert" role="alert">{words}</p>'
 
 
-def choice(description: str, options: Sequence, value) -> ipywidgets.SelectionSlider:
+def choice(description: str, options: Iterable, value) -> ipywidgets.SelectionSlider:
     """A slider over the allowed values."""
     return ipywidgets.SelectionSlider(
         options=list(options), value=value, description=description, continuous_update=False
@@ -134,7 +134,7 @@ def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntS
     return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
 
 
-def menu(description: str, options: Sequence) -> ipywidgets.Dropdown:
+def menu(description: str, options: Iterable) -> ipywidgets.Dropdown:
     """A menu, which begins with the first option."""
     return ipywidgets.Dropdown(options=list(options), description=description)
 
@@ -169,9 +169,9 @@ def query_at(rows: int, cols: int) -> tuple[dict, Callable[[int, int], None]]:
     return controls, fit
 
 
-def axes_row(count: int, *, width: float, height: float, margins: tuple, ratios: tuple | None = None):
+def axes_row(count: int, *, margins: tuple, **shape):
     """Axes side by side in one figure. margins: left, bottom, right and top of the row, and the gap between two."""
-    axes = side_by_side(count, width=width, height=height, ratios=ratios)
+    axes = side_by_side(count, **shape)
     axes[0].figure.subplots_adjust(*margins)
     return axes
 
