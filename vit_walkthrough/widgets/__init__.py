@@ -19,19 +19,7 @@ from vit_walkthrough.widgets.stages import (
 from vit_walkthrough.widgets.training import train_and_look
 
 __all__ = [
-    "Panel",
-    "explore_activation",
-    "explore_attention",
-    "explore_depth",
-    "explore_drawings",
-    "explore_heads",
-    "explore_maps",
-    "explore_order",
-    "explore_patches",
-    "explore_pooling",
-    "explore_positions",
-    "explore_resolution",
-    "explore_sizes",
-    "explore_vit",
-    "train_and_look",
-]
+    "Panel", "explore_activation", "explore_attention", "explore_depth", "explore_drawings", "explore_heads",
+    "explore_maps", "explore_order", "explore_patches", "explore_pooling", "explore_positions", "explore_resolution",
+    "explore_sizes", "explore_vit", "train_and_look",
+]  # fmt: skip

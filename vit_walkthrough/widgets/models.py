@@ -229,29 +229,27 @@ def explore_activation() -> Panel:
         return out.detach(), torch.autograd.grad(out.sum(), given)[0]
 
     @cache
-    def run(activation: str) -> tuple[list[Tensor], float]:
-        """What the activation of each block is given (images tokens hidden), and the share of right answers."""
+    def run(activation: str) -> tuple[list, float]:
+        """For each block what its activation is given (images tokens hidden), how often each hidden unit is positive,
+        sorted, the share of what is negative and of what meets no slope; and the share of right answers."""
         with record(models[activation], "*.mlp.expand") as trace:
             share = share_right(models[activation], images, labels)
-        return list(trace.values()), share
-
-    @cache
-    def measure(block: int, activation: str) -> tuple[Tensor, float, float]:
-        """How often each hidden unit is positive, sorted; the share of what is negative, and of what meets no slope."""
-        given = run(activation)[0][block - 1]
-        often = (given > 0).float().mean((0, 1)).sort(descending=True).values
-        flat = respond(activation, given)[1].abs() < 0.01
-        return often, (given < 0).float().mean().item(), flat.float().mean().item()
+        measured = []
+        for given in trace.values():
+            often = (given > 0).float().mean((0, 1)).sort(descending=True).values
+            flat = respond(activation, given)[1].abs() < 0.01
+            measured.append((given, often, (given < 0).float().mean(), flat.float().mean()))
+        return measured, share
 
     def show(block: int, activation: str):
-        given, share = run(activation)
-        often, negative, flat = measure(block, activation)
+        measured, share = run(activation)
+        given, often, negative, flat = measured[block - 1]
         x = torch.linspace(-4, 4, 161)
         out, slope = respond(activation, x)
         left, middle, right = axes_row(3, width=9.4, height=3.1, margins=(0.04, 0.2, 0.99, 0.88, 0.24))
         draw.plot_curves({"what comes out": (x, out), "its slope": (x, slope)}, title=activation, ax=left)
         left.set(xlabel="what goes in", ylim=(-0.5, 4.2), xticks=(-4, 0, 4), yticks=(0, 1, 4))
-        sample, title = {"given": given[block - 1][:, ::4].clamp(-4, 4)}, f"what block {block} gives it"
+        sample, title = {"given": given[:, ::4].clamp(-4, 4)}, f"what block {block} gives it"
         draw.plot_distributions(sample, bins=40, xlabel="what goes in", title=title, ax=middle)
         middle.set(xticks=(-4, 0, 4), yticks=())  # few labels, because each takes its time
         units = {"often": (torch.arange(1, len(often) + 1), often)}

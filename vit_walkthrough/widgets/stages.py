@@ -269,14 +269,14 @@ def explore_depth() -> Panel:
     )
 
 
-# What a parameter belongs to, by what its name contains; the first that fits.
+# The parts of a model with one block, and what each consists of.
 PARTS = {
-    "patch embedding": ("patch_embedding",),
-    "class + positions": ("class_token", "position_embedding"),
-    "attention": (".attention.",),
-    "MLP": (".mlp.",),
-    "norms": ("norm",),
-    "head": ("head",),
+    "patch embedding": ["patch_embedding"],
+    "class + positions": ["class_token", "position_embedding"],
+    "attention": ["blocks.0.attention"],
+    "MLP": ["blocks.0.mlp"],
+    "norms": ["blocks.0.norm_1", "blocks.0.norm_2", "norm"],
+    "head": ["head"],
 }
 
 
@@ -295,18 +295,11 @@ def explore_sizes() -> Panel:
             images = torch.empty(1, 3, image_size, image_size)
         with record(model, "*.weights"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(images)
-        parameters, products = Counter(), Counter()
-        for name, parameter in model.named_parameters():
-            part = next(part for part, words in PARTS.items() if any(word in name for word in words))
-            parameters[part] += parameter.numel() * (depth if name.startswith("blocks.") else 1)
-        flops = counter.get_flop_counts()
-        for part, path, times in (
-            ("patch embedding", "patch_embedding", 1),
-            ("attention", "blocks.0.attention", depth),
-            ("MLP", "blocks.0.mlp", depth),
-            ("head", "head", 1),
-        ):
-            products[part] = times * sum(flops[f"VisionTransformer.{path}"].values()) // 2  # a product and a sum
+        parameters, products, flops = Counter(), Counter(), counter.get_flop_counts()
+        for part, path in ((part, path) for part, paths in PARTS.items() for path in paths):
+            times = depth if path.startswith("blocks.") else 1
+            parameters[part] += times * count_parameters(model.get_submodule(path))
+            products[part] += times * sum(flops.get(f"VisionTransformer.{path}", {}).values()) // 2  # product and sum
         return config, parameters, products
 
     def show(size: str, patch_size: int, image_size: int):
