@@ -19,15 +19,6 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def pytest_collection_modifyitems(config, items):
-    def wanted(item) -> bool:
-        name = getattr(getattr(item, "obj", None), "only_in", None)
-        return name is None or item.callspec.params["opened"] == name
-
-    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
-    items[:] = [item for item in items if wanted(item)]
-
-
 def keep_picture(page, name: str, number: int = 0) -> None:
     """A picture of what the page shows, under the name of a test."""
     SCREENSHOTS.mkdir(exist_ok=True)
@@ -43,9 +34,8 @@ def browser():
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("there is no chromium on the PATH; apt-get install chromium")
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # allowed without a question
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", *camera])
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 

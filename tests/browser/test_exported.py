@@ -1,33 +1,41 @@
-"""The notebooks as exported HTML, opened from the disk with no network: views are alive, widgets are pictures."""
+"""A notebook as exported HTML, opened from the disk with no network: views are alive, widgets are pictures."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.browser.jupyter import NOTEBOOKS, OPENED, VIEW, View, expect_picture
+from tests.browser.jupyter import NOTEBOOKS, VIEW, View, expect_picture
 
 # nbconvert's own page asks for require.js and MathJax at a CDN, and forgets what is said of a picture.
 PAGE = [f"--TemplateExporter.extra_template_basedirs={NOTEBOOKS}", "--template=page"]
 
 
-@pytest.fixture(params=OPENED)
-def page(request, browser, open_file, tmp_path):
+def export(name: str, folder: Path) -> Path:
+    """The page of a notebook."""
     pytest.importorskip("nbconvert", reason="nbconvert cannot be imported", exc_type=ImportError)
-    notebook = NOTEBOOKS / f"{request.param}.ipynb"
-    command = [sys.executable, "-m", "nbconvert", "--to", "html", *PAGE, f"--output-dir={tmp_path}", str(notebook)]
+    notebook = NOTEBOOKS / f"{name}.ipynb"
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", *PAGE, f"--output-dir={folder}", str(notebook)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return open_file(tmp_path / f"{request.param}.html", offline=True)
+    return folder / f"{name}.html"
 
 
-def test_views_live_and_widgets_are_pictures_with_their_text(page):
-    for place in range(page.locator(VIEW).count()):
-        View(page, page.locator(VIEW).nth(place)).use()
-    images = page.locator(".jp-OutputArea-output img").locator("visible=true")
-    assert images.count()
-    for place in range(images.count()):
-        expect_picture(images.nth(place))
-        assert len(images.nth(place).get_attribute("alt").split()) > 8
+def expect_alive(page) -> None:
+    """Views live, and widgets are pictures with their text."""
+    for root in page.locator(VIEW).all():
+        View(page, root).use()
+    images = page.locator(".jp-OutputArea-output img").locator("visible=true").all()
+    assert images
+    for image in images:
+        expect_picture(image)
+        assert len(image.get_attribute("alt").split()) > 8
     assert "No description has been provided" not in page.content()
     for words in ("Error displaying widget", "Loading widget"):
         assert words not in page.locator("body").inner_text()
+
+
+def test_an_exported_page_lives_without_a_network(open_file, tmp_path):
+    page = open_file(export("09_look_inside", tmp_path), offline=True)
+    assert page.locator(VIEW).count() == 1
+    expect_alive(page)

@@ -1,9 +1,8 @@
-"""What the tests of panels share: how to turn their controls, and what their HTML consists of."""
+"""How the tests turn the controls of a panel, and what its HTML consists of."""
 
 import base64
 import io
 import re
-from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import ipywidgets
@@ -12,8 +11,6 @@ from PIL import Image
 
 from vit_walkthrough.widgets.panel import Panel
 from vit_walkthrough.widgets.pictures import PictureChooser
-
-BLANK = Figure(figsize=(0.2, 0.2))
 
 
 class Page(HTMLParser):
@@ -34,9 +31,7 @@ class Page(HTMLParser):
 
     @property
     def png(self) -> bytes:
-        start, code = self.attributes["img"]["src"].split(",")
-        assert start == "data:image/png;base64"
-        return base64.b64decode(code, validate=True)
+        return base64.b64decode(self.attributes["img"]["src"].removeprefix("data:image/png;base64,"), validate=True)
 
 
 def numbers(text: str, pattern: str) -> list[float]:
@@ -46,28 +41,20 @@ def numbers(text: str, pattern: str) -> list[float]:
     return [float(number.replace(",", "")) for number in found.groups()]
 
 
-def leaves(controls: dict) -> dict:
+def leaves(panel: Panel) -> dict:
     """The controls by name, a PictureChooser as those that it consists of."""
-    found = {}
-    for name, control in controls.items():
-        if isinstance(control, PictureChooser):
-            # Before the last two are turned the picture is a digit, and then one's own.
-            found |= {f"{name}.{part}": getattr(control, part) for part in ("dark_on_light", "kind", "number")}
-        else:
-            found[name] = control
+    found = dict(panel.controls)
+    if chooser := found.pop("chosen", None):  # before the last two are turned the picture is a digit, then one's own
+        found |= {part: getattr(chooser, part) for part in ("dark_on_light", "kind", "number")}
     return found
 
 
-def values_of(controls: dict) -> dict:
-    return {name: control.value for name, control in leaves(controls).items()}
-
-
 def ends(control) -> list:
-    """Both ends of a slider; every option of what has options, of a mode the one that is chosen last."""
+    """Both ends of a slider; every option of what has options, of buttons the pressed one last."""
     if hasattr(control, "options"):
         options = [option[1] if isinstance(option, tuple) else option for option in control.options]
-        mode = isinstance(control, ipywidgets.ToggleButtons)
-        return [*(option for option in options if option != control.value), control.value] if mode else options
+        last = control.value if isinstance(control, ipywidgets.ToggleButtons) else None
+        return sorted(options, key=lambda option: option == last)
     if isinstance(control.value, bool):
         return [not control.value, control.value]
     if isinstance(control, ipywidgets.FloatLogSlider):
@@ -75,13 +62,16 @@ def ends(control) -> list:
     return [control.min, control.max]
 
 
-def turned(controls: dict):
-    """Turn each control that can be turned to every place of `ends`, yielding after each turn that changed a value."""
-    for name, control in reversed(leaves(controls).items()):  # the last first: they are the cheaper ones
-        for value in ends(control):
-            if control.value != value and not control.disabled:
-                control.value = value
-                yield name, value
+def turn(panel: Panel, **values) -> None:
+    """Turn several controls, and draw once."""
+    draw, panel.draw = panel.draw, lambda **_: (Figure(figsize=(0.2, 0.2)), "")
+    for name, value in values.items():
+        if isinstance(chooser := panel.controls[name], PictureChooser):
+            choose(chooser, value)
+        else:
+            panel.controls[name].value = value
+    panel.draw = draw
+    panel.update()
 
 
 def choose(chooser: PictureChooser, value: tuple) -> None:
@@ -93,26 +83,6 @@ def choose(chooser: PictureChooser, value: tuple) -> None:
     if kind == "own":
         chooser.dark_on_light.value = rest[1]
     assert chooser.value == value
-
-
-@contextmanager
-def drawn_once(panel: Panel):
-    """Whatever is turned inside of the block, at its end it is drawn once."""
-    draw, panel.draw = panel.draw, lambda **values: (BLANK, "")
-    yield
-    panel.draw = draw
-    panel.update()
-
-
-def turn_together(panel: Panel, **values) -> None:
-    """Turn several controls, and draw once."""
-    with drawn_once(panel):
-        for name, value in values.items():
-            control = panel.controls[name]
-            if isinstance(control, PictureChooser):
-                choose(control, value)
-            else:
-                control.value = value
 
 
 def count_draws(panel: Panel) -> list:

@@ -7,7 +7,7 @@ function (root) {
   const shades = bytes(data.attention), colours = bytes(data.colours);
   const peaks = new Float32Array(bytes(data.peaks).buffer), toClass = new Float32Array(bytes(data.class).buffer);
   const { rows, cols, side, first } = data, patches = rows * cols, tokens = patches + first; // first: 1 behind a class token
-  const layerCount = data.blocks.length, headCount = data.heads.length;
+  const blockCount = data.blocks.length, headCount = data.heads.length;
   const boardCount = headCount + (headCount > 1 ? 1 : 0); // and their mean
   const width = cols * side, height = rows * side;
 
@@ -50,11 +50,11 @@ function (root) {
     root.querySelector(".vit-still").hidden = true;
     const bar = element("div", { class: "vit-bar" }, root);
     const label = element("label", { text: "block " }, bar);
-    const slider = element("input", { type: "range", min: 0, max: layerCount - 1, value: layerCount - 1, step: 1 }, label);
+    const slider = element("input", { type: "range", min: 0, max: blockCount - 1, value: blockCount - 1, step: 1 }, label);
     const shown = element("output", {}, label);
     const button = element("button", { type: "button", "aria-pressed": "true", text: "class token" }, bar);
     button.hidden = !first;
-    label.hidden = layerCount === 1;
+    label.hidden = blockCount === 1;
     element("span", { text: "point at a patch, or use the arrow keys; click, a second tap or Enter pins it, Escape lets it go" }, bar);
     const line = element("div", { class: "vit-row" }, root);
     const view = element("canvas", {
@@ -70,8 +70,8 @@ function (root) {
 
     // Query 0 is the class token, as in the model; the patches begin at 1, also where there is none.
     const home = first ? 0 : 1 + Math.floor(rows / 2) * cols + Math.floor(cols / 2);
-    let query = home, layer = layerCount - 1, pinned = null;
-    slider.oninput = () => { layer = Number(slider.value); draw(); };
+    let query = home, block = blockCount - 1, pinned = null;
+    slider.oninput = () => { block = Number(slider.value); draw(); };
     for (const one of [slider, button, view]) one.setAttribute("data-lm-suppress-shortcuts", "true"); // Jupyter's, for keys
     const modified = (event) => event.ctrlKey || event.altKey || event.metaKey || event.shiftKey;
     const keep = (control, keys) => control.addEventListener("keydown", (event) => { // or the notebook takes them
@@ -130,7 +130,7 @@ function (root) {
     }
 
     function weights(head, from) {
-      const place = (layer * headCount + head) * tokens + from - 1 + first, peak = peaks[place] / 255;
+      const place = (block * headCount + head) * tokens + from - 1 + first, peak = peaks[place] / 255;
       const row = new Float32Array(patches + 1);
       if (first) row[0] = toClass[place];
       for (let key = 0; key < patches; key++) row[1 + key] = shades[place * patches + key] * peak;
@@ -167,7 +167,7 @@ function (root) {
 
     function told(from, mean) {
       const order = Array.from(mean.keys()).slice(1 - first).sort((a, b) => mean[b] - mean[a]).slice(0, 5);
-      const which = [data.of > 1 ? "block " + (data.blocks[layer] + 1) : "", headCount > 1 ? "mean of the heads" : ""];
+      const which = [data.of > 1 ? "block " + (data.blocks[block] + 1) : "", headCount > 1 ? "mean of the heads" : ""];
       const start = which.filter(Boolean).join(", ") + (data.of > 1 || headCount > 1 ? ": " : "") + place(from);
       return start[0].toUpperCase() + start.slice(1) + " looks at "
         + order.map((key) => place(key) + " (" + mean[key].toFixed(3) + ")").join(", ") + "; everywhere alike would be "
@@ -185,8 +185,8 @@ function (root) {
     }
 
     function draw() {
-      shown.textContent = data.blocks[layer] + 1;
-      slider.setAttribute("aria-valuetext", "block " + (data.blocks[layer] + 1));
+      shown.textContent = data.blocks[block] + 1;
+      slider.setAttribute("aria-valuetext", "block " + (data.blocks[block] + 1));
       button.setAttribute("aria-pressed", String(query === 0));
       const context = view.getContext("2d");
       context.setTransform(zoom, 0, 0, zoom, 0, 0); // in pixels of the picture
@@ -207,7 +207,7 @@ function (root) {
 
     function look(token) { if (token !== query) { query = token; draw(); } }
     function pin() { pinned = pinned === query ? null : query; draw(); }
-    const state = () => ({ query, layer: data.blocks[layer], pinned });
+    const state = () => ({ query, block: data.blocks[block], pinned });
     Object.assign(root.explorer, { look, draw, state }); // for tests
     draw();
   }

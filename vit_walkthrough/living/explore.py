@@ -1,4 +1,4 @@
-"""The hover view: point at a patch and see where it looks, in every head of any layer.
+"""The hover view: point at a patch and see where it looks, in every head of any block.
 
 One piece of HTML that carries its data and its script (explore.js, explore.css beside this file): it needs no kernel,
 no network and no library, so it also lives in an exported page. Where scripts are stripped, a still picture stands.
@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -21,15 +21,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vit_walkthrough.draw.images import plot_heads
-from vit_walkthrough.draw.theme import render
+from vit_walkthrough.draw import plot_heads, render
 from vit_walkthrough.look.trace import Trace
 
 MAX_BYTES = 2_000_000  # bytes of one view: a notebook is to stay under 1 MB on GitHub, and several views do not
 
 
 class Explorer:
-    """What `explore` returns: shown as HTML, with a PNG of its first state beside it for pages that show no HTML."""
+    """What `explore` returns: shown as HTML, and as a PNG of its first state on pages that show no HTML."""
 
     def __init__(self, html: str, png: bytes, text: str):
         self.html, self.png, self.text = html, png, text
@@ -51,12 +50,12 @@ def explore(
     blocks: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> Explorer:
-    """A picture with its patches; point at one (mouse, finger or arrow keys), or at the class token, and beside it
-    appear the maps of all heads, their mean, and the strongest keys in numbers. A click pins a query beside the next.
+    """A picture with its patches. Point at one (mouse, finger or arrow keys), or at the class token: the maps of all
+    heads, their mean, and the strongest keys in numbers appear beside it. A click pins a query beside the next.
 
-    trace: of a recorded forward pass, with its attention; or attention weights themselves, torch's or NumPy's, (blocks
+    trace: a recorded forward pass with its attention; or the attention weights themselves, torch's or NumPy's, (blocks
     batch heads queries keys) or fewer axes, of the patches with or without a class token before them.
-    image: which it was, in [0, 1]; by default the recorded input, stretched to that range if it was normalised.
+    image: the picture in [0, 1]; by default the recorded input, stretched to that range if it was normalised.
     index: which image of the batch. blocks, heads: only these, counted from 0; all by default.
 
     Raises: KeyError for a trace without attention; ValueError for negative weights, a trace without image, an image
@@ -74,16 +73,8 @@ def explore(
         raise ValueError(f"attention of {tokens} queries to {keys} keys; a picture's patches look at each other")
     if not 0 <= index < batch:
         raise ValueError(f"index {index} is not one of the batch's {batch} images")
-    if image is None:
-        if not isinstance(trace, Trace) or "input" not in trace or trace["input"].ndim != 4:
-            raise ValueError("no picture was recorded; record the whole model, with its input, or say image=")
-        image = trace["input"][index].float()
-        low, high = image.aminmax()
-        if low < 0 or high > 1:  # normalised, as models want it
-            image = (image - low) / ((high - low) or 1)  # even a picture of one colour
-    image = torch.as_tensor(image).detach().float().cpu()
-    blocks = _chosen("blocks", blocks, total)
-    heads = _chosen("heads", heads, count)
+    image = torch.as_tensor(_recorded(trace, index) if image is None else image).detach().float().cpu()
+    blocks, heads = _chosen("blocks", blocks, total), _chosen("heads", heads, count)
     height, width = image.shape[-2:]
     side, first = _grid(tokens, height, width)
     rows, cols = height // side, width // side
@@ -93,11 +84,10 @@ def explore(
         raise ValueError("weights below 0, or NaN, are no attention: are these the scores before the softmax?")
     query = 0 if first else (rows // 2) * cols + cols // 2
     maps = weights[-1, :, query, first:]
-    names = [f"head {head}" for head in heads]
     who = "the class token" if first else f"the patch in row {query // cols}, column {query % cols}"
 
     @cache
-    def drawn(count: int) -> tuple[bytes, str]:
+    def still(count: int) -> tuple[bytes, str]:
         """The still picture of the first `count` heads and its text; fewer heads stand larger, in more bytes."""
         mean, across = maps[:count].mean(axis=0), min(6, count)
         row, col = divmod(int(mean.argmax()), cols)
@@ -108,46 +98,64 @@ def explore(
             f"{mean_of}he strongest patch, in row {row}, column {col}, gets {mean.max():.2f}. Where scripts run: point "
             "at any patch."
         )
-        tiles, outlined = maps[:count].reshape(count, rows, cols), None if first else query
-        ax = plot_heads(image, tiles, titles=names[:count], cols=across, query=outlined)
+        tiles, titles = maps[:count].reshape(count, rows, cols), [f"head {head}" for head in heads[:count]]
+        ax = plot_heads(image, tiles, titles=titles, cols=across, query=None if first else query)
         return render(ax, caption=text, colours=256), text
 
-    still, text = drawn(len(heads))
-    data = {
-        "side": side,
-        "rows": rows,
-        "cols": cols,
-        "first": first,
-        "blocks": blocks,
-        "of": total,
-        "heads": heads,
-        "colours": _address(
-            np.round(255 * matplotlib.colormaps["inferno"](range(256))[:, :3]).astype(np.uint8).tobytes()
-        ),
-        "image": _address(_png(image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()), "image/png"),
-    }
-    folder = Path(__file__).parent
-    script = (folder / "explore.js").read_text(encoding="utf-8")
-    style = (folder / "explore.css").read_text(encoding="utf-8")
-    beside = len(script) + len(style) + 4000
-    if advice := _advice(blocks, heads, tokens, image.shape, len(data["image"]), beside, drawn):
-        raise ValueError(advice)
+    png, text = still(len(heads))
+    script, style = ((Path(__file__).parent / f"explore.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+    picture = _png(image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy())
+    code = len(script) + len(style) + 4000  # with the tags, the text and the numbers
+
+    def size(blocks: int, heads: int) -> int:
+        """The bytes of a view; base64 makes 4 of 3."""
+        return code + 4 * (len(picture) + len(still(heads)[0]) + blocks * heads * (tokens + 8) * tokens) // 3
+
+    if (full := size(len(blocks), len(heads))) > MAX_BYTES:
+        smaller = [(count, len(heads)) for count in range(len(blocks) - 1, 0, -1)]
+        smaller += [(1, count) for count in range(len(heads) - 1, 0, -1)]
+        if fitting := next((view for view in smaller if size(*view) <= MAX_BYTES), None):
+            advice = f"blocks={blocks[-fitting[0] :]}"  # the last ones, so that the still picture is the same
+            advice += f" and heads={heads[: fitting[1]]}" if fitting[1] < len(heads) else ""
+        elif size(1, 1) - 4 * len(picture) // 3 <= MAX_BYTES:
+            advice = f"an image of fewer than {height} x {width} pixels, which takes {len(picture) / 1e6:.1f} MB"
+        else:
+            advice = f"larger patches; {tokens} tokens are too many for a single head"
+        views = f"{len(blocks)} blocks and {len(heads)} heads"
+        raise ValueError(f"a view of {full / 1e6:.1f} MB for {views}, above {MAX_BYTES / 1e6:.0f}; choose {advice}")
 
     # The class token's column goes beside, exact: often the largest by far, it would leave the rest few of 255 steps.
     peaks = weights[..., first:].max(axis=-1, keepdims=True)
     shades = np.round(255 * weights[..., first:] / np.where(peaks > 0, peaks, 1)).astype(np.uint8)
-    data["attention"] = _address(shades.tobytes())
-    data["peaks"] = _address(peaks.astype("<f4").tobytes())
-    data["class"] = _address(weights[..., :first].astype("<f4").tobytes())
+    inferno = np.round(255 * matplotlib.colormaps["inferno"](range(256))[:, :3]).astype(np.uint8)
+    data = {"side": side, "rows": rows, "cols": cols, "first": first, "blocks": blocks, "of": total, "heads": heads}
+    data |= {
+        "colours": _address(inferno.tobytes()),
+        "image": _address(picture, "image/png"),
+        "attention": _address(shades.tobytes()),
+        "peaks": _address(peaks.astype("<f4").tobytes()),
+        "class": _address(weights[..., :first].astype("<f4").tobytes()),
+    }
     payload = json.dumps(data, separators=(",", ":"))
     name = "vit-" + hashlib.sha256((payload + script).encode()).hexdigest()[:12]  # a random one would change every run
     html = (
         f'<div id="{name}" class="vit-explorer"><style>{style}</style>'
-        f'<img class="vit-still" alt="{escape(text)}" src="{_address(still, "image/png")}">'
+        f'<img class="vit-still" alt="{escape(text)}" src="{_address(png, "image/png")}">'
         f'<script type="application/json">{payload}</script>'
         f'<script>document.querySelectorAll("#{name}").forEach({script});</script></div>'  # a page may hold it twice
     )
-    return Explorer(html, still, text)
+    return Explorer(html, png, text)
+
+
+def _recorded(trace, index: int) -> Tensor:
+    """The recorded input, stretched to [0, 1] if it was normalised, as models want it."""
+    if not isinstance(trace, Trace) or "input" not in trace or trace["input"].ndim != 4:
+        raise ValueError("no picture was recorded; record the whole model, with its input, or pass image=")
+    image = trace["input"][index].float()
+    low, high = image.aminmax()
+    if low < 0 or high > 1:
+        image = (image - low) / ((high - low) or 1)  # a picture of one colour has no range
+    return image
 
 
 def _grid(tokens: int, height: int, width: int) -> tuple[int, int]:
@@ -161,36 +169,6 @@ def _grid(tokens: int, height: int, width: int) -> tuple[int, int]:
         f"{tokens - 1} patches (or {tokens}, without a class token) do not tile an image of {height} x {width} pixels "
         "with squares"
     )
-
-
-def _advice(
-    blocks: list[int], heads: list[int], tokens: int, shape: Sequence[int], picture: int, beside: int,
-    drawn: Callable[[int], tuple[bytes, str]],
-) -> str | None:  # fmt: skip
-    """What to choose instead, if the view would be larger than MAX_BYTES; then it is not."""
-    one = (tokens + 8) * tokens * 4 // 3  # bytes of a head of a layer: base64 makes 4 of 3
-
-    def size(blocks: int, heads: int) -> int:
-        return blocks * heads * one + picture + beside + len(drawn(heads)[0]) * 4 // 3
-
-    full = size(len(blocks), len(heads))
-    if full <= MAX_BYTES:
-        return None
-    fitting = len(blocks) - -(-(full - MAX_BYTES) // (len(heads) * one))
-    most = len(heads) - 1 - (size(1, len(heads)) - MAX_BYTES) // one if fitting <= 0 else 0
-    fewer = next((count for count in range(min(len(heads) - 1, max(1, most)), 0, -1) if size(1, count) <= MAX_BYTES), 0)
-    if fitting > 0:  # the last ones, so that the still picture is the same
-        advice = f"choose blocks={blocks[-fitting:]}"
-    elif fewer:
-        advice = f"choose blocks=[{blocks[-1]}] and heads={heads[:fewer]}"
-    elif size(1, 1) - picture <= MAX_BYTES:
-        advice = (
-            f"{picture / 1e6:.1f} of them are the picture of {shape[-2]} x {shape[-1]} pixels; choose a smaller one"
-        )
-    else:
-        advice = f"{tokens} tokens are too many for a single head; choose larger patches"
-    counts = f"{len(blocks)} blocks and {len(heads)} heads"
-    return f"a view of {full / 1e6:.1f} MB for {counts}, above {MAX_BYTES / 1e6:.0f}; {advice}"
 
 
 def _chosen(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:

@@ -1,8 +1,8 @@
-"""Controls, a picture that follows them, and a sentence that says what it shows."""
+"""Controls, a picture that follows them, and a sentence that says what the picture shows."""
 
 import base64
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from html import escape
 
@@ -10,20 +10,20 @@ import ipywidgets
 import torch
 from IPython.display import display
 
-from vit_walkthrough.draw.theme import render
+from vit_walkthrough.draw import render, side_by_side
 
-# Only a page can tell that its kernel is gone: JupyterLab and Notebook 7 then mark what hung on it.
-# An alert has a ground of its own: on that of a dark theme its red could not be read.
+# Only the page can tell that its kernel is gone: JupyterLab and Notebook 7 then mark the widgets of that kernel.
+# An alert has a white ground of its own, because its red could not be read on the ground of a dark theme.
 LOST = (
     "<style>.vit-alert {color: #a00000; background: white; font-weight: bold; max-width: 52em; line-height: 1.4} "
     ".vit-lost {display: none} .jupyter-widgets-disconnected .vit-lost {display: block}</style>"
-    '<p class="vit-alert vit-lost" role="alert">The kernel behind these controls is gone: run the notebook again from '
-    "its first cell, and they answer again.</p>"
+    '<p class="vit-alert vit-lost" role="alert">The kernel behind these controls is gone. Run the notebook again from '
+    "its first cell, and the controls answer again.</p>"
 )
 
-# A notebook takes keys for itself before a slider or a menu sees them, unless the very element that has the focus is
-# marked so. And the handle of a slider does not say whose it is, as a screen reader needs. Sliders make new handles
-# when their range changes: they are marked again whenever a picture has come.
+# A notebook takes keys before a slider or a menu sees them, unless the element with the focus carries this mark. A
+# slider's handle also needs a name for screen readers. A slider makes new handles when its range changes, so all are
+# marked again whenever a picture arrives.
 KEYS = (
     "this.closest('.vit-panel')?.querySelectorAll('.noUi-handle,select,button,input').forEach((one) => {"
     " one.setAttribute('data-lm-suppress-shortcuts', 'true');"
@@ -33,14 +33,12 @@ KEYS = (
 
 
 class Panel:
-    """Controls, a picture that follows them and a sentence that says what it shows.
+    """Controls, a picture that follows them, and a sentence that says what the picture shows.
 
-    draw: takes the controls' values by name; returns a Figure or Axes and the sentence.
-    controls: by name. adapt: called with the controls before each drawing, to keep their limits valid.
-    hint: what to try and what to notice.
+    draw: takes the controls' values by name; returns a Figure or Axes, and the sentence. controls: by name.
+    adapt: called with the controls before each drawing, to keep their limits valid. hint: what to try and to notice.
 
-    An error of `draw` is shown in the panel, under which the last good picture stays, and raised again, so that a test
-    sees it too.
+    An error of `draw` is shown in the panel, above the last good picture, and raised again, so that a test sees it.
     """
 
     def __init__(self, draw: Callable, controls: dict, adapt: Callable | None = None, hint: str = ""):
@@ -57,17 +55,18 @@ class Panel:
         self.update()
 
     def update(self, change=None) -> None:
-        """Draw what the controls now say. A change that leaves them as they were when it was last drawn draws nothing;
-        one that comes while it draws is drawn afterwards."""
+        """Draw what the controls say now.
+
+        A change that leaves them as they were last drawn draws nothing. A change during a drawing is drawn after it.
+        """
         if self._drawing:
             return
         if change is None:
             self._shown = None
         self._drawing = True
         collecting, threads = gc.isenabled(), torch.get_num_threads()
-        gc.disable()  # with torch in memory a collection takes longer than the drawing: it waits until that is out
-        # One thread is enough for models so small; two that wait for each other on a busy machine take seconds.
-        torch.set_num_threads(1)
+        gc.disable()  # with torch in memory a garbage collection takes longer than the drawing
+        torch.set_num_threads(1)  # enough for models this small; two threads on a busy machine wait for each other
         try:
             with self.tell():
                 while True:
@@ -76,7 +75,7 @@ class Panel:
                     chosen = self.chosen()
                     if chosen == self._shown:
                         break
-                    self._shown = None  # if it fails, the way back is drawn again
+                    self._shown = None  # if the drawing fails, the way back is drawn again
                     self._put(*self.draw(**chosen))
                     self._shown = chosen
             self.message.value = ""
@@ -111,15 +110,9 @@ class Panel:
             raise
 
     def _ipython_display_(self) -> None:
-        bundle = {
-            "application/vnd.jupyter.widget-view+json": {
-                "model_id": self.box.model_id,
-                "version_major": 2,
-                "version_minor": 0,
-            },
-            "image/png": base64.b64encode(render(self.figure, self.text, colours=256)).decode(),
-            "text/plain": self.text,
-        }
+        view = {"model_id": self.box.model_id, "version_major": 2, "version_minor": 0}
+        png = base64.b64encode(render(self.figure, self.text, colours=256)).decode()
+        bundle = {"application/vnd.jupyter.widget-view+json": view, "image/png": png, "text/plain": self.text}
         display(bundle, raw=True, metadata={"image/png": {"alt": self.text}})
 
 
@@ -129,8 +122,8 @@ def alert(error: Exception) -> str:
     return f'<p class="vit-alert" role="alert">{words}</p>'
 
 
-def choice(description: str, options: Sequence, value) -> ipywidgets.SelectionSlider:
-    """A slider over the values that are allowed, and no others."""
+def choice(description: str, options: Iterable, value) -> ipywidgets.SelectionSlider:
+    """A slider over the allowed values."""
     return ipywidgets.SelectionSlider(
         options=list(options), value=value, description=description, continuous_update=False
     )
@@ -141,25 +134,28 @@ def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntS
     return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
 
 
+def menu(description: str, options: Iterable) -> ipywidgets.Dropdown:
+    """A menu, which begins with the first option."""
+    return ipywidgets.Dropdown(options=list(options), description=description)
+
+
 def toggle(description: str, *options: str, start: str | None = None) -> ipywidgets.ToggleButtons:
-    """A row of buttons of which one is pressed, at first `start`, or the first of them."""
+    """A row of buttons of which one is pressed: at the start `start`, or else the first."""
+    # Without this layout the label and the buttons come apart.
+    layout = ipywidgets.Layout(width="max-content", display="flex", align_items="center", grid_gap="8px")
     return ipywidgets.ToggleButtons(
-        options=list(options),
-        value=start or options[0],
-        description=description,
-        style={"button_width": "auto"},
-        # or label and buttons come apart
-        layout=ipywidgets.Layout(width="max-content", display="flex", align_items="center", grid_gap="8px"),
-    )
+        options=options, value=start or options[0], description=description, style={"button_width": "auto"},
+        layout=layout,
+    )  # fmt: skip
 
 
 def query_at(rows: int, cols: int) -> tuple[dict, Callable[[int, int], None]]:
-    """Sliders for a patch's row and column, in the middle of the grid, and a function that fits them to another grid:
-    they stay at the same place of the picture, and come back to the same patch when the grid comes back."""
-    controls = {
-        "row": number("row", rows // 2, 0, rows - 1),
-        "col": number("column", cols // 2, 0, cols - 1),
-    }
+    """Sliders for a patch's row and column, and a function that fits them to another grid.
+
+    They begin in the middle. On another grid they stay at the same place of the picture, and when the old grid comes
+    back, they return to the same patch.
+    """
+    controls = {"row": number("row", rows // 2, 0, rows - 1), "col": number("column", cols // 2, 0, cols - 1)}
     place = {name: (slider.value + 0.5) / (slider.max + 1) for name, slider in controls.items()}
 
     def fit(rows: int, cols: int) -> None:
@@ -171,3 +167,15 @@ def query_at(rows: int, cols: int) -> tuple[dict, Callable[[int, int], None]]:
             slider.value = int(place[name] * count)
 
     return controls, fit
+
+
+def axes_row(count: int, *, margins: tuple, **shape):
+    """Axes side by side in one figure. margins: left, bottom, right and top of the row, and the gap between two."""
+    axes = side_by_side(count, **shape)
+    axes[0].figure.subplots_adjust(*margins)
+    return axes
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 head, 4 heads."""
+    return f"{count} {noun}{'s' * (count > 1)}"

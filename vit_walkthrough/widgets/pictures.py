@@ -1,8 +1,7 @@
-"""Which picture to look at: a digit, a photograph, or the reader's own, from a file or from the camera."""
+"""Which picture to look at: a digit, a photograph, or a file of the reader's own."""
 
 import base64
 import binascii
-import io
 from functools import cache, lru_cache
 from html import escape
 from pathlib import Path
@@ -12,12 +11,10 @@ import traitlets
 from torch import Tensor
 
 from vit_walkthrough import data
-from vit_walkthrough.widgets.panel import alert, number
+from vit_walkthrough.widgets.panel import alert, menu, number
 
-MAX_UPLOAD = (
-    7_000_000  # bytes of a file: a Jupyter server cuts a connection on which a message of 10 MiB comes, silently
-)
-TINY_SIZE = 48  # what the tiny ViTs read
+MAX_UPLOAD = 7_000_000  # bytes of a file: a Jupyter server silently cuts a connection that brings 10 MiB in one message
+TINY_SIZE = 48  # pixels from side to side of what the tiny ViTs read
 
 photo = cache(data.photo)
 
@@ -37,13 +34,12 @@ def digit(place: int) -> tuple[Tensor, int, Tensor]:
 
 @lru_cache(maxsize=4)
 def _decoded(content: bytes) -> Tensor:
-    """A file's picture (3 48 48). A large photograph takes a second: it is read once."""
-    return data.load_image(io.BytesIO(content), TINY_SIZE)
+    """A file's picture (3 48 48). A large photograph takes a second, so it is read once."""
+    return data.load_image(content, TINY_SIZE)
 
 
-@lru_cache(maxsize=8)
 def picture(chosen: tuple) -> tuple[Tensor, int | None, Tensor | None]:
-    """What a PictureChooser's value means: an image (1 3 48 48); of a digit also its label and its mask (1 48 48)."""
+    """What a PictureChooser's value means: an image (1 3 48 48), and for a digit its label and its mask (1 48 48)."""
     kind, *rest = chosen
     if kind == "digit":
         return digit(*rest)
@@ -51,43 +47,40 @@ def picture(chosen: tuple) -> tuple[Tensor, int | None, Tensor | None]:
         content, dark_on_light = rest
         image = _decoded(content)
         return (1 - image if dark_on_light else image)[None], None, None
-    return data.photo(kind, TINY_SIZE)[None], None, None
+    return photo(kind, TINY_SIZE)[None], None, None
 
 
 class PictureChooser(ipywidgets.HBox):
     """A control whose value says which picture: ("digit", its number), (a photo's name,), or ("own", the bytes of a
     file that load_image can read, whether dark and light are exchanged).
 
-    A file comes from the reader's disk or from the camera, through a script in the page that sends it as text
-    (source.js beside this file): ipywidgets' own FileUpload has another value in version 7 than in 8, and on a file
-    above 10 MB it hangs without a word. What is no picture is told here, raised, and changes nothing.
+    A script in the page (source.js beside this file) sends a file as text. ipywidgets' own FileUpload has another value
+    in version 7 than in 8, and on a file above 10 MB it hangs without a word. A file that is no picture is refused
+    beside the control, raises an error, and changes nothing.
     """
 
     value = traitlets.Tuple(("digit", 0))
     description = "picture"
 
     def __init__(self):
-        script = escape((Path(__file__).with_name("source.js")).read_text(encoding="utf-8"))
-        self.kind = ipywidgets.Dropdown(options=["digit", *data.PHOTOS, "my own"], description="picture")
+        script = escape(Path(__file__).with_name("source.js").read_text(encoding="utf-8"))
+        self.kind = menu("picture", ["digit", *data.PHOTOS, "my own"])
         self.number = number("digit no.", 0, 0, 99)
         self.dark_on_light = ipywidgets.Checkbox(description="dark on light", indent=False)
         self.dark_on_light.layout.width = "auto"
         self.page = ipywidgets.HTML(
-            # The keys are kept from the notebook, which takes Enter for itself.
+            # The notebook would take the Enter key for itself.
             f'<div class="vit-own" data-limit="{MAX_UPLOAD}" onkeydown="event.stopPropagation()">'
             f'<input type="file" accept="image/*" aria-label="picture file" onclick="this.value = null" '
-            f'onchange="({script})(this)"> <button type="button" onclick="({script})(this)">use the camera</button> '
-            '<span class="vit-alert" role="alert"></span>'
-            '<br><video hidden muted playsinline style="width:240px"></video></div>'
+            f'onchange="({script})(this)"> <span class="vit-alert" role="alert"></span></div>'
         )
         self.file = ipywidgets.Textarea(continuous_update=False, layout=ipywidgets.Layout(display="none"))
         self.file.add_class("vit-file")
         self.problem = ipywidgets.HTML()
         self.content = b""
-        own = ipywidgets.VBox([self.page, self.dark_on_light, self.problem, self.file])
-        own.add_class("vit-source")
-        super().__init__([self.kind, self.number, own], layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.own = own
+        self.own = ipywidgets.VBox([self.page, self.dark_on_light, self.problem, self.file])
+        self.own.add_class("vit-source")
+        super().__init__([self.kind, self.number, self.own], layout=ipywidgets.Layout(flex_flow="row wrap"))
         self.file.observe(self._receive, names="value")
         for control in (self.kind, self.number, self.dark_on_light):
             control.observe(self._choose, names="value")

@@ -1,0 +1,150 @@
+"""Every panel is driven to both ends and to every option of every control: what must hold for all of them."""
+
+import base64
+import io
+import itertools
+import re
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.text import Text
+from PIL import Image
+
+from tests.widgets.panels import Page, address, count_draws, ends, file_of, leaves
+from vit_walkthrough import widgets
+from vit_walkthrough.widgets import panel as panel_module
+
+PANELS = [name for name in widgets.__all__ if name != "Panel"]
+A_PICTURE = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)))
+
+
+def opened(name: str) -> widgets.Panel:
+    """A panel in which every control has something to change."""
+    panel = getattr(widgets, name)()
+    if "query" in panel.controls:
+        panel.controls["query"].value = "patch"
+    if chooser := panel.controls.get("chosen"):
+        chooser.kind.value = "my own"
+        chooser.file.value = address(A_PICTURE)
+        chooser.kind.value = "digit"
+    return panel
+
+
+def random_states() -> tuple:
+    return torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+@pytest.fixture(scope="module", params=PANELS)
+def journey(request):
+    """A panel at its start, after every turn and back again; and what it did beside."""
+    printed, before, words, stops, real = io.StringIO(), random_states(), [], [], Text.draw
+
+    def draw_text(text, renderer):
+        if text.get_visible() and text.get_text().strip():
+            page = text.get_figure().bbox.frozen()
+            words.append((text.get_text(), text.get_size(), text.get_window_extent(renderer), page))
+        real(text, renderer)
+
+    def stop(turned) -> None:
+        page, message = Page(panel.picture.value), panel.message.value
+        stops.append(
+            SimpleNamespace(
+                turned=turned, draws=draws.copy(), values=panel.chosen(), words=words.copy(), text=panel.text,
+                page=page, message=message,
+            )
+        )  # fmt: skip
+        draws.clear()
+        words.clear()
+
+    with redirect_stdout(printed), redirect_stderr(printed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", draw_text)
+        panel = opened(request.param)
+        start, draws = {name: control.value for name, control in leaves(panel).items()}, count_draws(panel)
+        words.clear()
+        panel.update()
+        stop(None)
+        for name, control in reversed(leaves(panel).items()):  # the last first: they are the cheaper ones
+            for value in ends(control):
+                if control.value != value and not control.disabled:
+                    control.value = value
+                    stop((name, value))
+        for name, value in start.items():
+            leaves(panel)[name].value = value
+    return SimpleNamespace(
+        panel=panel, stops=stops, end=panel.picture.value, printed=printed.getvalue(),
+        untouched=before == random_states(), turned={name for name, _ in (stop.turned for stop in stops[1:])},
+    )  # fmt: skip
+
+
+def test_every_turn_draws_once_another_picture_of_what_the_controls_say(journey):
+    assert journey.turned == set(leaves(journey.panel))
+    for before, stop in itertools.pairwise(journey.stops):
+        assert stop.draws == [stop.values], stop.turned
+        assert stop.page.png != before.page.png, stop.turned
+
+
+def test_the_text_stands_under_the_picture_and_in_its_place(journey):
+    for stop in journey.stops:
+        assert stop.page.tags == ["div", "img", "p"]
+        assert stop.page.words == stop.page.attributes["img"]["alt"] == stop.text
+        assert len(stop.text) > 60
+        assert "nan" not in stop.text
+        assert stop.message == ""
+
+
+def test_no_label_is_cut_off_covered_or_too_small_to_read(journey):
+    for stop in journey.stops:
+        for word, size, box, page in stop.words:
+            assert size >= 8, (stop.turned, word)
+            assert page.x0 <= box.x0 <= box.x1 <= page.x1, (stop.turned, word)
+            assert page.y0 <= box.y0 <= box.y1 <= page.y1, (stop.turned, word)
+        for (one, _, box, _), (other, _, place, _) in itertools.combinations(stop.words, 2):
+            assert not box.padded(-1).overlaps(place.padded(-1)), (stop.turned, one, other)
+
+
+def test_the_way_back_leads_to_the_same_picture_and_nothing_else_is_touched(journey):
+    assert Page(journey.end).png == journey.stops[0].page.png
+    assert journey.untouched
+    assert journey.printed == ""
+
+
+def test_every_control_has_a_name_and_waits_until_it_is_let_go_and_a_hint_says_what_to_try(journey):
+    controls = leaves(journey.panel).values()
+    names = [control.description for control in controls]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    assert not any(getattr(control, "continuous_update", False) for control in controls)
+    assert re.match(r"Try: .{20,}\. Notice: .{20,}\.", Page(journey.panel.box.children[0].value).words)
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_a_panel_is_displayed_once_with_a_still_picture_and_its_text(name, monkeypatch):
+    panel, calls = getattr(widgets, name)(), []
+    monkeypatch.setattr(panel_module, "display", lambda *args, **options: calls.append((args, options)))
+    panel._ipython_display_()
+    (((bundle,), options),) = calls
+    view = bundle.pop("application/vnd.jupyter.widget-view+json")
+    assert view == {"model_id": panel.box.model_id, "version_major": 2, "version_minor": 0}
+    assert bundle.keys() == {"image/png", "text/plain"}
+    assert bundle["text/plain"] == panel.text
+    assert options == {"raw": True, "metadata": {"image/png": {"alt": panel.text}}}
+    still = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"], validate=True)))
+    live = Image.open(io.BytesIO(Page(panel.picture.value).png))
+    assert still.convert("RGBA").getextrema()[3] == live.convert("RGBA").getextrema()[3] == (255, 255)
+    assert still.width >= 0.8 * live.width
+    assert getattr(widgets, name)().text == panel.text  # made again, it shows the same
+
+
+def test_pyplot_is_never_imported():
+    code = "import sys; from vit_walkthrough import widgets; widgets.explore_positions(); print(*sys.modules)"
+    root = Path(widgets.__file__).parents[2]
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True)
+    assert run.stderr == ""
+    assert "ipywidgets" in run.stdout.split()
+    assert "matplotlib.pyplot" not in run.stdout.split()
