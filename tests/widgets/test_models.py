@@ -246,8 +246,8 @@ def test_explore_vit_names_the_digit_and_shows_where_it_looked(
     torch.testing.assert_close(bars[-1][0][0], probabilities, atol=1e-5, rtol=1e-4)
     said = numbers(
         panel.text,
-        r"^This is an? (\d); the model says (\d), with ([\d.]+)%.* (\d+)% goes to .* square is (\d+)% .* of (\d+) pixels "
-        r"and (\d+) heads? .* ([\d.]+)% of ([\d,]+) unseen",
+        r"^This is an? (\d); the model says (\d), with ([\d.]+)%.* (\d+)% goes to .* square is (\d+)% .* of (\d+) "
+        r"pixels and (\d+) heads? .* ([\d.]+)% of ([\d,]+) unseen",
     )
     area = 100 * mask.float().mean().item()
     assert said[:3] == pytest.approx([label.item(), *best(probabilities)], abs=0.06)
