@@ -22,7 +22,6 @@ UNKNOWN = (
     "google/vit-base-patch16-224 or torchvision/vit_b_16, but not"
 )
 OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
-INSTALL = "pip install vit-walkthrough[pretrained]"
 # What can only be a path: it ends as a file does, begins as a path does, or has more than one slash.
 PATH = re.compile(r"\.(safetensors|npz|pth|pt|ckpt|bin|pkl|h5|onnx|msgpack)$|^[./~]|/.*/|\\", re.IGNORECASE)
 Transform = Callable[[Image.Image], Tensor]
@@ -154,8 +153,9 @@ def _imported(module: str) -> ModuleType:
     try:
         return import_module(module)
     except Exception as error:  # it is not installed, or does not fit the versions of others
-        library = module.split(".")[0]
-        raise ModuleNotFoundError(f"{library} cannot be imported ({error}); {INSTALL}. {OFFLINE}") from error
+        raise ModuleNotFoundError(
+            f"{module.split('.')[0]} cannot be imported ({error}); pip install vit-walkthrough[pretrained]. {OFFLINE}"
+        ) from error
 
 
 def _fetched(name: str) -> Path:
@@ -216,11 +216,12 @@ def _read_transformers(folder: Path) -> Read:
     with_head = "ViTForImageClassification" in (config.architectures or ())
     kind = transformers.ViTForImageClassification if with_head else transformers.ViTModel
     theirs, report = kind.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
-    if report["missing_keys"] == {"pooler.dense.weight", "pooler.dense.bias"}:  # not in the file, so random
-        theirs.pooler, report["missing_keys"] = None, set()
-    for fault in ("missing", "unexpected", "mismatched"):
-        if keys := report[f"{fault}_keys"]:
-            raise ValueError(f"{fault} weights: {', '.join(map(str, sorted(keys)[:4]))}")
+    faults = {fault: sorted(map(str, report[f"{fault}_keys"])) for fault in ("missing", "unexpected", "mismatched")}
+    if faults["missing"] == ["pooler.dense.bias", "pooler.dense.weight"]:  # not in the file, so random
+        theirs.pooler, faults["missing"] = None, []
+    for fault, names in faults.items():
+        if names:
+            raise ValueError(f"{fault} weights: {', '.join(names[:4])}")
     transform = None
     if (folder / "preprocessor_config.json").is_file():
         processor = transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
