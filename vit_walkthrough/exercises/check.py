@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import update_wrapper
 from inspect import signature
 from itertools import zip_longest
 from numbers import Real
@@ -63,7 +64,7 @@ def randn(*sizes: int, seed: int = 0) -> Tensor:
     return torch.randn(sizes, generator=torch.Generator().manual_seed(seed))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Exercise:
     """cases: the arguments, the smallest case first. axes: the axis words of the answer; for a tuple of tensors, those
     of each. holds: what a right answer is told. picture: draw expected beside got. run: called with the reader's
@@ -77,8 +78,7 @@ class Exercise:
     run: Callable = call
 
     def __post_init__(self):
-        for name in ("__name__", "__doc__"):
-            object.__setattr__(self, name, getattr(self.body, name))
+        update_wrapper(self, self.body)
 
     def __call__(self, yours) -> None:
         """Print that the answer is right, or that it is still a hole (`...`).
@@ -93,8 +93,8 @@ class Exercise:
         if isinstance(yours, type) and self.run is call:
             raise Wrong(f"{name} is a class: give the check a function, or a module that was made of it, {name}(...)")
         given = []
-        for number, case in enumerate(self.cases):
-            expected, got = next(self.body(*case)), self.attempt(yours, case)
+        for case in self.cases:
+            expected, got = self.right(case), self.attempt(yours, case)
             if got is ...:
                 print(f"○ {name} is still a hole: write your answer in place of the dots, and run the cell again.")
                 return
@@ -102,9 +102,13 @@ class Exercise:
                 raise Wrong(f"{name} {fault}. It was called as {self.spelled(name, case)}")
             given.append(got)
             if not same(expected, got):
-                given += [self.attempt_quietly(yours, later) for later in self.cases[number + 1 :]]
-                raise Wrong(self.explanation(name, given, number))
+                first = len(given) - 1
+                given += [self.attempt_quietly(yours, later) for later in self.cases[len(given) :]]
+                raise Wrong(self.explanation(name, given, first))
         print(f"✓ {self.holds}")
+
+    def right(self, case: tuple):
+        return next(self.body(*case))
 
     def attempt(self, yours: Callable, case: tuple):
         """What the reader's function gives in this case.
@@ -118,8 +122,8 @@ class Exercise:
         except Wrong:  # said by `run`
             raise
         except TooLong as error:
-            what = f"did not return within {SECONDS:g} seconds{own_line(error)}: a loop that never ends?"
-            raise Wrong(f"{name} {what}") from None
+            late = f"did not return within {SECONDS:g} seconds{own_line(error)}"
+            raise Wrong(f"{name} {late}: a loop that never ends?") from None
         except (Exception, SystemExit) as error:
             what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ") + own_line(error)
             raise Wrong(f"{name} raised {what}. It was called as {self.spelled(name, case)}") from error
@@ -127,11 +131,11 @@ class Exercise:
             if isinstance(before, Tensor | list) and not same(before, after):
                 raise Wrong(f"{name} changes {word} in place. Whoever called it still needs {word} as it was")
         is_number = isinstance(got, np.generic) or (isinstance(got, Tensor) and not got.ndim and not got.is_meta)
-        return got.item() if is_number and not isinstance(next(self.body(*case)), Tensor) else got
+        return got.item() if is_number and not isinstance(self.right(case), Tensor) else got
 
     def attempt_quietly(self, yours: Callable, case: tuple):
         """The same in a case after the first failure, where the function need not work; None if it does not."""
-        with suppress(Exception, SystemExit), redirect_stdout(io.StringIO()):
+        with suppress(Wrong), redirect_stdout(io.StringIO()):
             got = self.attempt(yours, case)
             return got if finite(got) else None
 
@@ -149,34 +153,34 @@ class Exercise:
         found = [self.slips(case, got) for case, got in zip(self.cases, given, strict=True)]
         judged = [number for number, got in enumerate(given) if got is not None]
         for place, slip in enumerate(found[first]):
-            if isinstance(slip, str):
-                return slip if readable(next(self.body(*self.cases[first])), given[first]) else None
+            if isinstance(slip, str):  # remarks are for answers of the right shape
+                return slip if alike(self.right(self.cases[first]), given[first]) and finite(given[first]) else None
             if all(fits(found[number][place][1], given[number]) for number in judged):
                 return slip[0]
         return None
 
     def explanation(self, name: str, given: list, first: int) -> str:
         """What is wrong, and the case that shows it."""
-        case, got, said, axes = self.cases[first], given[first], self.known(given, first), self.axes
-        expected = next(self.body(*case))
+        case, got, axes = self.cases[first], given[first], self.axes
+        expected, said = self.right(case), self.known(given, first)
         if isinstance(expected, tuple):
-            part = [same(*pair) for pair in zip(expected, got, strict=True)].index(False)
+            part = list(map(same, expected, got)).index(False)
             expected, got, axes = expected[part], got[part], axes[part]
-        alike = isinstance(expected, Tensor) and expected.shape == got.shape
-        if alike and finite(expected) and not finite(got):
+        of_numbers = isinstance(expected, Tensor) and alike(expected, got)
+        if of_numbers and finite(expected) and not finite(got):
             said = f"{name} returned {'NaN' if got.isnan().any() else 'infinite numbers'}. {said or ''}"
-        elif said is None and isinstance(expected, Tensor) and not alike:
+        elif said is None and not alike(expected, got):
             said = f"{name} returned the shape {tuple(got.shape)}, expected {tuple(expected.shape)} ({axes})"
         elif said is None:
-            said = f"{name} returned {'the right shape, but wrong numbers' if alike else 'a wrong answer'}"
-        if alike and self.picture and finite(got):
+            said = f"{name} returned {'the right shape, but wrong numbers' if of_numbers else 'a wrong answer'}"
+        if of_numbers and self.picture and finite(got):
             draw(name, expected, got)
         lines = [said.rstrip(". "), "", f"The smallest case that fails: {self.spelled(name, case)}"]
         for word, value in zip(self.words, case, strict=True):
             if isinstance(value, Tensor) and value.numel() <= 48:
                 lines.append(f"{word}\n{shown(value)}")
         lines.append(columns(f"expected{f' ({axes})' if axes else ''}\n{shown(expected)}", f"got\n{shown(got)}"))
-        if alike and expected.ndim:
+        if of_numbers and expected.ndim:
             place = tuple((~close(expected, got)).nonzero()[0].tolist())
             right, wrong = expected[place].item(), got[place].item()
             digits = 4 if f"{right:.4g}" != f"{wrong:.4g}" else 8
@@ -252,26 +256,28 @@ def called(value) -> str:
 # ------------------------------------------------------------------------------------------------ comparing answers
 
 
+def kind_of(value) -> str:
+    """What an answer has to be, in words."""
+    if isinstance(value, tuple | list):
+        return f"{len(value)} tensors"
+    if isinstance(value, Tensor):
+        return "a tensor"
+    return "a number" if isinstance(value, Real) and not isinstance(value, bool) else called(value)
+
+
 def fault_of(expected, got) -> str | None:
     """What is wrong with an answer whatever its numbers are."""
     if got is None:
         return "returned nothing; is there a `return`?"
+    if kind_of(got) != kind_of(expected):
+        return f"returned {called(got)}, expected {kind_of(expected)}"
     if isinstance(expected, tuple):
-        if not (isinstance(got, tuple | list) and len(got) == len(expected)):
-            return f"returned {called(got)}, expected {len(expected)} tensors"
         return next(filter(None, map(fault_of, expected, got)), None)
     if isinstance(expected, Tensor):
-        if not isinstance(got, Tensor):
-            return f"returned {called(got)}, expected a tensor"
         for fact in ("device", "layout", "dtype"):
             if getattr(got, fact) != getattr(expected, fact):
                 return f"returned a tensor of {fact} {getattr(got, fact)}, expected {getattr(expected, fact)}"
-    elif isinstance(expected, bool) or not isinstance(expected, Real):
-        if type(got) is not type(expected):
-            return f"returned {called(got)}, expected {called(expected)}"
-    elif isinstance(got, bool) or not isinstance(got, Real):
-        return f"returned {called(got)}, expected a number"
-    elif not math.isfinite(got):
+    elif isinstance(expected, Real) and not math.isfinite(got):
         return f"returned {got}"
     elif isinstance(expected, int) and not isinstance(got, int):
         return f"returned {got}, expected a whole number; / makes floats where // is meant"
@@ -289,7 +295,7 @@ def same(expected, got) -> bool:
     if isinstance(expected, tuple):
         return all(map(same, expected, got))
     if isinstance(expected, Tensor):
-        return expected.shape == got.shape and bool(close(expected, got).all())
+        return alike(expected, got) and bool(close(expected, got).all())
     return math.isclose(expected, got, rel_tol=MARGIN) if isinstance(expected, float) else expected == got
 
 
@@ -300,11 +306,9 @@ def fits(slip, got) -> bool:
     return False
 
 
-def readable(expected, got) -> bool:
-    """Whether remarks are meant for this answer: it has the shape expected, and no NaN."""
-    if isinstance(expected, tuple):
-        return all(map(readable, expected, got))
-    return not isinstance(expected, Tensor) or (expected.shape == got.shape and finite(got))
+def alike(expected, got) -> bool:
+    """Whether it has the shape expected, if that is a tensor."""
+    return not isinstance(expected, Tensor) or expected.shape == got.shape
 
 
 def finite(got) -> bool:
@@ -348,14 +352,13 @@ def draw(name: str, expected: Tensor, got: Tensor) -> None:
     axes = side_by_side(2, width=7, height=3.4)
     largest = max(expected.abs().max().item(), got.abs().max().item()) or 1.0
     signed = min(expected.min(), got.min()) < 0
+    kind, scale = ("signed", 1) if signed else ("weights", largest)
     for ax, values, title in zip(axes, (expected, got), ("expected", "got"), strict=True):
         if values.ndim == 1:
             plot_curves({title: (range(len(values)), values)}, title=title, ax=ax)
             ax.set_ylim(-largest if signed else 0, 1.05 * largest)
-        elif signed:
-            plot_matrix(values, kind="signed", limit=largest, title=title, numbers=False, colorbar=False, ax=ax)
         else:
-            plot_matrix(values / largest, kind="weights", title=title, numbers=False, colorbar=False, ax=ax)
+            plot_matrix(values / scale, kind=kind, limit=largest, title=title, numbers=False, colorbar=False, ax=ax)
     show(axes[0].figure, f"Left what {name} should have given, right what it gave.")
 
 
@@ -372,11 +375,10 @@ def predict(yours, truth, why: Mapping | None = None) -> None:
         print("○ Not predicted yet: put your answer in place of the dots above, and run both cells again.")
         return
     said, is_so = comparable(yours), comparable(truth)
-    if isinstance(is_so, float) and isinstance(said, Real):
-        right = math.isclose(said, is_so, rel_tol=0.01)  # nobody predicts the third digit
-    else:
-        right = said == is_so
-    out = f"{is_so:.4g}" if isinstance(is_so, float) else truth if isinstance(truth, str) else is_so
+    right, out = said == is_so, truth if isinstance(truth, str) else is_so
+    if isinstance(is_so, float):
+        out = f"{is_so:.4g}"
+        right = isinstance(said, Real) and math.isclose(said, is_so, rel_tol=0.01)  # nobody predicts the third digit
     if right:
         print(f"✓ {out}, as you said.")
         return

@@ -35,8 +35,6 @@ def check_added_parameters(config, image_size, classes):
     yield "That is old minus new, but a model that grows has more parameters: take new minus old", -(positions + head)
     all_new = (rows * cols + 1) * dim + classes * (dim + 1)
     yield "Those are all new positions and the whole new head; subtract the old positions and the old head", all_new
-    yield "One position too many: the class token had one before", positions + head + dim
-    yield "Only the rows of patches were counted; each row has cols patches", (rows - config.rows) * dim + head
     pixels = height * width - config.height * config.width
     yield "Every pixel got a position; it is every patch that has one", pixels * dim + head
     square = (rows * rows - config.patches) * dim + head
@@ -68,9 +66,6 @@ def check_mean_over(tokens, mask):
     yield "That is the mean of all patches, but those where the mask is False must not count", patches.mean(1)
     others = (patches * ~counts).sum(1) / (~counts).sum(1)
     yield "True and False are exchanged: True is a patch that counts", others
-    by_first = (patches * counts[:1]).sum(1) / count[:1]
-    yield "The first image's mask was used for all images; every image has its own", by_first
-    yield "That is the class token; take the mean of the patches", class_token
     yield "The patches of all images went into one mean; every image has its own", patches[mask].mean(0)
 
 
@@ -105,64 +100,52 @@ class MakeBlock(nn.Module):
         return Digit(self.digits[(self.made - 1) % len(self.digits)])
 
 
-def outcome(zero, parameters):
+def _outcome(zero, parameters):
     return {"0 becomes": zero, "parameters": parameters}
 
 
-def outcome_of_stack(yours, blocks, depth):
+def _outcome_of_stack(yours, blocks, depth):
     """What the reader's stack makes of 0, and how many parameters are seen in it."""
     stack = yours(MakeBlock(blocks.digits), depth)
     if stack is None or stack is ...:
         return stack
     parameters = sum(parameter.numel() for parameter in stack.parameters()) if isinstance(stack, nn.Module) else 0
     if isinstance(stack, nn.ModuleList) or not callable(stack):
-        return outcome("nothing", parameters)
+        return _outcome("nothing", parameters)
     with torch.no_grad():
         result = stack(torch.zeros(1, 2, 3))
     if isinstance(result, Tensor) and result.shape == (1, 2, 3) and (result == result[0, 0, 0]).all():
-        return outcome(f"{result[0, 0, 0]:.10g}", parameters)
-    return outcome(called(result), parameters)
+        return _outcome(f"{result[0, 0, 0]:.10g}", parameters)
+    return _outcome(called(result), parameters)
 
 
 @exercise(
     cases=[(BlocksThatWrite("1234"), 3), (BlocksThatWrite("719"), 2), (BlocksThatWrite("3852964"), 5)],
     holds="As many blocks as depth says, each made by itself, one after another, and parameters() sees them all.",
-    run=outcome_of_stack,
+    run=_outcome_of_stack,
 )
 def check_stack(make_block, depth):
     """yours(make_block, depth): a module that puts its input through `depth` blocks, one after another; make_block()
     makes one."""
     digits = make_block.digits
     right = digits[:depth]
-    got = yield outcome(right, depth)
-    same = digits[0] * depth
-    yield (
-        "One block stands in every place, so all layers learn the same: call make_block once for each",
-        outcome(same, 1),
-    )
-    yield "The blocks are copies and start equal: call make_block once for each layer", outcome(same, depth)
-    yield (
-        "It computes the right thing, but parameters() does not see the blocks, so no optimizer would train them. "
-        "Return a module that keeps them in nn.Sequential or nn.ModuleList, not in a plain list",
-        outcome(right, 0),
-    )
-    yield "The blocks run in the opposite order: the one made first comes first", outcome(right[::-1], depth)
-    yield "One block too few: depth says how many there are", outcome(digits[: depth - 1], depth - 1)
-    yield "One block too many: depth says how many there are", outcome(digits[: depth + 1], depth + 1)
-    last = outcome(right[-1], depth)
-    yield "Every block read the input, and only the last counts: each must read what came out of the one before", last
-    yield "Those are the blocks, but no module yet: something must call one after another", outcome("nothing", 0)
-    yield (
-        "nn.ModuleList keeps the blocks, but does not call them: write a forward around it, or take nn.Sequential",
-        outcome("nothing", depth),
-    )
-    yield "Its forward returns nothing; is there a `return`?", outcome("None", depth)
+    same, last, mirrored = digits[0] * depth, right[-1], right[::-1]
+    got = yield _outcome(right, depth)
+    yield "One block stands in every place: call make_block once for each", _outcome(same, 1)
+    yield "The blocks are copies and start equal: call make_block once for each", _outcome(same, depth)
+    unseen = "parameters() does not see the blocks: keep them in nn.Sequential or nn.ModuleList, not in a plain list"
+    yield unseen, _outcome(right, 0)
+    yield "The blocks run in the opposite order: the one made first comes first", _outcome(mirrored, depth)
+    yield "Every block read the input; each must read what came out of the one before", _outcome(last, depth)
+    yield "Those are the blocks, but no module yet: something must call one after another", _outcome("nothing", 0)
+    yield "nn.ModuleList does not call its blocks: write a forward, or take nn.Sequential", _outcome("nothing", depth)
+    yield "Its forward returns nothing; is there a `return`?", _outcome("None", depth)
     if got["0 becomes"] == right:
         yield f"parameters() sees {got['parameters']} of them, but there are {depth} blocks"
     yield f"{depth} blocks, one after another, make {right} of 0: each writes one digit more"
 
 
-def bytes_of_maps(config, side):
+def _bytes_of_maps(config, side):
     """What the attention maps of a square image take, with so many patches along its side."""
     return 4 * config.depth * config.heads * (side**2 + 1) ** 2
 
@@ -189,7 +172,6 @@ def check_largest_side(config, budget):
     got = yield right
     yield "One row of patches too many: that image no longer fits", right + p
     yield "One row more fits, to the last byte: compare with <=", side((budget - 1) // (4 * depth * heads))
-    yield "One row of patches more would fit: take the last that fits, not the one before", right - p
     yield "That is how many patches lie along the side; give the pixels", right // p
     yield "The class token is missing: it has a row and a column in every map", isqrt(isqrt(numbers)) * p
     yield "A map has a number for every pair, tokens * tokens, not one for every token", isqrt(numbers - 1) * p
@@ -199,6 +181,5 @@ def check_largest_side(config, budget):
     yield "Only one map was counted: every head of every layer has its own", side(budget // 4)
     if got % p:
         yield f"{got} pixels cannot be cut into whole patches of {p}: round down to a multiple of it"
-    if got > right:
-        yield f"With {got} pixels the maps take {bytes_of_maps(config, got // p):,} bytes, more than the budget"
-    yield f"There is room for more: with {right} pixels the maps take {bytes_of_maps(config, right // p):,} bytes"
+    here, next_one = (f"{_bytes_of_maps(config, side // p):,}" for side in (got, got + p))
+    yield f"With {got} pixels the maps take {here} bytes, with {got + p} pixels {next_one}"

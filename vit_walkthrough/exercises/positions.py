@@ -35,17 +35,14 @@ def check_positions_2d(row_table, col_table):
     yield "The two halves were added; put them side by side: half + half = dim", row_table[row] + col_table[col]
     yield "Both halves were looked up by the row; look up the second by the column", lambda: positions(row, row)
     yield "Row and column change together; the row must change slowly", positions(patch % rows, patch % cols)
-    yield "The column must change from each patch to the next", positions(patch // cols, patch // rows)
+
+
+TENTHS = torch.arange(1, 6)[None, :, None] / 10 * torch.ones(2)  # positions of 5 tokens
 
 
 @exercise(
     cases=[
-        (
-            tensor([[[0.0, 1], [100, 101], [200, 201], [300, 301]]]),
-            torch.arange(1, 6)[None, :, None] / 10 * torch.ones(2),
-            tensor([[[900.0, 901]]]),
-            [3, 1],
-        ),
+        (100 * torch.arange(4.0)[None, :, None] + tensor([0, 1]), TENTHS, tensor([[[900.0, 901]]]), [3, 1]),
         (randn(2, 6, 3), randn(1, 7, 3, seed=1), randn(1, 1, 3, seed=2), [4, 1, 5, 0]),
         (randn(3, 9, 2), randn(1, 10, 2, seed=1), randn(1, 1, 2, seed=2), [8, 2, 7, 0, 5]),
     ],
@@ -57,7 +54,6 @@ def check_keep(patches, positions, class_token, kept):
     patches (batch patches dim) whose numbers are in the list kept, in its order, each with its own of the positions
     (1 patches+1 dim)."""
     first, placed = class_token + positions[:, :1], patches + positions[:, 1:]
-    dropped = [patch for patch in range(patches.shape[1]) if patch not in kept]
 
     def after(token, others):
         return torch.cat([token.expand(len(patches), -1, -1), others], 1)
@@ -71,11 +67,8 @@ def check_keep(patches, positions, class_token, kept):
     yield "The class token has no position: add positions[:, 0] to it", after(class_token, placed[:, kept])
     yield "The patches were sorted; leave them in the order of kept", after(first, placed[:, sorted(kept)])
     yield "No positions were added", bare
-    yield "Only the class token has a position: add to each patch its own", after(first, patches[:, kept])
     yield "The class token is missing; put it first, with its own position", right[:, 1:]
-    yield "The class token stands at the end; put it first", right.roll(-1, 1)
     yield "One place off: with the class token before it, patch k is token k + 1", after(first, everything[:, kept])
-    yield "Those are the other patches: kept are the numbers of those that stay", after(first, placed[:, dropped])
 
 
 def double_each(tokens):
@@ -124,9 +117,7 @@ def check_is_blind_to_order(model, tokens):
     right = torch.allclose(shuffled, others)
     got = yield right
     yield "The outputs move with their tokens: shuffle them alike before you compare", torch.allclose(shuffled, out)
-    yield "The outputs were shuffled twice; compare them with out[:, order]", torch.allclose(shuffled[:, ORDER], out)
     yield "A sum in another order is rounded differently: use allclose, not equal", torch.equal(shuffled, others)
-    yield "You always said False: use allclose, and shuffle the outputs alike", torch.equal(shuffled, out)
     yield "You always said True: is the order really changed, and are the outputs compared?", True
     apart = "Some neighbours stay neighbours in your order; take one that parts them: torch.randperm"
     yield apart, torch.allclose(model(tokens.roll(1, 1)), out.roll(1, 1))

@@ -33,44 +33,26 @@ def check_count_tokens(height, width, patch_size):
 def check_probabilities(logits):
     """yours(logits): the softmax of the logits (batch classes) of every image, (batch classes)."""
     exponentials, less_the_largest = logits.exp(), (logits - logits.amax(-1, keepdim=True)).exp()
+    less_of_all, cut_off = (logits - logits.max()).exp(), logits.clamp(-80, 80).softmax(-1)
 
     def shared(numbers):
         return numbers / numbers.sum(-1, keepdim=True)
 
     got = yield shared(less_the_largest)
     yield "Each column sums to 1: sum over the classes, the last axis, not over the images", logits.softmax(0)
-    of_all = logits.flatten().softmax(0).view_as(logits)
-    yield "The whole table sums to 1: sum over the classes of each image alone, the last axis", of_all
     yield "Those are the exponentials alone: divide each by the sum of its row", exponentials
-    yield "The largest of each row is 1, so no row sums to 1: divide by the row's sum", less_the_largest
     yield "A logit may be negative, so it is no share: take its exponential first", shared(logits)
     yield "A sigmoid judges each class alone: divide each exponential by the sum of its row", logits.sigmoid()
-    yield (
-        "The exponential of 1,000 is infinite for the computer, and that of -1,000 is 0. Subtract the largest logit of "
-        "each row first: the probabilities stay the same",
-        shared(exponentials),
-    )
-    yield (
-        "The largest logit of the whole batch was subtracted. In a row whose logits are far below it, every "
-        "exponential is 0. Subtract each row's own largest",
-        shared((logits - logits.max()).exp()),
-    )
-    yield (
-        "The row's mean was subtracted. The largest logit may lie far above it, and its exponential is still infinite. "
-        "Subtract the row's largest logit",
-        shared((logits - logits.mean(-1, keepdim=True)).exp()),
-    )
-    cut_off = logits.clamp(-80, 80).softmax(-1)
+    yield "The exponential of 1,000 is infinite. Subtract each row's largest logit first", shared(exponentials)
+    yield "The largest logit of all was subtracted. Subtract each row's own, or a row may be 0", shared(less_of_all)
     yield "Large logits were cut off, so that 1,000 and 800 count the same: subtract the row's largest", cut_off
-    if got.min() < 0:
-        yield "There is a negative number, but no probability is below 0"
     for image, total in enumerate(got.sum(-1).tolist()):
         if abs(total - 1) > 1e-4:
             yield f"Row {image} sums to {total:.4g}, but the probabilities of one image must sum to 1"
     yield "Every row sums to 1, but the shares are wrong: divide the exponential of each logit by the sum of its row"
 
 
-def places(yours, attention):
+def _places(yours, attention):
     """The reader's answer, unless it is weights."""
     got = yours(attention)
     if isinstance(got, Tensor) and got.is_floating_point() and not torch.equal(got, got.round()):
@@ -78,7 +60,7 @@ def places(yours, attention):
     return got
 
 
-def looking_at_itself(*sizes):
+def _looking_at_itself(*sizes):
     """Attention in which the class token, like every token, looks most at the class token."""
     return (randn(*sizes) + 4 * (torch.arange(sizes[-1]) == 0)).softmax(-1)
 
@@ -90,21 +72,21 @@ TWO_BLOCKS = tensor([
 
 
 @exercise(
-    cases=[(TWO_BLOCKS,), (looking_at_itself(3, 4, 3, 10, 10),), (looking_at_itself(2, 5, 4, 12, 12),)],
+    cases=[(TWO_BLOCKS,), (_looking_at_itself(3, 4, 3, 10, 10),), (_looking_at_itself(2, 5, 4, 12, 12),)],
     axes="batch",
     holds="Last block, heads averaged, from query 0 to the keys of patches: there the class token looks most.",
-    run=places,
+    run=_places,
 )
 def check_most_attended(attention):
     """yours(attention): of attention (blocks batch heads queries keys), for every image the number of the patch at
     which the class token looks most in the last block, its heads averaged, (batch)."""
-    last, first_head, any_head = attention[-1].mean(1), attention[-1, :, 0], attention[-1].amax(1)
+    last, first_head = attention[-1].mean(1), attention[-1, :, 0]
     first_block, all_blocks = attention[0].mean(1), attention.mean((0, 2))
 
-    def most(of_queries, query=0):
-        return of_queries[:, query, 1:].argmax(-1)
+    def most(of_queries):
+        return of_queries[:, 0, 1:].argmax(-1)
 
-    place = last[:, 0].argmax(-1)
+    place, of_all = last[:, 0].argmax(-1), last.mean(1, keepdim=True)
     yield most(last)
     yield "Each is one too many: the class token has place 0, so patch k stands at place k + 1", most(last) + 1
     yield "All are 0: the class token looks most at itself. Leave its place out, then ask for the largest", place
@@ -113,9 +95,4 @@ def check_most_attended(attention):
     yield "Those are of the first block; the last one is attention[-1]", most(first_block)
     yield "Those are of all blocks together; take the last one alone", most(all_blocks)
     yield "Those are of the first head alone: average the heads before you ask for the largest", most(first_head)
-    yield "Those got the largest weight of any head; average the heads before you ask for it", most(any_head)
-    yield (
-        "Those are where all tokens together look; take the class token alone, query 0",
-        last.mean(1)[:, 1:].argmax(-1),
-    )
-    yield "Those are where patch 0 looks most, at place 1; the class token is query 0", most(last, query=1)
+    yield "Those are where all tokens together look; take the class token alone, query 0", most(of_all)

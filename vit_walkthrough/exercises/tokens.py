@@ -20,14 +20,10 @@ def check_count_learned(height, width, patch_size, channels, dim):
     yield learned
     yield "dim numbers are missing: the bias has dim numbers, and so has the class token", learned - dim
     yield "That is the matrix alone: its bias has dim numbers, and so has the class token", matrix
-    one_row = channels * patch_size * dim
-    yield "A patch is a square: it has patch_size * patch_size pixels in each channel", learned - matrix + one_row
     yield "The channels are missing: a patch is flattened with all of them", patch_size**2 * dim + 2 * dim
     yield "You counted a matrix for each patch, but all patches share one", patches * matrix + 2 * dim
     yield "You counted a matrix and a bias for each patch, but all share one", patches * (matrix + dim) + dim
     yield "You counted positions too, but they come in notebook 03", learned + (patches + 1) * dim
-    yield "You counted the tokens of the patches, but they are computed from the image", learned + patches * dim
-    yield "You counted the bias or the class token as one number, but each has dim", learned - dim + 1
     yield "Those are the numbers in the tokens, but only the class token is learned", (patches + 1) * dim
 
 
@@ -45,6 +41,7 @@ def check_add_registers(tokens, registers):
     (registers dim), the same for every image, put between it and the patches."""
     batch, count = len(tokens), len(registers)
     first, patches, added = tokens[:, :1], tokens[:, 1:], registers.expand(batch, -1, -1)
+    summed = patches[:, :count] + registers
     dealt_out = registers.repeat_interleave(batch, 0).view_as(added)
 
     def joined(*parts):
@@ -54,17 +51,10 @@ def check_add_registers(tokens, registers):
     got = yield right
     yield "The registers stand before the class token, but the answer is read at place 0", joined(added, tokens)
     yield "The registers stand behind the patches; put them right behind the class token", joined(tokens, added)
-    yield (
-        "The registers replace the first patches. Put them between, so that the sequence gets longer",
-        joined(first, added, patches[:, count:]),
-    )
-    yield (
-        "The registers were added to the first patches. They are tokens of their own: the sequence gets longer",
-        joined(first, patches[:, :count] + registers, patches[:, count:]),
-    )
+    yield "The registers replace patches; put them between", joined(first, added, patches[:, count:])
+    yield "The registers were added to patches; they are tokens of their own", joined(first, summed, patches[:, count:])
     yield "The class token is gone; it stays at place 0, before the registers", joined(added, patches)
     yield "The class token stands there twice; the patches begin at tokens[:, 1:]", joined(first, added, tokens)
-    yield "The registers stand in the opposite order; register 0 comes first", joined(first, added.flip(1), patches)
     yield "The images got different registers; every image gets all of them", joined(first, dealt_out, patches)
     names = ["the class token", *(f"register {number}" for number in range(count))]
     names += [f"patch {number}" for number in range(patches.shape[1])]
@@ -99,28 +89,16 @@ def check_embed(images, kernel, bias):
     def embedded(weight):
         return convolved(weight).flatten(2).mT
 
-    right = kernel.permute(3, 2, 0, 1)
+    right, reshaped = kernel.permute(3, 2, 0, 1), kernel.reshape(dim, channels, side, side)
+    channels_first = kernel.reshape(channels, side, side, dim).permute(3, 0, 1, 2)
+    channels_last = kernel.permute(2, 0, 1, 3).reshape(kernel.shape).permute(3, 2, 0, 1)
+    in_rows = convolved(right).reshape(len(images), -1, dim)
     yield embedded(right)
-    yield (
-        "The kernel was only reshaped: its numbers still lie in the order (ph pw channels dim). Bring its axes into "
-        "another order, by permute or rearrange",
-        embedded(kernel.reshape(dim, channels, side, side)),
-    )
-    yield (
-        "The pixels of a patch have the channels first, those of the kernel last. Bring one of the two into the order "
-        "of the other",
-        embedded(kernel.reshape(channels, side, side, dim).permute(3, 0, 1, 2)),
-    )
-    yield (
-        "The pixels of a patch have the channels last, those of your kernel first. Both need the same order",
-        embedded(kernel.permute(2, 0, 1, 3).reshape(kernel.shape).permute(3, 2, 0, 1)),
-    )
+    yield "The kernel was only reshaped: bring its axes into another order, by permute or rearrange", embedded(reshaped)
+    yield "The patch has the channels first, the kernel last; both need the same order", embedded(channels_first)
+    yield "The patch has the channels last, your kernel first; both need the same order", embedded(channels_last)
     yield "The kernel is mirrored on its diagonal: ph (down) and pw (across) are exchanged", embedded(right.mT)
     yield "The kernel is upside down: its first row belongs to the patch's first row", embedded(right.flip(2))
     yield "The bias is missing: add it to every token", embedded(right) - bias
     yield "The patches come column by column; reading order is row by row", convolved(right).mT.flatten(2).mT
-    yield (
-        "The result was only reshaped: a convolution gives (batch dim rows cols), and dim must go last before rows and "
-        "cols are joined",
-        convolved(right).reshape(len(images), -1, dim),
-    )
+    yield "The result was only reshaped: dim must go last before rows and cols are joined", in_rows

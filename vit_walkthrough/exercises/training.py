@@ -32,12 +32,9 @@ def check_cross_entropy(logits, labels):
     got = yield losses.mean()
     yield "The softmax ran over the batch; let it run over the classes, axis 1", -logits.log_softmax(0)[right].mean()
     yield "That is the sum over the batch; take the mean, or the loss would grow with the batch", losses.sum()
-    yield "The minus is missing: the logarithm of a probability is below 0, but a loss is above 0", -losses.mean()
     yield "The logarithm is missing: take it of each image's probability", -probs[right].mean()
     yield "Every image met every label; take from row i the entry labels[i] alone", -log_probs[:, labels].mean()
     yield "The softmax is missing: the logits are no logarithms of probabilities", -logits[right].mean()
-    yield "That is a loss for each image; return their mean", losses
-    yield "The largest logit was subtracted in the sum alone; subtract it first", (losses - logits.amax(1)).mean()
     too_large = "e to the power of 200 is infinite in float32. Subtract each row's largest logit first"
     yield too_large, -quotients[right].log().mean()
     yield too_large, (powers.sum(1).log() - logits[right]).mean()
@@ -46,7 +43,7 @@ def check_cross_entropy(logits, labels):
         yield "A small number replaces a probability of 0, so the loss is cut off. Subtract: logit - log(sum of exp)"
 
 
-def all_rates(yours, step, *settings):
+def _all_rates(yours, step, *settings):
     """The reader's rate at each step."""
     rates = [yours(number, *settings) for number in step]
     for rate in rates:
@@ -60,7 +57,7 @@ def all_rates(yours, step, *settings):
     axes="steps",
     holds="Up in a straight line to the peak, then down along half a cosine, and every step counts.",
     picture=True,
-    run=all_rates,
+    run=_all_rates,
 )
 def check_learning_rate(step, steps, warmup, peak):
     """yours(step, steps, warmup, peak): the learning rate at a step, from 0. In `warmup` equal stairs from
@@ -68,6 +65,7 @@ def check_learning_rate(step, steps, warmup, peak):
     have."""
     step = tensor(step)
     rise, done = (step + 1) / warmup, (step - warmup) / (steps - warmup)
+    early, ended = done + 1 / (steps - warmup), (step - warmup) / (steps - 1 - warmup)
 
     def rates(fall, rise=rise):
         return peak * rise.where(step < warmup, fall)
@@ -82,14 +80,8 @@ def check_learning_rate(step, steps, warmup, peak):
     yield "The rate does not fall to 0: divide by steps - warmup, not by steps", rates(wave((step - warmup) / steps))
     yield "The rate falls in a straight line; let it fall along half a cosine", rates(1 - done)
     yield "The rate goes below 0, because a cosine goes from 1 to -1. Add 1 and halve it", rates(2 * wave(done) - 1)
-    yield "The rate rises to twice the peak: 1 + cos goes from 2 to 0, so halve it", rates(2 * wave(done))
-    yield "The fall begins one step early; step `warmup` still has the peak", rates(wave(done + 1 / (steps - warmup)))
-    early = (step - warmup) / (steps - 1 - warmup)
-    yield (
-        "The last step has the rate 0, so it changes nothing; only the step after it would have it",
-        rates(wave(early)),
-    )
-    yield "The peak is missing: those are shares of it, and the largest is 1", rates(wave(done)) / peak
+    yield "The fall begins one step early; step `warmup` still has the peak", rates(wave(early))
+    yield "The last step has the rate 0; only the step after it would have it", rates(wave(ended))
     if not torch.allclose(got[:warmup], peak * rise[:warmup]):
         yield f"The warm-up is wrong: step 0 takes peak / warmup, and step {warmup - 1}, its last, takes the peak"
     yield f"The warm-up is right, but the fall is wrong: it is half a cosine, from the peak at step {warmup}"
@@ -118,17 +110,14 @@ def check_clip(weight, bias, longest):
     def clipped(length):
         return scaled(min(1, longest / length))
 
+    cut_off = weight.clamp(-longest, longest), bias.clamp(-longest, longest)
     of_weight, of_bias = clipped(weight.norm()), clipped(bias.norm())
     yield clipped(length)
     yield "Each gradient was clipped by itself; take one length of both together", (of_weight[0], of_bias[1])
-    yield (
-        "Every number was cut off by itself, which changes the direction; multiply all numbers by one factor",
-        (weight.clamp(-longest, longest), bias.clamp(-longest, longest)),
-    )
+    yield "Every number was cut off by itself; multiply all numbers by one factor", cut_off
     yield "A short gradient was made longer; leave it if it is shorter than `longest`", scaled(longest / length)
     yield "The length lacks its root: it is the root of the sum of the squares", clipped(length**2)
     yield "The absolute values were added; a length is the root of the sum of the squares", clipped(row.abs().sum())
-    yield "The two lengths were added; take one length of all numbers", clipped(weight.norm() + bias.norm())
     yield "The length is 1 now: multiply by `longest` too", scaled(1 / length if length > longest else 1)
     yield "Nothing was scaled: multiply by longest / length where the length is too large", (weight, bias)
 
@@ -153,11 +142,9 @@ def check_confusions(logits, labels):
     yield counts / images
     yield "Rows and columns are exchanged: a row belongs to a label, a column to a guess", (counts / images).mT
     yield "Each column sums to 1; divide each row by the number of images with its label", of_guess
-    yield "Each row belongs to a guess; it must belong to a label", of_guess.mT
     yield "Columns were divided, not rows, because sum(1) loses its axis; use keepdim=True", counts / images[:, 0]
     yield "Those are counts; divide each row by the number of images with its label", counts
     yield "Divided by the number of all images; divide each row by its own", counts / len(labels)
     once = "Each pair was counted only once, as counts[labels, guesses] += 1 does; count image by image, in a loop"
     yield once, seen / seen.sum(1, keepdim=True)
     yield once, seen / images
-    yield "Those are mean probabilities; guess the largest logit", has_label.mT @ logits.softmax(1) / images
