@@ -348,7 +348,7 @@ def test_a_combination_that_is_missing_lists_those_there_are_and_how_to_train_it
     message = (
         f"no tiny ViT with patch_size {patch_size} and heads {heads} comes along; there is "
         f"patch_size 6 with heads 1, 2; patch_size 12 with heads 4. "
-        f"To train one: python -m vit_walkthrough.train.loop --patch-size {patch_size} --heads {heads}"
+        f"To train one: python -m vit_walkthrough.train --patch-size {patch_size} --heads {heads}"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_tiny(patch_size, heads)
@@ -357,7 +357,7 @@ def test_a_combination_that_is_missing_lists_those_there_are_and_how_to_train_it
 def test_a_folder_without_any_says_so(tiny):
     message = (
         f"no tiny ViT with patch_size 8 and heads 4 comes along; there is none in {tiny}. "
-        "To train one: python -m vit_walkthrough.train.loop --patch-size 8 --heads 4"
+        "To train one: python -m vit_walkthrough.train --patch-size 8 --heads 4"
     )
     for _ in range(2):
         assert bundled() == {}

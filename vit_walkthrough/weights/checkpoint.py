@@ -134,6 +134,6 @@ def load_tiny(patch_size: int = 8, heads: int = 4) -> VisionTransformer:
         raise ValueError(
             f"no tiny ViT with patch_size {patch_size} and heads {heads} comes along; there is "
             f"{there or f'none in {TINY}'}. "
-            f"To train one: python -m vit_walkthrough.train.loop --patch-size {patch_size} --heads {heads}"
+            f"To train one: python -m vit_walkthrough.train --patch-size {patch_size} --heads {heads}"
         )
     return load_checkpoint(files[patch_size, heads])[0]

@@ -34,6 +34,7 @@ from vit_walkthrough.model.encoder import Encoder
 from vit_walkthrough.model.patches import PatchEmbedding, patchify
 from vit_walkthrough.model.tokens import ClassToken, resample_positions, sincos_positions
 from vit_walkthrough.model.vit import VisionTransformer, count_parameters
+from vit_walkthrough.train.loop import seeded
 from vit_walkthrough.weights.checkpoint import load_tiny
 from vit_walkthrough.widgets.panel import Panel, choice, number, query_at, toggle
 from vit_walkthrough.widgets.pictures import photo
@@ -45,9 +46,8 @@ def photo_choice() -> ipywidgets.Dropdown:
 
 
 def _random(build, *sizes):
-    """A module with the weights that seed 0 gives it; nobody else's dice are thrown."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    """A module with the weights that seed 0 gives it."""
+    with seeded(0):
         return build(*sizes).eval()
 
 
