@@ -1,6 +1,5 @@
 """check_*: the reader's own function, tried beside a slow version that is surely right; and what is wrong with it."""
 
-# ruff: noqa: F401 -- __all__ is computed from the imports
 from vit_walkthrough.exercises.attention import (
     check_contribution,
     check_hide_padding,

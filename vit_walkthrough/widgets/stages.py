@@ -21,6 +21,7 @@ from vit_walkthrough.model.encoder import Encoder
 from vit_walkthrough.model.patches import PatchEmbedding, patchify
 from vit_walkthrough.model.tokens import ClassToken, resample_positions, sincos_positions
 from vit_walkthrough.model.vit import VisionTransformer, count_parameters
+from vit_walkthrough.train.loop import seeded
 from vit_walkthrough.weights.checkpoint import load_tiny
 from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, menu, number, query_at, toggle
 from vit_walkthrough.widgets.pictures import photo
@@ -28,8 +29,7 @@ from vit_walkthrough.widgets.pictures import photo
 
 def _random(build, *sizes):
     """A module with the weights of seed 0. The global random generator is left untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return build(*sizes).eval()
 
 

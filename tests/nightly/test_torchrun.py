@@ -1,0 +1,42 @@
+"""Several processes that are killed in the middle, and a batch that they cannot share."""
+
+import signal
+import time
+
+import pytest
+
+from tests.train.test_main import assert_same_checkpoint, torchrun
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.3])
+def test_a_run_of_two_processes_that_is_killed_continues_and_ends_the_same(tmp_path, moment):
+    arguments = ["--steps", "400", "--save-every", "20", "--output"]
+    whole = torchrun(*arguments, str(tmp_path / "whole.safetensors"))
+    whole.communicate(timeout=240)
+    assert whole.returncode == 0
+
+    state, killed = tmp_path / "tiny.partial", torchrun(*arguments, str(tmp_path / "tiny.safetensors"))
+    until = time.monotonic() + 120
+    while not list(state.glob("[0-9]*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(moment)
+    killed.send_signal(signal.SIGTERM)  # torchrun passes it on to its processes
+    killed.communicate(timeout=60)
+    assert killed.returncode != 0
+    [saved] = [path for path in state.iterdir() if path.name.isdigit()]
+    assert 0 < int(saved.name) < 400
+
+    resumed = torchrun(*arguments, str(tmp_path / "tiny.safetensors"))
+    out, err = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, err
+    assert "step 0:" not in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.safetensors", "whole.safetensors"]
+    assert_same_checkpoint(tmp_path / "tiny.safetensors", tmp_path / "whole.safetensors")
+
+
+def test_a_batch_that_cannot_be_split_is_refused(tmp_path):
+    three = torchrun("--steps", "2", "--output", str(tmp_path / "tiny.safetensors"), processes=3)
+    _, err = three.communicate(timeout=240)
+    assert three.returncode != 0
+    assert "a batch of 8 cannot be split among 3 processes" in err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,134 @@
+"""__main__.py: what the command writes, how it continues after an interruption, and two processes beside one."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.train import __main__ as command
+from vit_walkthrough.train.__main__ import main
+from vit_walkthrough.train.loop import evaluate, fit
+from vit_walkthrough.weights.checkpoint import load_checkpoint
+
+SMALL = "--patch-size 24 --heads 2 --dim 8 --depth 1 --batch-size 8 --learning-rate 0.02".split()
+
+
+@pytest.fixture(autouse=True)
+def on_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def losses(printed: str) -> list[float]:
+    return [float(loss) for loss in re.findall(r"^step \d+: loss (\d\.\d{6})", printed, flags=re.M)]
+
+
+def assert_same_checkpoint(one: Path, other: Path, atol: float = 0) -> None:
+    (ours, our_scores), (theirs, their_scores) = load_checkpoint(one), load_checkpoint(other)
+    assert our_scores == pytest.approx(their_scores, abs=10 * atol)
+    for name, tensor in ours.state_dict().items():
+        if atol == 0 or not name.endswith("qkv.bias"):  # the bias of the keys has a gradient of rounding errors
+            torch.testing.assert_close(tensor, theirs.state_dict()[name], rtol=0, atol=atol)
+
+
+def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_16_bits_with_its_scores(tmp_path, capsys):
+    output = tmp_path / "new" / "tiny.safetensors"
+    main([*SMALL, "--steps", "12", "--seed", "3", "--output", str(output)])
+    assert [path.name for path in output.parent.iterdir()] == ["tiny.safetensors"]
+    model, scores = load_checkpoint(output)
+    assert model.config == ViTConfig(48, 24, dim=8, depth=1, heads=2, hidden=16, classes=10)
+    recipe = dict(steps=12, batch_size=8, learning_rate=0.02, seed=3)
+    accuracy = evaluate(model, ClutteredDigits("test"), 2000)
+    assert scores == recipe | dict(test_accuracy=accuracy, test_images=2000)
+
+    fitted, history = fit(model.config, ClutteredDigits("train"), **recipe, progress=False)
+    expected = fitted.half().float().state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    out, err = capsys.readouterr()
+    assert losses(out) == pytest.approx(history.loss[:10], abs=1e-5)
+    assert err == ""
+
+
+def test_the_defaults_are_those_of_the_bundled_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "TINY", tmp_path)
+    chosen = vars(command.parse(["--patch-size", "6"]))
+    sizes = dict(patch_size=6, heads=4, dim=64, depth=4)
+    recipe = dict(steps=4000, batch_size=64, learning_rate=3e-3, seed=0)
+    assert chosen == sizes | recipe | dict(save_every=500, output=tmp_path / "tiny_p6_h4.safetensors")
+
+
+@pytest.mark.parametrize(("stop", "first"), [(3, 0), (6, 4), (9, 8)])
+def test_an_interrupted_command_continues_and_ends_the_same(tmp_path, monkeypatch, stop, first):
+    output, whole, state = tmp_path / "tiny.safetensors", tmp_path / "whole.safetensors", tmp_path / "tiny.partial"
+    arguments = [*SMALL, "--steps", "11", "--save-every", "4"]
+    main([*arguments, "--output", str(whole)])
+    sample, stops, drawn = ClutteredDigits.sample, [stop], []
+
+    def interrupted(self, count, draw):
+        if count == 8:
+            drawn.append(draw)
+            if draw in stops:
+                raise KeyboardInterrupt
+        return sample(self, count, draw)
+
+    monkeypatch.setattr(ClutteredDigits, "sample", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main([*arguments, "--output", str(output)])
+    assert [path.name for path in state.glob("*")] == ([str(first)] if first else [])
+    (state / "unfinished").mkdir(parents=True)  # as if the power had failed while the run was saved
+    for other in ("--seed", "--depth"):
+        if first:
+            with pytest.raises(ValueError, match="another run"):
+                main([*arguments, other, "2", "--output", str(output)])
+    stops.clear()
+    drawn.clear()
+    main([*arguments, "--output", str(output)])
+    assert drawn == list(range(first, 11))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.safetensors", "whole.safetensors"]
+    assert_same_checkpoint(output, whole)
+
+
+WRONG = ["--steps 0", "--batch-size -5", "--save-every 0", "--patch-size 7", "--heads 3", "--depth 0", "--steps many"]
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, "--unknown 1", "--output tiny.txt", "--output tiny"])
+def test_with_bad_arguments_nothing_is_written(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.safetensors").write_bytes(b"old")
+    with pytest.raises((ValueError, SystemExit)) as caught:
+        main([*SMALL, "--steps", "2", "--output", "tiny.safetensors", *wrong.split()])
+    assert caught.type is ValueError or caught.value.code == 2
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def torchrun(*arguments: str, processes: int = 2) -> subprocess.Popen:
+    """Start the command as the README gives it, without any setting of Accelerate's."""
+    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.Popen(
+        [*start, "-m", "vit_walkthrough.train", *SMALL, *arguments],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path, capsys):
+    main([*SMALL, "--steps", "12", "--output", str(tmp_path / "one.safetensors")])
+    both = torchrun("--steps", "12", "--save-every", "5", "--output", str(tmp_path / "two.safetensors"))
+    out, err = both.communicate(timeout=110)
+    assert both.returncode == 0, err
+    one, two = losses(capsys.readouterr().out), losses(out)
+    assert len(one) == 10
+    assert two == pytest.approx(one, abs=1e-4)
+    assert max(one) - min(one) > 0.02  # something was learned, or there would be nothing to compare
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.safetensors", "two.safetensors"]
+    assert_same_checkpoint(tmp_path / "one.safetensors", tmp_path / "two.safetensors", atol=1e-3)
