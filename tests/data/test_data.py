@@ -110,10 +110,16 @@ def test_sources_of_pictures(kind):
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_paths(tmp_path, kind):
+def test_a_path_or_an_open_file_is_read_from_its_start(tmp_path, kind):
     path = tmp_path / "a picture, größer.png"
     path.write_bytes(png())
     close(load_image(kind(path), (2, 3)), expected(RGB))
+    with path.open("rb") as file:
+        file.read()
+        for _ in range(2):
+            close(load_image(file, (2, 3)), expected(RGB))
+        file.seek(0)
+        assert file.read() == png()
 
 
 @pytest.mark.parametrize(
@@ -232,22 +238,21 @@ def test_modes_of_files(mode):
 
 
 @pytest.mark.parametrize(
-    ("image", "wanted"),
+    ("mode", "ink", "wanted"),
     [
-        (Image.new("HSV", (3, 2), (0, 255, 255)), (1, 0, 0)),
-        (Image.new("YCbCr", (3, 2), (255, 128, 128)), (1, 1, 1)),
-        (Image.new("LAB", (3, 2)), (0, 59 / 255, 195 / 255)),  # as greenish and bluish as it gets; its spare byte is 0
-        (Image.new("RGBX", (3, 2), (51, 102, 153, 0)), (0.2, 0.4, 0.6)),
-        (Image.new("RGBA", (3, 2), (51, 102, 153, 0)), (1, 1, 1)),
-        (Image.new("RGBA", (3, 2), (255, 0, 51, 255)).quantize(), (1, 0, 0.2)),
-        (Image.new("I;16", (3, 2), 13107), (0.2, 0.2, 0.2)),
-        (Image.new("I", (3, 2), 65535), (1, 1, 1)),
-        (Image.new("F", (3, 2), 0.3), (0.3, 0.3, 0.3)),
+        ("HSV", (0, 255, 255), (1, 0, 0)),
+        ("YCbCr", (255, 128, 128), (1, 1, 1)),
+        ("LAB", 0, (0, 59 / 255, 195 / 255)),  # as greenish and bluish as it gets; its spare byte is 0
+        ("RGBX", (51, 102, 153, 0), (0.2, 0.4, 0.6)),
+        ("RGBA", (51, 102, 153, 0), (1, 1, 1)),
+        ("I;16", 13107, (0.2, 0.2, 0.2)),
+        ("I", 65535, (1, 1, 1)),
+        ("F", 0.3, (0.3, 0.3, 0.3)),
     ],
-    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
 )
-def test_modes_of_pillow_images(image, wanted):
-    close(load_image(image, (2, 3)), torch.tensor(wanted).float()[:, None, None].expand(3, 2, 3))
+def test_modes_of_pillow_images(mode, ink, wanted):
+    image = load_image(Image.new(mode, (3, 2), ink), (2, 3))
+    close(image, torch.tensor(wanted).float()[:, None, None].expand(3, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -272,14 +277,13 @@ def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored,
     assert image.getexif()[0x0112] == orientation
 
 
-@pytest.mark.parametrize("form", ["GIF", "TIFF"])
-def test_animations_give_their_first_frame(form):
-    first, second = Image.new("RGB", (6, 4), (255, 0, 0)), Image.new("RGB", (6, 4), (0, 255, 0))
-    content = encode(first, form, save_all=True, append_images=[second])
-    close(load_image(content, (4, 6)), expected(np.array(first)))
+def test_animations_give_their_first_frame_and_pillow_images_the_chosen_one():
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    content = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    close(load_image(content, (4, 6)), expected(np.array(frames[0])))
     image = Image.open(io.BytesIO(content))
     image.seek(1)
-    close(load_image(image, (4, 6)), expected(np.array(second)))  # a Pillow image shows the frame that the caller chose
+    close(load_image(image, (4, 6)), expected(np.array(frames[1])))
     assert image.tell() == 1
 
 
@@ -290,35 +294,19 @@ def test_animations_give_their_first_frame(form):
 @pytest.mark.parametrize("size", [(2, 3), 7])
 def test_the_array_stays_as_it_is(array, size):
     given_array = array.copy()
-    load_image(given_array, size).zero_()
-    load_image(torch.from_numpy(given_array), size).zero_() if array.ndim == 2 else None
-    assert np.array_equal(given_array, array)
     given_array.setflags(write=False)
     load_image(given_array, size).zero_()
+    assert np.array_equal(given_array, array)
 
 
-def test_a_file_stays_open_and_is_read_from_its_start(tmp_path):
-    path = tmp_path / "picture.png"
-    path.write_bytes(png())
-    with path.open("rb") as file:
-        file.read()
-        for _ in range(2):
-            close(load_image(file, (2, 3)), expected(RGB))
-        file.seek(0)
-        assert file.read() == png()
+def test_the_callers_files_and_warning_filters_are_left_alone():
     buffer = io.BytesIO(b"no picture")
-    with pytest.raises(ValueError, match="Pillow"):
-        load_image(buffer)
-    assert not buffer.closed
-
-
-def test_the_callers_warning_filters_are_restored():
     with warnings.catch_warnings():
         before = list(warnings.filters)
-        load_image(png(), 2)
         with pytest.raises(ValueError, match="Pillow"):
-            load_image(b"")
+            load_image(buffer)
         assert warnings.filters == before
+    assert not buffer.closed
 
 
 # --- crop and resize ---------------------------------------------------------------------------------------------
@@ -341,19 +329,14 @@ def test_the_crop_is_about_the_centre_and_keeps_the_values(height, width, size, 
 
 
 @pytest.mark.parametrize(
-    ("size", "crop"), [((20, 30), np.s_[:, :]), (12, np.s_[:, 10:50]), ((90, 60), np.s_[:, 16:43])]
+    ("size", "crop"), [((20, 30), np.s_[:, :]), ((12, 12), np.s_[:, 10:50]), ((90, 60), np.s_[:, 16:43])]
 )
-def test_the_resize_is_smoothed_bicubic(size, crop):
+def test_the_resize_is_smoothed_bicubic_and_its_overshoot_cut(size, crop):
     """torch's own bicubic with antialias is the reference; both use the same kernel (a = -0.5)."""
-    array = np.random.default_rng(0).random((40, 60, 3), np.float32)
-    size = size if isinstance(size, tuple) else (size, size)
+    array = np.random.default_rng(0).random((40, 60, 3), np.float32).round()
     wanted = F.interpolate(expected(array[crop], 1)[None], size, mode="bicubic", antialias=True)
     close(load_image(array, size), wanted[0].clamp(0, 1), atol=1e-5)
-
-
-def test_the_overshoot_at_an_edge_is_cut():
-    image = load_image(np.repeat([[0, 0, 0, 255, 255, 255]], 6, axis=0).astype(np.uint8), 60)
-    assert (image.min(), image.max()) == (0, 1)
+    assert load_image(array, 12).shape == (3, 12, 12)
 
 
 def test_transparency_is_removed_before_the_resize():
@@ -429,11 +412,9 @@ def test_a_truncated_file_is_refused_by_its_name(tmp_path, form, part):
         load_image(path)
 
 
-def test_a_file_that_cannot_be_opened(tmp_path):
+def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
         load_image(tmp_path / "none.png")
-    with pytest.raises(OSError, match=tmp_path.name):
-        load_image(tmp_path)
 
 
 @pytest.mark.parametrize("width", [100, 101])
@@ -476,8 +457,9 @@ def test_no_size(size):
 
 def test_numbered_image_counts_in_reading_order_one_channel_after_another():
     assert numbered_image().tolist() == [[list(range(6 * row, 6 * row + 6)) for row in range(4)]]
-    assert numbered_image(2, 3, channels=2).tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
-    assert numbered_image(1, 1).dtype == torch.float32
+    image = numbered_image(1, 3, channels=2)
+    assert image.dtype == torch.float32
+    assert image.tolist() == [[[0, 1, 2]], [[3, 4, 5]]]
 
 
 @pytest.mark.parametrize("sizes", [(0, 6, 1), (4, -1, 1), (4, 6, 0)])
