@@ -131,7 +131,7 @@ def draw_gallery() -> Axes:
         whole = picture(pixels, 0.8, 0.8, edge="none")
         rows, cols = (np.flatnonzero(masks[index].any(axis)) for axis in (1, 0))
 
-        def paint(sheet: Page, x: Number, y: Number) -> None:
+        def paint(sheet, x, y):
             sheet.put(whole, x, y)
             unit = 0.8 / masks.shape[1]
             middle = whole.left + (cols[0] + cols[-1] + 1) / 2 * unit, whole.top - (rows[0] + rows[-1] + 1) / 2 * unit
@@ -147,7 +147,7 @@ def draw_gallery() -> Axes:
     def bar(mean: float) -> Part:
         """A mean beside the area's share, which is what a map that knows nothing gets."""
 
-        def paint(sheet: Page, x: Number, y: Number) -> None:
+        def paint(sheet, x, y):
             for length, fill in ((0.7, "white"), (0.7 * mean, ROLES["patch"])):
                 sheet.rectangle(x - 0.35 + length / 2, y, length, 0.11, fill, line=0.6)
             tick = x - 0.35 + 0.7 * area

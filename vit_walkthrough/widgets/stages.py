@@ -406,7 +406,6 @@ def explore_sizes() -> Panel:
 
 DRAWINGS = {
     "the whole": schematics.draw_vit,
-    "its sizes": schematics.draw_config,
     "patches": schematics.draw_patches,
     "one patch as a row": schematics.draw_flatten,
     "patch embedding": schematics.draw_embedding,
