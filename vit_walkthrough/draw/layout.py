@@ -119,7 +119,7 @@ def grid(rows: Sequence[Sequence[Part | None]], across=0.15, down=0.12, wide=0.0
     heights = [max([high, *(part.height for part in row if part)]) for row in rows]
     width, height = sum(widths) + across * (len(widths) - 1), sum(heights) + down * (len(heights) - 1)
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         top = y + height / 2
         for row, tall in zip(rows, heights, strict=True):
             left = x - width / 2
@@ -156,7 +156,7 @@ def labelled(body: Part, above: Part | None = None, below: Part | None = None, g
     labels = [part or Part(0, 0) for part in (above, below)]
     room = gap + max(part.height for part in labels)
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         page.put(body, x, y)
         for label, side in zip(labels, (1, -1), strict=True):
             page.put(label, x, y + side * (body.height / 2 + gap + label.height / 2))
@@ -172,7 +172,7 @@ def words(text: str, size: Number = WORDS, *, bold=False, colour=NEUTRAL, align:
     look = dict(size=size, color=colour, weight="bold" if bold else "normal", family=STYLE["font.family"])
     look |= dict(ha={0: "left", 0.5: "center", 1: "right"}[align], va="center", linespacing=1.35, zorder=TEXT + 0.5)
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         if text:
             page.ax.text(x + width * (align - 0.5), y, text, **look)
 
@@ -203,7 +203,7 @@ def shape(sizes, axes: str, align: Number = 0.5) -> Part:
 def dots(down: bool = True, step: Number = 0.07, radius: Number = 0.0125) -> Part:
     """Three dots for what is left out, drawn: no glyph stands exactly in the middle."""
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         for k in (-step, 0, step):
             page.disc(*((x, y + k) if down else (x + k, y)), radius)
 
@@ -215,7 +215,7 @@ def arrow(length: Number = 0.5, above: str = "", below: str = "", *, up: int = 0
     labels = words(above, WORDS + 0.5), words(below, WORDS + 0.5)
     width, height = (0.2, length) if up else (max(length, *(label.width for label in labels)), 0.2)
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         across, along = (0, up * length / 2) if up else (width / 2, 0)
         page.arrow((x - across, y - along), (x + across, y + along), colour=colour)
         for label, side in zip(labels, (1, -1), strict=True):
@@ -230,7 +230,7 @@ def box(inside, role="neutral", width=0.0, height=0.0, *, pad=0.1, copies=1, **l
     width, height = width or inside.width + 2 * pad, height or inside.height + 2 * pad
     look = dict(fill=pale(role), edge=ROLES[role], level=BOX, radius=min(0.08, height / 5)) | look
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         for shift in reversed(range(copies)):
             page.rectangle(x + 0.07 * shift, y + 0.07 * shift, width, height, **look)
         page.put(inside, x, y)
@@ -241,7 +241,7 @@ def box(inside, role="neutral", width=0.0, height=0.0, *, pad=0.1, copies=1, **l
 def picture(pixels, width, height, rows=1, cols=1, edge=NEUTRAL, line=1.0, limits=(0, 1), **colours) -> Part:
     """Pixels, or values with a colour map, with white lines between rows x cols cells and an outline."""
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         left, right, bottom, top = extent = x - width / 2, x + width / 2, y - height / 2, y + height / 2
         # Not by imshow, which looks at the limits of the axes each time.
         artist = AxesImage(page.ax, extent=extent, origin="upper", zorder=IMAGE, interpolation="antialiased")
@@ -274,7 +274,7 @@ def strip(values, role, width: Number = 2.2, *, height=0.2, cells: int = 10, sca
     shown = matrix(kept[:, None] if down else kept[None], *sides[1], role, scale=scale, line=0)
     rest = dots(down, (width - used) / 3.6)
 
-    def paint(page: Page, x: Number, y: Number) -> None:
+    def paint(page, x, y):
         for part, shift in ((shown, (used - width) / 2), (rest, used / 2)) if used < width else ((shown, 0),):
             page.put(part, *((x, y - shift) if down else (x + shift, y)))
         page.rectangle(x, y, *sides[0], edge=ROLES[role], line=1.6)

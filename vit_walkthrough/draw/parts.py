@@ -202,7 +202,7 @@ def scene(look: Look, room: Number, pixels=None, marked=(), role: str = "patch",
     height, width = room * np.array(pixels.shape[:2]) / max(pixels.shape[:2])
     plain = picture(pixels, width, height, *(cells if lines else (1, 1)))
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         sheet.put(plain, x, y)
         for patch in marked:
             for colour, line in (("white", 3.4), (ROLES[role], 1.8)):
@@ -236,7 +236,7 @@ def place_map(config: ViTConfig, token: int | None) -> Part:
     high, wide = 0.28 * np.array([config.rows, config.cols]) / max(config.rows, config.cols)
     cell = max(0.28 / max(config.rows, config.cols), 0.06)
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         sheet.rectangle(x, y, wide, high, "white", ROLES["position"], 1)
         if token:
             row, col = divmod(token - 1, config.cols)
@@ -258,7 +258,7 @@ def square(look: Look, slots: list, numbers: np.ndarray, **colours) -> Part:
     spread[np.ix_(kept, kept)] = numbers[np.ix_(tokens, tokens)]
     table = matrix(spread, side, side, line=1, **colours)
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         sheet.put(table, x, y)
         eye = table.top - (slots.index(look.eye) + 0.5) * CELL
         sheet.rectangle(x, eye, side, CELL, edge=INK, line=2)
@@ -275,7 +275,7 @@ def gelu(before: np.ndarray, after: np.ndarray, width: Number = 2.0, height: Num
     across, up, curve = (width - 0.16) / 6, (height - 0.14) / 3.4, np.linspace(-3, 3, 41)
     bent, inside = nn.functional.gelu(torch.from_numpy(curve)).numpy(), np.abs(before) < 3
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         zero = y - height / 2 + 0.07 + 0.4 * up
         sheet.rectangle(x, y, width, height, "white", level=WIRE, radius=0.06)
         sheet.line((x - width / 2 + 0.06, zero), (x + width / 2 - 0.06, zero), colour=QUIET, width=0.8)
@@ -290,7 +290,7 @@ def gelu(before: np.ndarray, after: np.ndarray, width: Number = 2.0, height: Num
 def fan(above: Part, below: Part, text: str) -> Part:
     """A linear layer between two rows of numbers, at either end as wide as they are."""
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         wide, narrow = above.width / 2, below.width / 2
         ends = [(x - wide, y + 0.33), (x + wide, y + 0.33), (x + narrow, y - 0.33), (x - narrow, y - 0.33)]
         sheet.polygon(ends, pale("neutral", 0.08), width=1.1)
@@ -305,7 +305,7 @@ def bars(look: Look, width: Number, height: Number) -> Part:
     classes = sorted({*range(min(len(numbers), 9)), best, len(numbers) - 1})
     pitch = width / len(classes)
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         for place, index in enumerate(classes):
             tall = max(height * numbers[index] / numbers[best], 0.012)
             fill = ROLES["class"] if index == best else pale("class", 0.35)
@@ -320,7 +320,7 @@ def bars(look: Look, width: Number, height: Number) -> Part:
 def plus(radius: Number = 0.13) -> Part:
     """The node where two streams are added."""
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         arm = radius * 0.55
         sheet.disc(x, y, radius, "white", 1.4, level=IMAGE)
         sheet.line((x - arm, y), (x + arm, y), colour=INK, width=1.8, level=FRAME)
@@ -343,7 +343,7 @@ def bracket(sheet: Page, x: Number, top: Number, bottom: Number) -> None:
 def chip(number: int) -> Part:
     """The number of a step in a dark disc."""
 
-    def paint(sheet: Page, x: Number, y: Number) -> None:
+    def paint(sheet, x, y):
         sheet.disc(x, y, 0.125)
         sheet.put(words(str(number), 9.5, bold=True, colour="white"), x, y)
 
