@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
+from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, unwrapped
 
 TINY = Path(__file__).parent / "bundled"
 # What torch.compile, DataParallel, activation checkpoints and FSDP put before the names of what they wrap.
@@ -131,13 +131,6 @@ def misfits(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
         if given.get(name) != expected.get(name)
     ]
     return "; ".join(wrong[:4])
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside torch.compile, DataParallel, DistributedDataParallel or AveragedModel; others as they are."""
-    while (inner := getattr(model, "_orig_mod", getattr(model, "module", None))) is not None:
-        model = inner
-    return model
 
 
 def bundled() -> dict[tuple[int, int], Path]:
