@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import SIZES, ViTConfig
-from vit_walkthrough.model.vit import VisionTransformer
-from vit_walkthrough.weights.checkpoint import WRAPPERS, empty_model, misfits, unwrapped
+from vit_walkthrough.model.vit import VisionTransformer, unwrapped
+from vit_walkthrough.weights.checkpoint import WRAPPERS, empty_model, misfits
 
 SOURCES = ("timm", "torchvision", "transformers", "google")
 # Our names, and theirs in the published files, in the order of SOURCES. Names within a block begin with BLOCK, where
