@@ -1,0 +1,305 @@
+"""Notebooks 06 to 10: two right answers to each exercise, other than the reference, and answers with a remark."""
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate, layer_norm, normalize
+
+from vit_walkthrough import VisionTransformer, ViTConfig
+
+
+def norm_in_loops(tokens, weight, bias):
+    normed = torch.empty_like(tokens)
+    for image, place in torch.cartesian_prod(*map(torch.arange, tokens.shape[:2])).tolist():
+        token = tokens[image, place]
+        mean = token.sum() / len(token)
+        variance = ((token - mean) ** 2).sum() / len(token)
+        normed[image, place] = weight * (token - mean) / torch.sqrt(variance + 1e-6) + bias
+    return normed
+
+
+def counted(module, *arguments):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in module(*arguments).parameters())
+
+
+def block_in_layers(dim, hidden):
+    layers = [(dim, dim)] * 4 + [(dim, hidden), (hidden, dim)]
+    return sum((before + 1) * after for before, after in layers) + 2 * 2 * dim
+
+
+def post_norm_in_a_loop(tokens, attention, mlp, norm_1, norm_2):
+    for step, norm in ((attention, norm_1), (mlp, norm_2)):
+        tokens = norm(torch.add(tokens, step(tokens)))
+    return tokens
+
+
+def added_by_building(config, image_size, classes):
+    c = config
+    sizes = dict(patch_size=c.patch_size, channels=c.channels, dim=c.dim, depth=1, heads=c.heads, hidden=c.hidden)
+    new, old = ViTConfig(image_size, classes=classes, **sizes), ViTConfig(c.image_size, classes=c.classes, **sizes)
+    return counted(VisionTransformer, new) - counted(VisionTransformer, old)
+
+
+def added_by_config(config, image_size, classes):
+    new = ViTConfig(image_size, config.patch_size, dim=config.dim, heads=config.heads, classes=classes)
+    return new.dim * (new.tokens - config.tokens + new.classes - config.classes) + new.classes - config.classes
+
+
+def mean_in_loops(tokens, mask):
+    chosen = [[1 + place for place, wants in enumerate(row) if wants] for row in mask.tolist()]
+    return torch.stack([image[places].mean(0) for image, places in zip(tokens, chosen, strict=True)])
+
+
+class Listed(nn.Module):
+    """The blocks in whatever `container` makes of a list of them; `change` is done to what comes out."""
+
+    def __init__(self, make_block, depth, container=nn.ModuleList, change=lambda tokens: tokens):
+        super().__init__()
+        self.blocks, self.change = container([make_block() for _ in range(depth)]), change
+
+    def forward(self, tokens):
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.change(tokens)
+
+
+class Half(nn.Module):
+    """One block kept as it should be, the others in a plain list."""
+
+    def __init__(self, blocks):
+        super().__init__()
+        self.first, self.others = blocks[0], blocks[1:]
+
+    def __iter__(self):
+        return iter([self.first, *self.others])
+
+
+def side_by_search(config, budget):
+    side = config.patch_size
+    while 4 * config.depth * config.heads * ((side // config.patch_size) ** 2 + 1) ** 2 <= budget:
+        side += config.patch_size
+    return side - config.patch_size
+
+
+def loss_in_loops(logits, labels):
+    total = 0.0
+    for scores, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        largest = max(scores)
+        total += largest + math.log(sum(math.exp(score - largest) for score in scores)) - scores[label]
+    return torch.tensor(total / len(labels))
+
+
+def rate_of_list(step, steps, warmup, peak):
+    up = torch.linspace(0, peak, warmup + 1)[1:]
+    down = peak * (1 + torch.linspace(0, math.pi, steps - warmup + 1)[:-1].cos()) / 2
+    return torch.cat([up, down])[step]
+
+
+def rate_by_sine(step, steps, warmup, peak):
+    if step < warmup:
+        return peak * (1 - (warmup - step - 1) / warmup)
+    return peak * math.sin(math.pi / 2 * (steps - step) / (steps - warmup)) ** 2
+
+
+def clip_by_torch(weight, bias, longest):
+    parameters = [nn.Parameter(torch.zeros_like(part)) for part in (weight, bias)]
+    for parameter, gradient in zip(parameters, (weight, bias), strict=True):
+        parameter.grad = gradient.clone()
+    nn.utils.clip_grad_norm_(parameters, longest)
+    return tuple(parameter.grad for parameter in parameters)
+
+
+def clip_in_loops(weight, bias, longest):
+    squares = sum(number**2 for number in [*weight.flatten().tolist(), *bias.tolist()])
+    return [part * min(1, longest / squares**0.5) for part in (weight, bias)]
+
+
+def confusions_in_loops(logits, labels):
+    classes, guesses = range(logits.shape[1]), logits.argmax(-1)
+    taken = [[(guesses[labels == label] == guess).float().mean() for guess in classes] for label in classes]
+    return torch.tensor(taken)
+
+
+def confusions_by_bincount(logits, labels):
+    classes = logits.shape[1]
+    counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
+    return counts / counts.sum(1)[:, None]
+
+
+def rollout_in_loops(attention):
+    images, tokens = [], attention.shape[-1]
+    for image in attention.mean(2).unbind(1):
+        row = [1.0] + [0.0] * (tokens - 1)
+        for weights in image.flip(0).tolist():
+            row = [row[k] / 2 + sum(row[q] * weights[q][k] for q in range(tokens)) / 2 for k in range(tokens)]
+        images.append(row[1:])
+    return torch.tensor(images)
+
+
+def rollout_of_a_row(attention):
+    half = 0.5 * (attention.mean(2) + torch.eye(attention.shape[-1]))
+    row = half[-1, :, 0]
+    for block in half[:-1].flip(0):
+        row = torch.einsum("bk, bkj -> bj", row, block)
+    return row[:, 1:]
+
+
+def distance_by_cdist(attention, rows, cols, patch_size):
+    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).float() * patch_size
+    patches = normalize(attention[..., 1:, 1:], p=1, dim=-1)
+    return torch.einsum("lbhqk, qk -> lh", patches, torch.cdist(grid, grid)) / (attention.shape[1] * rows * cols)
+
+
+def distance_in_loops(attention, rows, cols, patch_size):
+    far = 0
+    for query in range(rows * cols):
+        row = attention[:, :, :, 1 + query, 1:]
+        for key in range(rows * cols):
+            apart = patch_size * math.hypot(query // cols - key // cols, query % cols - key % cols)
+            far += (row[..., key] / row.sum(-1)).mean(1) * apart
+    return far / (rows * cols)
+
+
+def relevance_backwards(attention, gradients):
+    row = torch.eye(attention.shape[-1])[0].expand(attention.shape[1], 1, -1)
+    for block in reversed(range(len(attention))):
+        products = attention[block] * gradients[block]
+        row = row + row @ torch.where(products > 0, products, 0).mean(1)
+    return row[:, 0, 1:]
+
+
+def relevance_in_loops(attention, gradients):
+    maps, tokens = [], range(attention.shape[-1])
+    for image in (attention * gradients).unbind(1):
+        arrived = torch.eye(len(tokens))
+        for heads in image:
+            before = arrived.clone()
+            for query in tokens:
+                for key in tokens:
+                    arrived[query] += sum(max(head[query, key], 0) for head in heads) / len(heads) * before[key]
+        maps.append(arrived[0, 1:])
+    return torch.stack(maps)
+
+
+def cover_in_loops(images, maps, count, patch_size, ground):
+    covered, cols = images.clone(), images.shape[3] // patch_size
+    for image, best in enumerate(maps.topk(count).indices.tolist()):
+        for patch in best:
+            y, x = patch // cols * patch_size, patch % cols * patch_size
+            covered[image, :, y : y + patch_size, x : x + patch_size] = ground[image]
+    return covered
+
+
+def cover_by_scatter(images, maps, count, patch_size, ground):
+    chosen = torch.zeros_like(maps).scatter_(1, maps.topk(count).indices, 1)
+    chosen = chosen.reshape(len(maps), 1, images.shape[2] // patch_size, -1)
+    chosen = interpolate(chosen, images.shape[2:], mode="nearest")
+    return images * (1 - chosen) + ground * chosen
+
+
+def name_by_replacing(theirs):
+    """One replacement after another; the dots keep a block's number apart from the others."""
+    theirs = theirs.replace("transformer.norm", "norm").replace("transformer.layers", "blocks")
+    theirs = theirs.replace("cls_token", "class_token.token").replace("pos_embedding", "position_embedding.positions")
+    theirs = theirs.replace("to_patch_embedding.2", "patch_embedding.projection").replace("mlp_head", "head.logits")
+    theirs = theirs.replace("0.norm.", "norm_1.").replace("0.to_qkv", "attention.qkv")
+    theirs = theirs.replace("0.to_out.0", "attention.projection").replace("1.net.0", "norm_2")
+    return theirs.replace("1.net.1", "mlp.expand").replace("1.net.4", "mlp.contract")
+
+
+def name_by_branches(theirs):
+    match theirs.split("."):
+        case ["cls_token"]:
+            return "class_token.token"
+        case ["pos_embedding"]:
+            return "position_embedding.positions"
+        case ["transformer", "layers", block, "0", "norm", kind]:
+            return f"blocks.{block}.norm_1.{kind}"
+        case ["transformer", "layers", block, "0", part, *_, kind]:
+            return f"blocks.{block}.attention.{dict(to_qkv='qkv', to_out='projection')[part]}.{kind}"
+        case ["transformer", "layers", block, "1", "net", place, kind]:
+            return f"blocks.{block}.{ {'0': 'norm_2', '1': 'mlp.expand', '4': 'mlp.contract'}[place] }.{kind}"
+        case [*part, kind]:
+            whole = {"transformer": "norm", "mlp_head": "head.logits"}
+            return f"{whole.get(part[0], 'patch_embedding.projection')}.{kind}"
+
+
+def projection_in_loops(kernel):
+    return torch.stack([column for head in kernel for column in head], 1)
+
+
+def folded_by_einops(weight, bias, mean, std):
+    mean, std = (repeat(each, "channels -> (channels area)", area=weight.shape[1] // 3) for each in (mean, std))
+    return weight / std, bias - weight @ (mean / std)
+
+
+def folded_by_asking(weight, bias, mean, std):
+    """Nothing but what the old layer answers: to a black picture, and to one with a single bright pixel."""
+    pixels = weight.shape[1]
+    mean, std = mean.repeat_interleave(pixels // 3), std.repeat_interleave(pixels // 3)
+    pictures = torch.cat([torch.zeros(1, pixels), torch.eye(pixels)])
+    black, *bright = ((pictures - mean) / std).double() @ weight.double().T + bias
+    return (torch.stack(bright) - black).T.float(), black.float()
+
+
+RIGHT = dict(
+    layer_norm=[norm_in_loops, lambda tokens, weight, bias: layer_norm(tokens, weight.shape, weight, bias, 1e-6)],
+    block_parameters=[lambda dim, hidden: counted(nn.TransformerEncoderLayer, dim, 1, hidden), block_in_layers],
+    post_norm=[
+        post_norm_in_a_loop,
+        lambda x, attention, mlp, n_1, n_2: n_2(sum(part(n_1(x + attention(x))) for part in (mlp, lambda y: y))),
+    ],
+    added_parameters=[added_by_building, added_by_config],
+    mean_over=[mean_in_loops, lambda x, mask: x[:, 1:].masked_fill(~mask[:, :, None], torch.nan).nanmean(1)],
+    stack=[Listed, lambda make_block, depth: nn.Sequential(*(make_block() for _ in range(depth)))],
+    largest_side=[
+        side_by_search,
+        lambda c, budget: int((((budget / (4 * c.depth * c.heads)) ** 0.5) - 1) ** 0.5) * c.patch_size,
+    ],
+    cross_entropy=[loss_in_loops, cross_entropy],
+    learning_rate=[rate_of_list, rate_by_sine],
+    clip=[clip_in_loops, clip_by_torch],
+    confusions=[confusions_in_loops, confusions_by_bincount],
+    rollout=[rollout_in_loops, rollout_of_a_row],
+    distance=[distance_by_cdist, distance_in_loops],
+    relevance=[relevance_backwards, relevance_in_loops],
+    cover=[cover_in_loops, cover_by_scatter],
+    name=[name_by_replacing, name_by_branches],
+    projection=[projection_in_loops, lambda kernel: rearrange(kernel, "h d dim -> dim (h d)")],
+    folded=[folded_by_einops, folded_by_asking],
+)
+
+REMARKED = [
+    ("block_parameters", lambda dim, hidden: 12 * dim * hidden, "290 too many"),
+    ("block_parameters", lambda dim, hidden: 0, "190 too few"),
+    ("added_parameters", lambda *given: added_by_config(*given) + 7, "positions change by +140 and the head by +22"),
+    ("stack", lambda make_block, depth: nn.Sequential(*[make_block] * depth), "make_block takes no arguments"),
+    ("stack", lambda make_block, depth: Listed(make_block, depth, Half), "parameters() sees 1 of them"),
+    ("stack", lambda make_block, depth: Listed(make_block, depth - 1), "make 123 of 0"),
+    ("stack", lambda *given: Listed(*given, change=lambda x: x + 0.5), "'0 becomes': '123.5'"),
+    ("stack", lambda *given: Listed(*given, change=lambda x: x[:, 0]), "'a tensor of shape (1, 3)'"),
+    ("largest_side", lambda config, budget: side_by_search(config, budget) + 1, "17 pixels cannot be cut"),
+    (
+        "largest_side",
+        lambda config, budget: side_by_search(config, budget) * 2,
+        "With 32 pixels the maps take 6,936 bytes",
+    ),
+    ("cross_entropy", lambda x, y: -(x.softmax(1)[range(len(y)), y] + 1e-9).log().mean(), "A small number replaces"),
+    (
+        "learning_rate",
+        lambda step, *given: rate_by_sine(step, *given) / (1 + (step < given[1])),
+        "The warm-up is wrong",
+    ),
+    ("learning_rate", lambda step, *given: rate_by_sine(step, *given) / (1 + (step > given[1])), "the fall is wrong"),
+    ("learning_rate", lambda step, steps, warmup, peak: [peak], "not 'list'"),
+    ("learning_rate", lambda step, steps, warmup, peak: None if step < warmup else peak, "is there a `return`"),
+    ("rollout", lambda attention: rollout_of_a_row(attention) + 0.7, "is said to come from patches"),
+    ("rollout", lambda attention: rollout_of_a_row(attention) / 2, "The proportions are right"),
+    ("relevance", lambda *given: relevance_backwards(*given) / 3, "The proportions are right"),
+    ("cover", lambda x, m, count, p, g: cover_in_loops(x, m, count // 2, p, g), "In image 0, 1 of the patches"),
+    ("cover", lambda x, m, count, p, g: cover_in_loops(x, m, count, p, g + 0.5), "ground as its colour"),
+    ("name", lambda theirs: theirs.replace("transformer.layers", "blocks"), "cls_token came back as it was"),
+]
