@@ -64,14 +64,6 @@ def test_weights_by_hand():
     assert_close(attention_weights(queries, keys), expected, rtol=0, atol=1e-6)
 
 
-def test_each_image_and_head_is_computed_by_itself():
-    queries, keys, values = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 4)
-    together = attend(attention_weights(queries, keys), values)
-    for place in np.ndindex(2, 3):
-        alone = attend(attention_weights(queries[place], keys[place]), values[place])
-        assert_close(together[place], alone, rtol=0, atol=1e-6)
-
-
 def test_huge_scores_stay_finite():
     weights = attention_weights(1e4 * torch.randn(5, 8), 1e4 * torch.randn(7, 8))
     assert_close(weights.sum(dim=-1), torch.ones(5))
