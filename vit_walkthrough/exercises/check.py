@@ -56,6 +56,7 @@ class TooLong(BaseException):
 
 
 def call(yours: Callable, *arguments):
+    """The usual run: the answer itself is compared."""
     return yours(*arguments)
 
 
@@ -108,6 +109,7 @@ class Exercise:
         print(f"✓ {self.holds}")
 
     def right(self, case: tuple):
+        """The right answer to a case."""
         return next(self.body(*case))
 
     def attempt(self, yours: Callable, case: tuple):
@@ -207,9 +209,6 @@ def exercise(**facts) -> Callable[[Callable], Exercise]:
     return lambda body: Exercise(body, **facts)
 
 
-# ------------------------------------------------------------------------------------------------ the reader's function
-
-
 @contextmanager
 def limited() -> Iterator[None]:
     """Raise TooLong in what runs longer than SECONDS: in the main thread, where the system has signals, and not under
@@ -253,9 +252,6 @@ def called(value) -> str:
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
-# ------------------------------------------------------------------------------------------------ comparing answers
-
-
 def kind_of(value) -> str:
     """What an answer has to be, in words."""
     if isinstance(value, tuple | list):
@@ -292,6 +288,7 @@ def close(expected: Tensor, got: Tensor) -> Tensor:
 
 
 def same(expected, got) -> bool:
+    """Whether an answer of the right kind is right."""
     if isinstance(expected, tuple):
         return all(map(same, expected, got))
     if isinstance(expected, Tensor):
@@ -312,15 +309,14 @@ def alike(expected, got) -> bool:
 
 
 def finite(got) -> bool:
+    """Whether there is no NaN and no infinite number in it."""
     if isinstance(got, tuple | list):
         return all(map(finite, got))
     return not isinstance(got, Tensor) or bool(got.isfinite().all())
 
 
-# ------------------------------------------------------------------------------------------------ showing them
-
-
 def shown(value) -> str:
+    """A value as it is printed: whole numbers without a point, long arrays shortened."""
     if not isinstance(value, Tensor):
         return f"{value:,}" if type(value) is int else textwrap.shorten(repr(value), 400, placeholder=" ...")
     numbers = value.detach().numpy()
@@ -360,9 +356,6 @@ def draw(name: str, expected: Tensor, got: Tensor) -> None:
         else:
             plot_matrix(values / scale, kind=kind, limit=largest, title=title, numbers=False, colorbar=False, ax=ax)
     show(axes[0].figure, f"Left what {name} should have given, right what it gave.")
-
-
-# ------------------------------------------------------------------------------------------------ predictions
 
 
 def predict(yours, truth, why: Mapping | None = None) -> None:

@@ -82,6 +82,8 @@ class Digit(nn.Module):
 
 @dataclass(frozen=True)
 class BlocksThatWrite:
+    """What stands in a case for make_block, so that a call can be spelled."""
+
     digits: str
 
 
