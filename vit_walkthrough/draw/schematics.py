@@ -171,10 +171,8 @@ def draw_positions(config: ViTConfig, image=None, *, model=None) -> Axes:
     size, tokens = shape(config, "tokens dim"), parts.stack(parts.strips(before, slots, **same))
     result = parts.stack(parts.strips(after, slots, **same))
     if config.positions == "none":
-        title, how = (
-            "No positions",
-            "This config adds none: you can shuffle the patches, and the answer stays the same.",
-        )
+        title = "No positions"
+        how = "This config adds none: you can shuffle the patches, and the answer stays the same."
         middle = [[None, arrow(2.5, "nothing is added"), None]]
     else:
         kind = "a learned vector" if config.positions == "learned" else "fixed sines and cosines"
@@ -333,16 +331,10 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     last, middle, first = (card(numbers, both, parts.scale_of(both, *stream)) for numbers in stream)
     size, empty, branches = shape(config, "tokens dim"), [None] * 4, []
     rows = [[*empty, Part(0, 0.1)], [size, last, None, None, None]]
+    pairs, through = f"{maps} × {config.tokens:,}", f"through {config.tokens:,} × {config.hidden:,}"
     for step, norm, role, below, said, counted in (
-        ("mlp", "norm_2", "value", middle, "each token by itself:", f"through {config.tokens:,} × {config.hidden:,}"),
-        (
-            "attention",
-            "norm_1",
-            "query",
-            first,
-            "between the tokens:",
-            f"{maps} of {config.tokens:,} × {config.tokens:,}",
-        ),
+        ("mlp", "norm_2", "value", middle, "each token by itself:", through),
+        ("attention", "norm_1", "query", first, "between the tokens:", pairs),
     ):
         added, normed = (card(look[f"blocks.0.{name}"], both[1:]) for name in (step, norm))
         plus, layer_norm = parts.plus(), box("LayerNorm", width=1.6)
