@@ -83,7 +83,7 @@ def within(module: str, places: set[str]) -> bool:
     [
         ("import vit_walkthrough.draw.plots as p, torch", {"draw.plots"}),
         ("from vit_walkthrough.draw import plots, show", {"draw", "draw.plots"}),
-        ("def late():\n    from vit_walkthrough.draw import show", {"draw.plots"}),
+        ("def late():\n    from vit_walkthrough.draw import show", {"draw"}),
         ("from vit_walkthrough import record", {"__init__"}),
         ("from vit_walkthrough import data", {"__init__", "data"}),
         ("import torch", set()),
