@@ -30,10 +30,7 @@ def check_weights(queries, keys):
         return numbers / numbers.sum(-1, keepdim=True)
 
     got = yield scores.softmax(-1)
-    yield (
-        "Each column sums to 1, because the softmax ran over the queries; let it run over the keys",
-        scores.softmax(-2),
-    )
+    yield "Each column sums to 1: the softmax ran over the queries; let it run over the keys", scores.softmax(-2)
     yield "Too sharp: the scores have not been divided by the square root of head_dim", dots.softmax(-1)
     yield "Too even: divide the scores by the square root of head_dim, not by head_dim", (dots / head_dim).softmax(-1)
     yield "Those are the scores: no softmax has made weights of them yet", scores
@@ -127,10 +124,8 @@ def check_look_back(keys, steps):
     yield "Every token looks 1 back; look `steps` back", back(1)
     looks, wanted = got.argmax(-1), right.argmax(-1)
     if (looks == wanted).all():
-        yield (
-            f"Every token looks at the right one, but gives it only {got.amax(-1).min() - 5e-5:.4f} of its 1. Longer "
-            "queries make larger scores; mind that these are divided by the square root of head_dim"
-        )
+        least = got.amax(-1).min() - 5e-5
+        yield f"Every token looks at the right one, but gives it only {least:.4f}; longer queries make larger scores"
     token = (looks != wanted).int().argmax()
     yield f"Token {token} looks most at token {looks[token]}; that should be token {wanted[token]}"
 
@@ -156,10 +151,7 @@ def check_scores(queries, keys, heads):
     alternating = dots(lambda x: x.unflatten(-1, (head_dim, heads)).movedim(-1, 1))
     scores = right / head_dim**0.5
     yield scores
-    yield (
-        "The heads alternate; a head is a slice of numbers side by side: (heads head_dim)",
-        alternating / head_dim**0.5,
-    )
+    yield "The heads alternate; a head's numbers stand side by side: (heads head_dim)", alternating / head_dim**0.5
     yield "The tokens were cut; first split dim into heads and head_dim, then move heads", of_tokens / head_dim**0.5
     yield "The scores are not scaled: divide by the square root of head_dim", right
     yield "The scores were divided by the square root of dim; a head sums over head_dim terms", scores / heads**0.5

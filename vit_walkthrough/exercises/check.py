@@ -88,9 +88,7 @@ class Exercise:
         """
         name = name_of(yours)
         if not callable(yours):
-            raise Wrong(
-                f"The check needs the function itself, not {called(yours)}: its name, without brackets after it"
-            )
+            raise Wrong(f"The check needs the function itself, not {called(yours)}: its name, without brackets")
         if isinstance(yours, type) and self.run is call:
             raise Wrong(f"{name} is a class: give the check a function, or a module that was made of it, {name}(...)")
         given = []

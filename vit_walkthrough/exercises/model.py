@@ -179,7 +179,6 @@ def check_largest_side(config, budget):
     yield "A map has a number for every pair, tokens * tokens, not one for every token", isqrt(numbers - 1) * p
     yield "Numbers were counted, not bytes: one in float32 takes 4 bytes", side(budget // (depth * heads))
     yield "Only one layer was counted: every block has maps of its own", side(budget // (4 * heads))
-    yield "Only one map was counted for each layer: every head has its own", side(budget // (4 * depth))
     yield "Only one map was counted: every head of every layer has its own", side(budget // 4)
     if got % p:
         yield f"{got} pixels cannot be cut into whole patches of {p}: round down to a multiple of it"
