@@ -75,7 +75,7 @@ class Look:
         if image is None:
             cat = photo("cat", (config.height, config.width))
             image = cat if config.channels == 3 else cat.mean(dim=0, keepdim=True)
-        self.image = torch.as_tensor(image, dtype=torch.float32)
+        self.image = torch.as_tensor(image, dtype=torch.float32).detach().cpu()
         expected = (config.channels, config.height, config.width)
         if tuple(self.image.shape) != expected:
             raise ValueError(
@@ -123,7 +123,7 @@ class Look:
     @property
     def note(self) -> str:
         """Whose numbers these are, in words."""
-        if self._given:
+        if self._given is not None:
             return "Real numbers of the given model."
         return "Real numbers of random weights, which mean nothing yet."
 
@@ -131,7 +131,7 @@ class Look:
     def ran(self) -> str:
         """The note, and how many blocks were left out before the last numbers."""
         ran, depth = len(self.model.blocks), self.config.depth
-        return self.note if ran == depth else f"{self.note} Only {ran} of the {depth} blocks is computed."
+        return self.note if ran == depth else f"{self.note} Shown after {ran} of the {depth} blocks."
 
     @property
     def picture(self) -> np.ndarray:
