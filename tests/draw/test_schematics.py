@@ -90,7 +90,7 @@ def expected(c):
         "attention": [shape(c.tokens, head_dim), shape(head_dim, c.tokens), square, f"÷ √{head_dim}"],
         "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
         "mlp": [tokens, shape(c.tokens, c.hidden), f"{c.dim * c.hidden:,} weights"],
-        "block": [tokens, f"{c.heads} map", f"of {square}", f"through {shape(c.tokens, c.hidden)}"],
+        "block": [tokens, f"{c.heads} map{'s' * (c.heads > 1)} of {square}", f"through {shape(c.tokens, c.hidden)}"],
         "stack": [tokens, f"block {c.depth - 1}", f"{block:,} learned numbers a block"],
         "head": [tokens, f"{c.dim:,}", shape(c.dim, c.classes), f"{c.classes:,}"],
         "shapes": [image, flat, embedded, tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
@@ -194,7 +194,7 @@ def test_without_a_model_the_numbers_are_those_of_a_random_one_and_always_the_sa
     assert np.allclose(look["head"], model(look.image[None])[0].detach(), atol=1e-5)
     assert look["head"].std() > 0.1
     assert [len(parts.random_model(CONFIGS[key]).blocks) for key in ("large", "tiny")] == [1, 4]
-    assert any("1 of the 24 blocks" in text for text in said(drawn("large", "vit")))
+    assert any("after 1 of the 24 blocks" in text for text in said(drawn("large", "vit")))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -28,9 +28,9 @@ QUIET = "#9A9A9A"  # frames that carry no role
 TITLE, LABEL, WORDS, NOTE = 14, 10, 8.5, 8  # points; nothing is smaller
 BAND, WIRE, BOX, LINE, IMAGE, FRAME, TEXT = range(7)  # what lies on what
 Number = int | float | np.floating
-TURN = np.linspace(0, np.pi / 2, 7)[None] + np.pi / 2 * np.arange(4)[:, None]
-ARCS = np.stack([np.cos(TURN), np.sin(TURN)], axis=-1).reshape(28, 2)  # a circle in four quarters
-CORNERS = np.repeat([(1, 1), (-1, 1), (-1, -1), (1, -1)], 7, axis=0)  # and the corner to which each point belongs
+TURN = (np.linspace(0, np.pi / 2, 7) + np.pi / 2 * np.arange(4)[:, None]).ravel()  # seven angles in each quarter
+ARCS = np.stack([np.cos(TURN), np.sin(TURN)], axis=1)
+CORNERS = np.repeat([(1, 1), (-1, 1), (-1, -1), (1, -1)], 7, axis=0)  # the corner that each of them rounds
 
 
 def pale(role: str, share: Number = 0.14) -> tuple[Number, ...]:
@@ -133,10 +133,12 @@ def grid(rows: Sequence[Sequence[Part | None]], across=0.15, down=0.12, wide=0.0
 
 
 def row(*parts: Part | None, across: Number = 0.15) -> Part:
+    """Parts side by side."""
     return grid([parts], across)
 
 
 def column(*parts: Part | None, down: Number = 0.08) -> Part:
+    """Parts one below the other."""
     return grid([[part] for part in parts], down=down)
 
 

@@ -76,7 +76,7 @@ class Look:
         if image is None:
             cat = photo("cat", (config.height, config.width))
             image = cat if config.channels == 3 else cat.mean(dim=0, keepdim=True)
-        self.image = torch.as_tensor(image, dtype=torch.float32)
+        self.image = torch.as_tensor(image, dtype=torch.float32).detach().cpu()
         expected = (config.channels, config.height, config.width)
         if tuple(self.image.shape) != expected:
             raise ValueError(
@@ -124,7 +124,7 @@ class Look:
     @property
     def note(self) -> str:
         """Whose numbers these are, in words."""
-        if self._given:
+        if self._given is not None:
             return "Real numbers of the given model."
         return "Real numbers of random weights, which mean nothing yet."
 
@@ -132,7 +132,7 @@ class Look:
     def ran(self) -> str:
         """The note, and how many blocks were left out before the last numbers."""
         ran, depth = len(self.model.blocks), self.config.depth
-        return self.note if ran == depth else f"{self.note} Only {ran} of the {depth} blocks is computed."
+        return self.note if ran == depth else f"{self.note} Shown after {ran} of the {depth} blocks."
 
     @property
     def picture(self) -> np.ndarray:
@@ -158,6 +158,7 @@ def followed(look: Look, first: int = 0) -> list[int | None]:
 
 
 def role_of(token: int) -> str:
+    """The role in whose colour a token is drawn."""
     return "class" if token == 0 else "patch"
 
 
@@ -337,6 +338,7 @@ def branch(sheet: Page, fork: Number, norm: Part, step: Part, plus: Part) -> Non
 
 
 def bracket(sheet: Page, x: Number, top: Number, bottom: Number) -> None:
+    """A bracket that opens to the left, from top to bottom."""
     sheet.line((x - 0.07, top), (x, top), (x, bottom), (x - 0.07, bottom), width=1.1)
 
 

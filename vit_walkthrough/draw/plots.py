@@ -16,10 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
-from vit_walkthrough.draw.images import blend as blend
 from vit_walkthrough.draw.theme import ROLES, Number, as_array, as_axes, colour_of, style, titled
-from vit_walkthrough.draw.theme import STYLE as STYLE
-from vit_walkthrough.draw.theme import render as render
 
 DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2))]
 

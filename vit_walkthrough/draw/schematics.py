@@ -90,8 +90,8 @@ def draw_flatten(config: ViTConfig, image=None, *, model=None) -> Axes:
         words("channels × ph × pw: how long the row is", LABEL, align=0),
     )
     upper = [whole, shape(config, "channels height width")], [zoom, shape(config, "channels ph pw")], [said, None]
-    length = head(f"{config.patch_dim:,} numbers")
-    body = column(columns(*upper, across=0.8), grid([planes, rows], 0, 0.5), length, down=0.3)
+    lower = [grid([planes, rows], 0, 0.5), head(f"{config.patch_dim:,} numbers")]
+    body = column(columns(*upper, across=0.8), *lower, down=0.3)
     how = "We read patches like words on a page, and the pixels of a patch channel after channel, row by row."
     sheet = page("A patch is flattened into one row of numbers", how, body, "bright is 1, dark is 0", "gray", "01")
 
@@ -137,9 +137,9 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
         [None, parts.stack(after), shape(config, "patches dim")],
     )
     how = f"Each row of {config.patch_dim:,} numbers is multiplied by the same learned matrix E."
-    learned = f"E and its bias are {(config.patch_dim + 1) * config.dim:,} numbers to learn."
-    title, how = "One matrix turns every patch into a token", f"{how} The result is a row of {config.dim:,} numbers."
-    sheet = page(title, how, body, f"{look.note} {learned}")
+    how += f" The result is a row of {config.dim:,} numbers."
+    note = f"{look.note} E and its bias are {(config.patch_dim + 1) * config.dim:,} numbers to learn."
+    sheet = page("One matrix turns every patch into a token", how, body, note)
     sheet.band(faces[eye], before[eye], role="patch")
     sheet.band(after[eye], role="patch")
     return sheet.done()
@@ -171,8 +171,7 @@ def draw_positions(config: ViTConfig, image=None, *, model=None) -> Axes:
     size, tokens = shape(config, "tokens dim"), parts.stack(parts.strips(before, slots, **same))
     result = parts.stack(parts.strips(after, slots, **same))
     if config.positions == "none":
-        title = "No positions"
-        how = "This config adds none: you can shuffle the patches, and the answer stays the same."
+        title, how = "No positions", "This config adds none. If you shuffle the patches, the answer stays the same."
         middle = [[None, arrow(2.5, "nothing is added"), None]]
     else:
         kind = "a learned vector" if config.positions == "learned" else "fixed sines and cosines"
@@ -203,7 +202,7 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
         tables.append([head(name), parts.stack(strips), words(meaning)])
     sizes = {"dim": config.dim, "3·dim": 3 * config.dim, "3": 3, "tokens": config.tokens}
     tokens = parts.stack(parts.strips(look["blocks.0.norm_1"], slots, 1.45))
-    cut = "one head takes them whole" if config.heads == 1 else "each is then shared out"
+    cut = "One head takes them whole" if config.heads == 1 else "The heads share them"
     body = row(
         parts.stack(parts.faces(look, slots)),
         labelled(tokens, head("tokens"), shape(sizes, "tokens dim")),
@@ -212,9 +211,8 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
         sign("="),
         labelled(columns(*tables), below=shape(sizes, "3 tokens dim")),
     )
-    share = f"{cut}: heads × head_dim = {config.heads} × {config.head_dim} = {config.dim:,}"
     how = "Its columns are three blocks side by side: the result is cut into queries, keys and values."
-    note = f"{look.note} Of each token {share}."
+    note = f"{look.note} {cut}: heads × head_dim = {config.heads} × {config.head_dim} = {config.dim:,}."
     return page("One matrix reads every token three times", how, body, note).done()
 
 
@@ -256,8 +254,8 @@ def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
     """The heads side by side, their outputs joined and mixed by W_o."""
-    look, many, pitch = parts.Look(config, image, model), config.heads > 5, 1.62
-    kept, token = [0, 1, 2, config.heads - 1] if many else list(range(config.heads)), look.eye
+    look, count, pitch = parts.Look(config, image, model), config.heads, 1.62
+    kept, token = [0, 1, 2, count - 1] if count > 5 else list(range(count)), look.eye
     names = ("queries", "keys", "values", "head_outputs", "weights")
     *read, found, weights = (look[f"blocks.0.attention.{name}"][kept, token] for name in names)
     scale, loudest = max(np.abs(part[:, :7]).max() for part in read), np.abs(found[:, :7]).max()
@@ -270,12 +268,12 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
         seen = parts.scene(look, 1.34, look.seen(weights[place]), [token - 1], "query")
         output, joined = (strip(found[place], "patch", width, cells=9, scale=loudest) for width in (1.36, pitch))
         lists.append([head(f"head {number}"), *asked, down, seen, down, output, down, joined])
-    if many:
+    if count > 5:
         gap = dots(down=False)
-        more = labelled(gap, below=words(f"{config.heads - 4} more"), gap=0)
+        more = labelled(gap, below=words(f"{count - 4} more"), gap=0)
         joined = box(gap, "patch", pitch, 0.2, fill="white", line=1.6, radius=0.0)
         lists.insert(4, [None, None, gap, None, None, more, None, gap, None, joined])
-    sizes = {"tokens": config.tokens, "heads·head_dim": config.heads * config.head_dim}
+    sizes = {"tokens": config.tokens, "heads·head_dim": config.dim}
     mixed = row(
         sign("×"),
         matrix(look.weight("blocks.0.attention.projection")[:6, :12], 0.8, 0.4),
@@ -285,11 +283,10 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
         shape(config, "tokens dim"),
     )
     body = column(columns(*lists, across=0, down=0.08), shape(sizes, "tokens heads·head_dim"), mixed)
-    many = f"{config.heads} heads look for {config.heads} things at once"
+    title = f"{count} heads look for {count} things at once" if count > 1 else "One head looks once"
     how = f"Each head makes {config.head_dim:,} numbers of a whole token as query, key and value, and has its own map."
-    note = f"{look.note} Token {token:,} asks. All maps are heads × queries × keys = "
-    note += f"{config.heads} × {config.tokens:,} × {config.tokens:,}."
-    return page(many if config.heads > 1 else "One head looks once", how, body, note).done()
+    maps = f"heads × queries × keys = {count} × {config.tokens:,} × {config.tokens:,}"
+    return page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
 
 
 def draw_mlp(config: ViTConfig, image=None, *, model=None) -> Axes:
@@ -331,10 +328,9 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     last, middle, first = (card(numbers, both, parts.scale_of(both, *stream)) for numbers in stream)
     size, empty, branches = shape(config, "tokens dim"), [None] * 4, []
     rows = [[*empty, Part(0, 0.1)], [size, last, None, None, None]]
-    pairs, through = f"{maps} × {config.tokens:,}", f"through {config.tokens:,} × {config.hidden:,}"
     for step, norm, role, below, said, counted in (
-        ("mlp", "norm_2", "value", middle, "each token by itself:", through),
-        ("attention", "norm_1", "query", first, "between the tokens:", pairs),
+        ("mlp", "norm_2", "value", middle, "each token by itself:", f"through {config.tokens:,} × {config.hidden:,}"),
+        ("attention", "norm_1", "query", first, "between the tokens:", f"{maps} × {config.tokens:,}"),
     ):
         added, normed = (card(look[f"blocks.0.{name}"], both[1:]) for name in (step, norm))
         plus, layer_norm = parts.plus(), box("LayerNorm", width=1.6)
@@ -417,15 +413,15 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
     """The shapes from image to logits, on one line."""
     look, read = parts.Look(config, image, model, head=True), config.pooling == "class"
     flat = patchify(look.image[None], config.patch_size)[0].numpy()
-    blocks = f"{config.depth} block{'s' * (config.depth > 1)}, norm"
     positions = "" if config.positions == "none" else "+ positions,\n"
+    blocks = f"{positions}{config.depth} block{'s' * (config.depth > 1)}, norm"
     lists = [[None, parts.scene(look, 0.95, lines=True), replace(shape(config, "channels height width"), width=1.4)]]
     tokens = []
     for step, numbers, axes, role in (
         ("cut", flat, "patches patch_dim", "patch"),
         ("× E", look["patch_embedding"], "patches dim", "patch"),
         ("★ first", look["class_token"], "tokens dim", "class"),
-        (f"{positions}{blocks}", look["norm"], "tokens dim", "patch"),
+        (blocks, look["norm"], "tokens dim", "patch"),
         ("take ★" if read else "mean", look.features[None], "dim", "class" if read else "patch"),
         ("head", look["head"][None], "classes", "neutral"),
     ):
