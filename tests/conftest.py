@@ -9,14 +9,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core already; the not
 import jaxtyping
 import pytest
 import torch
-from hypothesis import settings
 from torch import nn
 
 from vit_walkthrough import EncoderBlock, MultiHeadSelfAttention, VisionTransformer, ViTConfig
 
 torch.set_num_threads(1)  # pytest-xdist already runs one process per core
-settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, max_examples=40)
-settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)
