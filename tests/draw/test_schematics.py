@@ -238,6 +238,8 @@ def test_what_is_left_out_no_positions_and_the_mean_are_drawn_as_such():
     assert "no positions" in said(drawn("wide", "vit"))
     assert "norm, take mean" in said(drawn("grey", "vit"))
     assert "norm, take ★" in said(drawn("tiny", "vit"))
+    untrained = schematics.draw_vit(TINY, model=VisionTransformer(TINY))  # its classification head is all zeros
+    assert "each class: 10.0%" in said(untrained)
 
 
 def test_a_grid_puts_its_parts_where_they_belong():

@@ -301,20 +301,21 @@ def fan(above: Part, below: Part, text: str) -> Part:
 
 
 def bars(look: Look, width: Number, height: Number) -> Part:
-    """The probabilities of the first classes, the likeliest and the last; the likeliest is filled."""
+    """The probabilities of the first classes, the likeliest and the last; the likeliest, if there is one, is filled."""
     numbers, best = look.probabilities, int(look.probabilities.argmax())
+    equal = np.ptp(numbers) == 0 and len(numbers) > 1
     classes = sorted({*range(min(len(numbers), 9)), best, len(numbers) - 1})
     pitch = width / len(classes)
 
     def paint(sheet, x, y):
         for place, index in enumerate(classes):
             tall = max(height * numbers[index] / numbers[best], 0.012)
-            fill = ROLES["class"] if index == best else pale("class", 0.35)
+            fill = ROLES["class"] if index == best and not equal else pale("class", 0.35)
             middle = x - width / 2 + (place + 0.5) * pitch, y - height / 2 + tall / 2
             sheet.rectangle(*middle, 0.8 * pitch, tall, fill, ROLES["class"], 0.8)
         sheet.line((x - width / 2, y - height / 2), (x + width / 2, y - height / 2), width=1)
 
-    name = words(f"class {best}: {numbers[best]:.1%}")
+    name = words(f"{'each class' if equal else f'class {best}'}: {numbers[best]:.1%}")
     return column(name, Part(width, height, paint), words(f"{len(classes)} of {len(numbers):,} classes"), down=0.05)
 
 
