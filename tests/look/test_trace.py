@@ -85,6 +85,18 @@ def test_the_residual_stream_adds_up(model, images):
         assert torch.equal(trace[block], trace[f"{block}.norm_2.input"] + trace[f"{block}.mlp"])
 
 
+def test_the_recorded_attention_is_what_the_equations_say(model, images):
+    with record(model) as trace:
+        model(images)
+    part = {name: trace[f"blocks.1.attention.{name}"] for name in POINTS}
+    qkv = trace["blocks.1.attention.qkv"].reshape(2, 16, 3, 4, 8)
+    for index, name in enumerate(("queries", "keys", "values")):
+        assert torch.equal(part[name], qkv[:, :, index].transpose(1, 2))
+    scores = part["queries"] @ part["keys"].mT / 8**0.5
+    assert_close(part["weights"], scores.softmax(dim=-1), rtol=0, atol=1e-6)
+    assert_close(part["head_outputs"], part["weights"] @ part["values"], rtol=0, atol=1e-6)
+
+
 def test_the_last_of_several_passes_stays_and_what_is_computed_again_comes_last(model, images):
     with record(model) as alone:
         model(images[1:])
