@@ -291,7 +291,7 @@ def test_what_the_reader_prints_is_printed_once(capsys):
 def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(monkeypatch):
     drawn = []
     monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
-    monkeypatch.setattr("vit_walkthrough.draw.plots.show", lambda figure, alt: drawn.append((figure, alt)))
+    monkeypatch.setattr("vit_walkthrough.draw.show", lambda figure, alt: drawn.append((figure, alt)))
     with pytest.raises(Wrong) as caught:
         check_unpatchify(reshaped)
     lines = caught.value._render_traceback_()
@@ -308,7 +308,7 @@ def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(monkeypa
 def test_matrices_of_both_signs_are_drawn_in_one_scale(monkeypatch, factor, limits):
     drawn = []
     monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
-    monkeypatch.setattr("vit_walkthrough.draw.plots.show", lambda figure, alt: drawn.append(figure))
+    monkeypatch.setattr("vit_walkthrough.draw.show", lambda figure, alt: drawn.append(figure))
     engine.draw("yours", factor * torch.tensor([[1.0, -2.0]]), factor * torch.tensor([[0.5, 0.25]]) - (1 - factor))
     assert [ax.images[0].get_clim() for ax in drawn[0].axes] == [limits, limits]
 
