@@ -16,7 +16,6 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from vit_walkthrough import Trace, VisionTransformer, ViTConfig, record
-from vit_walkthrough.data import photo
 from vit_walkthrough.draw import plot_heads, render
 from vit_walkthrough.living import explore
 
@@ -352,12 +351,3 @@ def test_as_much_is_advised_as_there_is_room_for(monkeypatch, room):
     monkeypatch.setattr(module, "MAX_BYTES", len(explore(weights, image).html) + 4000 - (12 - room) * 14678)
     data = assert_advice_works(weights, image)
     assert len(data.blocks) * len(data.heads) == (room if room < 4 else room // 4 * 4)
-
-
-def test_the_advice_counts_that_fewer_heads_stand_in_a_larger_still_picture(monkeypatch):
-    weights, image = softmaxed(1, 1, 6, 50), photo("cat")
-    monkeypatch.setattr(module, "MAX_BYTES", 10**9)
-    small, large = (len(explore(weights, image, heads=range(count)).html) for count in (6, 3))
-    assert large > small
-    monkeypatch.setattr(module, "MAX_BYTES", small - 4000)
-    assert_advice_works(weights, image)

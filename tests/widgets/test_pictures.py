@@ -127,7 +127,7 @@ BROKEN = {
     "no base64": ("data:image/png;base64,this is none!", "whole"),
     "base64 that is cut off": ("data:image/png;base64,iVBORw0KGgo", "whole"),
     "signs beyond ASCII": ("data:image/png;base64,ä", "ASCII"),
-    "nothing in it": ("data:image/png;base64,", "empty"),
+    "nothing in it": ("data:image/png;base64,", "Pillow"),
     "no image": (address(b"%PDF-1.7 and more", "application/pdf"), "Pillow"),
     "900 million pixels": (address(declared(30_000, 30_000)), "80,000,000"),
     "none of its pixels": (address(declared(40, 40)), "decoded"),
