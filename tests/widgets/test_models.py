@@ -123,7 +123,7 @@ def test_explore_order_moves_patches_and_says_what_the_model_then_says(spy, posi
         found = numbers(
             panel.text,
             r"^An? (\d), .* says (\d) \(([\d.]+)%\), with (\d+) of (\d+) .* (\d) \(([\d.]+)%\)\. .* is ([\d.]+)\. .* "
-            r"(\d+)% right in order and (\d+)% with",
+            r"names (\d+)% right in order and (\d+)% with",
         )
         assert found[:7] == pytest.approx([label.item(), *best(before), count, 36, *best(after)], abs=0.06)
         assert found[7] == pytest.approx((after - before).abs().max().item(), abs=1e-4)
@@ -215,9 +215,13 @@ def test_the_panels_over_every_bundled_model_offer_those_and_begin_with_8_pixels
 @pytest.mark.parametrize("method", ["attention", "rollout", "relevance"])
 @pytest.mark.parametrize(
     ("place", "patch_size", "heads", "query", "block", "head"),
-    [(0, 8, 4, "class token", 4, "all"), (7, 12, 8, "patch", 2, "all"), (3, 6, 2, "patch", 3, 1),
-     (20, 16, 1, "class token", 1, 0)],
-)  # fmt: skip
+    [
+        (0, 8, 4, "class token", 4, "all"),
+        (7, 12, 8, "patch", 2, "all"),
+        (3, 6, 2, "patch", 3, 1),
+        (20, 16, 1, "class token", 1, 0),
+    ],
+)
 def test_explore_vit_names_the_digit_and_shows_where_it_looked(
     spy, method, place, patch_size, heads, query, block, head
 ):

@@ -30,7 +30,7 @@ def test_explore_patches_cuts_the_photo_and_counts(spy):
         turn(panel, patch_size=size, photo_name=name)
         patches = (224 // size) ** 2
         assert panel.text.startswith(f"The {name} in patches of {size} x {size} pixels")
-        said = numbers(panel.text, r"= ([\d,]+) patches.* ([\d,]+) tokens.* = ([\d,]+) numbers.* ([\d,]+) pairs")
+        said = numbers(panel.text, r"= ([\d,]+) patches.* token ([\d,]+) tokens.* = ([\d,]+) numbers.* ([\d,]+) pairs")
         assert said == [patches, patches + 1, 3 * size**2, (patches + 1) ** 2]
         image, last = data.photo(name, 224), tiles[-1][0][0][-1]
         torch.testing.assert_close(grids[-1][0][0], image, rtol=0, atol=0)
