@@ -16,7 +16,6 @@ KINDS = {
     "dropdown": ".widget-dropdown",
     "toggles": ".widget-toggle-buttons",
     "checkbox": ".widget-checkbox",
-    "button": ".widget-button",
 }
 
 
@@ -305,21 +304,7 @@ class Checkbox(Control):
             yield
 
 
-class Button(Control):
-    """What it does may take long."""
-
-    @property
-    def part(self):
-        return self.root
-
-    def move(self, how: str) -> None:
-        before = self.panel.settled()
-        self.root.click() if how == "mouse" else self.root.press("Enter")
-        assert self.panel.changed(before), f"{self.name} changes no picture"
-        until(self.page, self.awake, what=f"{self.name} to be pressed again")
-
-
-CONTROLS = {"slider": Slider, "dropdown": Dropdown, "toggles": Toggles, "checkbox": Checkbox, "button": Button}
+CONTROLS = {"slider": Slider, "dropdown": Dropdown, "toggles": Toggles, "checkbox": Checkbox}
 
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])

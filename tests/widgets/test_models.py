@@ -202,6 +202,7 @@ def test_explore_activation_says_what_it_gets_and_what_becomes_of_the_answers(sp
             torch.testing.assert_close(shown, expected(at), atol=1e-5, rtol=0)
         expected = (x > 0).double().mean(dim=(0, 1)).sort(descending=True).values
         np.testing.assert_allclose(often["often"][1], expected, atol=1e-4)
+    assert isinstance(models.tiny()[0].blocks[0].mlp.gelu, nn.GELU)  # the ReLU stands in a copy
 
 
 def test_the_panels_over_every_bundled_model_offer_those_and_begin_with_8_pixels_and_4_heads():
@@ -307,18 +308,6 @@ def test_of_a_photo_and_of_ones_own_picture_explore_vit_says_only_what_the_model
         assert "square" not in panel.text
 
 
-def test_explore_vit_runs_the_model_again_only_for_another_model_or_picture(count_forward):
-    runs, panel = count_forward(VisionTransformer), explore_vit()
-    once = 2  # as it is, and for the relevance
-    assert len(runs) == once
-    changes = {"patch_size": (6, once), "block": (1, 0), "query": ("patch", 0), "row": (5, 0), "heads": (2, once),
-               "method": ("relevance", 0), "chosen": (("digit", 3), once)}  # fmt: skip
-    for name, (value, expected) in changes.items():
-        runs.clear()
-        turn(panel, **{name: value})
-        assert len(runs) == expected, name
-
-
 def test_explore_maps_shows_four_maps_of_the_model_and_their_shares(spy):
     shown, panel = spy("plot_heads"), explore_maps()
     for place, (patch_size, heads, asked) in enumerate([(8, 4, SAID), (12, 1, 0), (6, 2, 9), (16, 8, 5), (8, 4, 3)]):
@@ -354,12 +343,3 @@ def test_of_a_map_in_which_there_is_nothing_no_share_is_computed(monkeypatch, ma
     if make is explore_vit:
         panel.controls["method"].value = "relevance"
     assert ("relevance: nothing" if make is explore_maps else " 0% goes to") in panel.text
-
-
-def test_the_relu_stands_in_a_copy_of_the_bundled_model():
-    turn(explore_activation(), activation="ReLU")
-    turn(explore_order(), positions="left out")
-    model, _ = models.tiny()
-    assert isinstance(model.blocks[0].mlp.gelu, nn.GELU)
-    assert isinstance(model.position_embedding, nn.Module)
-    assert not isinstance(model.position_embedding, nn.Identity)

@@ -6,13 +6,12 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
-from traitlets import TraitError
 
 from tests.widgets.panels import Page, count_draws
 from vit_walkthrough.draw import plot_matrix
 from vit_walkthrough.widgets import Panel
 from vit_walkthrough.widgets import panel as panel_module
-from vit_walkthrough.widgets.panel import choice, number, query_at, toggle
+from vit_walkthrough.widgets.panel import number, query_at
 
 
 @pytest.fixture
@@ -132,14 +131,6 @@ def test_of_changes_while_it_draws_the_last_one_is_drawn_afterwards_if_it_is_ano
     assert panel.text == f"{drawn[-1]} ones."
 
 
-def test_a_change_by_another_observer_is_drawn_too(panel):
-    draws = count_draws(panel)
-    panel.picture.observe(lambda change: setattr(panel.controls["side"], "value", 4), names="value")
-    panel.controls["side"].value = 1
-    assert draws == [{"side": 1}, {"side": 4}]
-    assert Page(panel.picture.value).words == panel.text == "4 ones."
-
-
 @pytest.mark.parametrize("enabled", [True, False])
 def test_while_it_draws_no_rubbish_is_collected_and_one_thread_computes_and_afterwards_all_is_as_before(panel, enabled):
     seen, real = [], panel.draw
@@ -174,16 +165,6 @@ def test_an_interruption_leaves_a_panel_that_draws(panel):
 
 
 # The controls
-
-
-def test_every_kind_of_control_begins_where_it_is_told():
-    slider, counter, mode = choice("sizes", [2, 3, 5], 3), number("place", 4, 0, 9), toggle("mode", "one", "other")
-    assert (list(slider.options), slider.value, slider.description) == ([2, 3, 5], 3, "sizes")
-    assert (counter.min, counter.max, counter.value, counter.description) == (0, 9, 4, "place")
-    assert (list(mode.options), mode.value, mode.description) == (["one", "other"], "one", "mode")
-    assert toggle("mode", "one", "other", start="other").value == "other"
-    with pytest.raises(TraitError):
-        choice("sizes", [2, 3, 5], 4)
 
 
 @pytest.mark.parametrize("cell", [None, (0, 0), (7, 0), (5, 2)])

@@ -1,6 +1,5 @@
 """What the panels over untrained stages say and show, computed again by other means."""
 
-import itertools
 from math import log2
 
 import numpy as np
@@ -27,7 +26,7 @@ from vit_walkthrough.widgets import (
 def test_explore_patches_cuts_the_photo_and_counts(spy):
     grids, tiles, panel = spy("plot_grid"), spy("plot_patches"), explore_patches()
     assert list(panel.controls["patch_size"].options) == [4, 7, 8, 14, 16, 28, 32, 56, 112, 224]
-    for size, name in zip(panel.controls["patch_size"].options, itertools.cycle(data.PHOTOS)):
+    for size, name in zip((4, 32, 224), data.PHOTOS, strict=True):
         turn(panel, patch_size=size, photo_name=name)
         patches = (224 // size) ** 2
         assert panel.text.startswith(f"The {name} in patches of {size} x {size} pixels")
@@ -171,7 +170,7 @@ def test_explore_depth_walks_through_the_encoder_itself_and_puts_the_norm_where_
     torch.testing.assert_close(start[0], walked("cat", "tokens + found", "after")[-1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["Ti", "B", "H"])
 def test_explore_sizes_counts_by_parts_what_arithmetic_counts(spy, size):
     bars, panel = spy("plot_bars"), explore_sizes()
     for patch_size, image_size in ((8, 224), (14, 672), (32, 448)):
@@ -200,12 +199,6 @@ def test_explore_sizes_counts_by_parts_what_arithmetic_counts(spy, size):
         assert said[:2] == [tokens, sum(parameters.values())]
         assert said[2] == pytest.approx(total / 1e9, abs=0.0051)
         assert said[3:] == pytest.approx([100 * pairs / total, depth * heads * tokens**2 * 4 / 1e6], abs=0.51)
-
-
-def test_explore_sizes_opens_with_the_base_model_of_the_paper():
-    assert explore_sizes().text.startswith(
-        "ViT-B/16 at 224 pixels: 197 tokens of 768, 12 blocks of 12 heads. 86,567,656"
-    )
 
 
 def test_explore_drawings_says_the_sizes_of_what_it_draws():

@@ -1,7 +1,7 @@
 """Panels over the bundled tiny ViTs, which were trained on digits: what one knows, says and looks at."""
 
 from copy import deepcopy
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -125,11 +125,15 @@ def explore_order() -> Panel:
     def right(count: int, positions: str) -> float:
         return share_right(readers[positions], moved(images, count), labels)
 
+    @lru_cache(maxsize=64)
+    @torch.no_grad()
+    def say(place: int, count: int, positions: str) -> tuple[Tensor, Tensor]:
+        """The digit in order and moved, and the probabilities of each."""
+        both = torch.cat([digit(place)[0], moved(digit(place)[0], count)])
+        return both, readers[positions](both).softmax(-1)
+
     def show(place: int, count: int, positions: str):
-        image, label, _ = digit(place)
-        both = torch.cat([image, moved(image, count)])
-        with torch.no_grad():
-            before, after = readers[positions](both).softmax(-1)
+        (both, (before, after)), label = say(place, count, positions), digit(place)[1]
         axes = axes_row(4, width=9.4, height=2.9, margins=(0.01, 0.03, 0.92, 0.88, 0.3), ratios=(1, 0.55, 1, 0.55))
         for left, beside, shown, title, probabilities in (
             (*axes[:2], both[0], "in order", before),
@@ -184,10 +188,14 @@ def explore_resolution() -> Panel:
     def right(size: int, kind: str) -> float:
         return share_right(at(size, kind), scaled(images, size), labels)
 
-    def show(place: int, size: int, kind: str):
-        image, label, side = scaled(digit(place)[0], size), digit(place)[1], size // patch_size
+    @lru_cache(maxsize=64)
+    def look(place: int, size: int, kind: str) -> tuple[Tensor, Tensor, Tensor]:
+        image, side = scaled(digit(place)[0], size), size // patch_size
         probabilities, attention = answer(at(size, kind), image)
-        seen = attention[-1, 0, :, 0, 1:].mean(0).reshape(side, side)
+        return image, probabilities, attention[-1, 0, :, 0, 1:].mean(0).reshape(side, side)
+
+    def show(place: int, size: int, kind: str):
+        (image, probabilities, seen), label, side = look(place, size, kind), digit(place)[1], size // patch_size
         axes = axes_row(3, width=9, height=3.2, margins=(0.01, 0.03, 0.92, 0.9, 0.12), ratios=(1, 1, 0.7))
         draw.plot_grid(image[0], patch_size, title=f"{size} pixels: {side} * {side} patches", ax=axes[0])
         draw.plot_attention(image[0], seen, title="the class token looks", ax=axes[1])
