@@ -6,8 +6,11 @@ import importlib
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +19,6 @@ from vit_walkthrough import draw, exercises, weights
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.tokens import resample_positions
 from vit_walkthrough.model.vit import VisionTransformer
-from vit_walkthrough.train import finetune
 from vit_walkthrough.train.loop import fit
 
 ROOT = Path(__file__).parents[2]
@@ -254,17 +256,17 @@ def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
         preprocessing = weights.Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224))
         return weights.Pretrained(model, preprocessing, () if headless else tuple(map(str, range(1000))), name)
 
-    def small_cifar10(split, count):
-        asked.append((split, count))
-        labels = torch.arange(40) % 10
-        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
-        images[labels % 2 == 1, :, 16:] = 200
-        images[:, 0, :, :16] = (25 * labels)[:, None, None].byte()
-        return images, labels
+    def small_cifar10(root, train, download):
+        asked.append((train, download))
+        labels = np.arange(40) % 10
+        images = np.zeros((40, 32, 32, 3), dtype=np.uint8)
+        images[labels % 2 == 1, 16:] = 200
+        images[:, :, :16, 0] = (25 * labels)[:, None, None]
+        return SimpleNamespace(data=images, targets=labels.tolist(), classes=[f"kind {label}" for label in range(10)])
 
     asked, shown = [], []
     monkeypatch.setattr(weights, "load_pretrained", fetched)
-    monkeypatch.setattr(finetune, "cifar10", small_cifar10)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", SimpleNamespace(CIFAR10=small_cifar10))
     monkeypatch.setattr(draw, "show", lambda figure, alt: shown.append(draw.render(figure)))
     trained = (
         "train, test =",
@@ -283,7 +285,7 @@ def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
             exec(source, names)
     assert names["shown"].shape == (4, 3, 224, 224)
     assert names["fine_model"].config.tokens == 24 * 24 + 1
-    assert asked == [("train", 5000), ("test", 1000)]
+    assert asked == [(True, True), (False, True)]
     assert len(shown) >= 9
 
 

@@ -1,26 +1,18 @@
 """Fine-tuning: a trained ViT for another image size or another task, and the few pictures to teach it with."""
 
 import copy
-import hashlib
 import sys
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
 
 import torch
-from jaxtyping import Int, Integer, Shaped, UInt8
+from jaxtyping import Integer, Shaped
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from vit_walkthrough.model.tokens import PositionEmbedding, resample_positions
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 from vit_walkthrough.train.loop import best_device, plain_torch, seeded
-
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR10_ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 
 @seeded(0)  # new layers draw random numbers, which are overwritten at once
@@ -104,37 +96,3 @@ def features(model: VisionTransformer, data: Pictures, *, batch_size: int = 100,
         handle.remove()
         model.to(place).train(training)
     return Pictures(torch.cat(read), data.labels, seed=data.seed)
-
-
-def cifar10(
-    split: Literal["train", "test"] = "train", count: int | None = None
-) -> tuple[UInt8[Tensor, "count 3 32 32"], Int[Tensor, " count"]]:
-    """The first `count` pictures of CIFAR-10 and their labels, which number the names in CIFAR10.
-
-    The file cifar-10-binary.tar.gz, 170 MB, is downloaded once, beside torch's other downloads. Its checksum is
-    compared at every call.
-
-    Raises: ConnectionError if the file is not there and cannot be fetched; ValueError for a file that is not the
-    published one, an unknown split, or more pictures than there are.
-    Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
-    """
-    names = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
-    if split not in names:
-        raise ValueError(f"split {split!r} is unknown; choose train or test")
-    path = Path(torch.hub.get_dir(), "datasets", "cifar-10-binary.tar.gz")
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(CIFAR10_ADDRESS, str(path), CIFAR10_SHA256)
-        except (OSError, RuntimeError) as error:
-            raise ConnectionError(f"{path} is not there and cannot be fetched: {error}") from error
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != CIFAR10_SHA256:
-            raise ValueError(f"{path} is broken or another file; delete it, and it is fetched again")
-    with tarfile.open(path) as archive:
-        content = b"".join(archive.extractfile(f"cifar-10-batches-bin/{name}.bin").read() for name in names[split])
-    records = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(-1, 1 + 3 * 32 * 32)
-    if count is not None and not 1 <= count <= len(records):
-        raise ValueError(f"count is {count}; {split} has 1 to {len(records):,} pictures")
-    records = records[:count]
-    return records[:, 1:].reshape(-1, 3, 32, 32).clone(), records[:, 0].long()
