@@ -11,7 +11,6 @@ from matplotlib.colors import same_color, to_rgb
 from tests.draw.artists import outlines, overlapping, segments, ticks, tile_places, tiles, words_at, words_drawn
 from vit_walkthrough.draw.images import (
     COLORMAPS,
-    WIDEST,
     blend,
     plot_attention,
     plot_filters,
@@ -358,35 +357,6 @@ def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
     found = [(text.get_text(), *text.get_position()) for text in ax.texts]
     assert [each[:2] for each in found] == [each[:2] for each in written]
     assert all(top - 5 < down <= top for (*_, down), (*_, top) in zip(found, written, strict=True))
-
-
-def averaged(image: np.ndarray, step: int) -> np.ndarray:
-    """Every square of step x step pixels as one, its mean."""
-    return np.mean([image[:, down::step, across::step] for down in range(step) for across in range(step)], axis=0)
-
-
-@pytest.mark.parametrize(
-    ("side", "heads", "cols", "step"),
-    [
-        *((16, 20, 20, 4), (16, 12, 40, 2), (16, 20, 6, 1), (16, 4, 20, 1)),
-        *((16, 24, 8, 2), (16, 20, 7, 1)),  # 8 * 224 / 2 pixels fill the page, 7 * 224 / 2 do not
-        *((14, 20, 20, 2), (26, 12, 12, 2), (15, 20, 20, 1)),  # of whose patches a quarter would be no whole pixels
-    ],
-)
-def test_plot_heads_draws_large_pictures_of_many_heads_as_fine_as_they_are_seen(side, heads, cols, step):
-    rows, across, query = 10, 14, 137  # a grid that is not square
-    rng = np.random.default_rng(5)
-    image = (0.9 * rng.random((3, rows * side, across * side))).astype(np.float32)
-    weights = rng.dirichlet(np.ones(rows * across), heads).reshape(heads, rows, across)
-    ax = plot_heads(torch.tensor(image, requires_grad=True), weights, cols=cols, titles=[""] * heads, query=query)
-    small, side, cols = averaged(image, step), side // step, min(cols, heads)
-    height, width, gap = rows * side, across * side, max(2, across * side // 20)
-    canvas, boxes = held(ax) / 255, outlines(ax, "query")
-    assert canvas.shape[1] == cols * (width + gap) - gap >= min(WIDEST, cols * width * step)
-    for head in range(heads):
-        top, left = head // cols * (height + gap), head % cols * (width + gap)
-        np.testing.assert_allclose(canvas[top:, left:][:height, :width], blend(small, weights[head]), atol=HALF)
-        assert boxes[head] == (left + 11 * side - 0.5, top + 9 * side - 0.5, side, side)
 
 
 # plot_maps

@@ -9,13 +9,13 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from vit_walkthrough import VisionTransformer, ViTConfig, patchify, record
+from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.draw import parts, schematics
 from vit_walkthrough.draw.layout import Page, grid, strip
 from vit_walkthrough.draw.theme import ROLES
 
 DRAWINGS = {name.removeprefix("draw_"): draw for name, draw in vars(schematics).items() if name.startswith("draw_")}
-READ = ("head", "shapes", "vit")  # where the classification head is drawn
+READ = ("shapes", "vit")  # where the classification head is drawn
 CONFIGS = {
     "large": ViTConfig(224, 16, dim=1024, depth=24, heads=16, hidden=4096, classes=21_843),
     "tiny": ViTConfig(48, 8, dim=64, depth=4, heads=4, hidden=256, classes=10),
@@ -78,21 +78,15 @@ def expected(c):
     tokens, image = shape(c.height * c.width // c.patch_size**2 + 1, c.dim), shape(c.channels, c.height, c.width)
     flat = shape(c.rows * c.cols, c.channels * c.patch_size**2)
     square, head_dim = shape(c.tokens, c.tokens), c.dim // c.heads
-    block = 4 * c.dim**2 + 4 * c.dim + 2 * c.dim * c.hidden + c.hidden + c.dim + 4 * c.dim
     embedded, learned = shape(c.patches, c.dim), c.patch_dim * c.dim + c.dim
     return {
         "patches": [image, shape(c.height // c.patch_size, c.width // c.patch_size), flat],
-        "flatten": [image, shape(c.channels, c.patch_size, c.patch_size), f"= {c.patch_dim:,}"],
         "embedding": [flat, shape(c.patch_dim, c.dim), embedded, f"{learned:,} numbers to learn"],
-        "class_token": [embedded, tokens, f"{c.patches:,} + 1 = {c.tokens:,}"],
         "positions": [tokens],
         "qkv": [tokens, shape(c.dim, 3 * c.dim), shape(3, c.tokens, c.dim), f"{shape(c.heads, head_dim)} = {c.dim:,}"],
         "attention": [shape(c.tokens, head_dim), shape(head_dim, c.tokens), square, f"÷ √{head_dim}"],
         "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
-        "mlp": [tokens, shape(c.tokens, c.hidden), f"{c.dim * c.hidden:,} weights"],
         "block": [tokens, f"{c.heads} map{'s' * (c.heads > 1)} of {square}", f"through {shape(c.tokens, c.hidden)}"],
-        "stack": [tokens, f"block {c.depth - 1}", f"{block:,} learned numbers a block"],
-        "head": [tokens, f"{c.dim:,}", shape(c.dim, c.classes), f"{c.classes:,}"],
         "shapes": [image, flat, embedded, tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
         "vit": [image, tokens, f"{c.heads} head", f"{c.hidden:,} wide", f"{c.classes:,}", f"{c.depth} encoder"],
     }
@@ -126,14 +120,6 @@ def test_the_patches_are_the_image_s_own(key):
         assert any(np.array_equal(array, tile.expand(-1, -1, 3)) for array in found)
 
 
-def test_the_flattened_row_is_patchify_s():
-    image = torch.rand(3, 48, 48)
-    found = [array for array in arrays(schematics.draw_flatten(TINY, image)) if array.shape == (1, 64, 3)]
-    row = np.concatenate([array[0, :, channel] for channel, array in enumerate(found)])  # each colour at its fullest
-    tints = np.repeat([max(tint) for tint in schematics.CHANNELS.values()], 64)
-    assert any(np.allclose(row, patch * tints) for patch in patchify(image[None], 8)[0].numpy())
-
-
 @pytest.fixture
 def traced(randomize):
     model, image = randomize(VisionTransformer(TINY)), torch.rand(3, 48, 48)
@@ -148,7 +134,6 @@ def test_the_strips_show_what_the_model_computes(traced):
     ax = {name: draw(TINY, image, model=model) for name, draw in DRAWINGS.items()}
     for token in (1, 2, TINY.patches):
         assert holds(ax["embedding"], trace["patch_embedding"][0, token - 1])
-        assert holds(ax["class_token"], trace["class_token"][0, token])
         assert holds(ax["positions"], trace["position_embedding"][0, token])
         for name in ("positions", "vit"):
             assert holds(ax[name], model.position_embedding.positions[0, token].detach())
@@ -159,15 +144,11 @@ def test_the_strips_show_what_the_model_computes(traced):
     for head in range(TINY.heads):
         assert holds(ax["heads"], trace["blocks.0.attention.head_outputs"][0, head, eye])
     assert holds(ax["heads"], trace["blocks.0.attention.projection"][0, eye])
-    for name in ("expand", "gelu", "contract"):
-        assert holds(ax["mlp"], trace[f"blocks.0.mlp.{name}"][0, eye])
     for name in ("norm_1.input", "norm_2.input", "attention", "norm_2"):
         assert holds(ax["block"], trace[f"blocks.0.{name}"][0, eye])
     assert holds(ax["block"], trace["blocks.0"][0, 0])
-    assert holds(ax["stack"], trace["norm"][0, 1])
     for name in READ:
         assert holds(ax[name], trace["norm"][0, 0])
-    assert holds(ax["head"], trace["head"][0])
 
 
 def test_the_maps_are_the_model_s_weights(traced):
@@ -232,7 +213,6 @@ def test_what_does_not_fit_together_is_refused(name, traced):
 def test_what_is_left_out_no_positions_and_the_mean_are_drawn_as_such():
     assert parts.followed(parts.Look(TINY, None, None)) == [0, 1, 2, None, 17, None, 36]
     assert parts.followed(parts.Look(ViTConfig(32, 32, dim=8, depth=1, heads=4), None, None)) == [0, 1]
-    assert "21 more" in said(drawn("large", "stack"))
     assert "12 more" in said(drawn("large", "heads"))
     assert "nothing is added" in said(drawn("wide", "positions"))
     assert "no positions" in said(drawn("wide", "vit"))

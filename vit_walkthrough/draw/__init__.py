@@ -26,17 +26,12 @@ from vit_walkthrough.draw.plots import (
 from vit_walkthrough.draw.schematics import (
     draw_attention,
     draw_block,
-    draw_class_token,
     draw_embedding,
-    draw_flatten,
-    draw_head,
     draw_heads,
-    draw_mlp,
     draw_patches,
     draw_positions,
     draw_qkv,
     draw_shapes,
-    draw_stack,
     draw_vit,
 )
 from vit_walkthrough.draw.theme import ROLES, render, show, style

@@ -15,7 +15,6 @@ from matplotlib.colors import to_rgb
 from vit_walkthrough.draw.theme import ROLES, Marked, Number, as_array, as_axes, colours_of, outline, style, titled
 
 COLORMAPS = {"magnitude": "viridis", "weights": "viridis", "similarity": "PuOr", "signed": "PuOr"}
-WIDEST = 810  # pixels from side to side of a page: 9 inches at 90 dots each
 FIRST, LAST = 9, 2  # so many patches of a long sequence are drawn, from its beginning and from its end
 
 
@@ -271,21 +270,14 @@ def blend(image, weights) -> np.ndarray:
     return next(_blends(_picture(image), weights[None]))
 
 
-def _blends(picture: np.ndarray, weights: np.ndarray, across: int = 0) -> Iterator[np.ndarray]:
-    """blend for several maps (maps, rows, cols), one after the other: many large ones at once take memory, and time.
-
-    across: so many of them stand side by side. They are made no finer than can be seen then; patches keep whole pixels.
-    """
+def _blends(picture: np.ndarray, weights: np.ndarray) -> Iterator[np.ndarray]:
+    """blend for several maps (maps, rows, cols), one after the other: many large ones at once take memory, and time."""
     (height, width), (rows, cols) = picture.shape[:2], weights.shape[1:]
     side = height // rows
     if (rows * side, cols * side) != (height, width):
         raise ValueError(
             f"weights of {rows, cols} do not tile an image of {height} x {width} pixels with square patches"
         )
-    step = next((step for step in (4, 2) if side % step == 0 and across * width >= step * WIDEST), 1)
-    if step > 1:
-        height, width, side = height // step, width // step, side // step
-        picture = picture.reshape(height, step, width, step, 3).mean(axis=(1, 3))
     peaks = weights.max(axis=(1, 2), keepdims=True).astype(float)
     heat = matplotlib.colormaps["inferno"](weights / np.where(peaks > 0, peaks, 1))[..., :3].astype(np.float32)
     grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
@@ -320,7 +312,7 @@ def plot_heads(
     if len(titles) != heads:
         raise ValueError(f"{len(titles)} titles for {heads} heads")
     cols = min(cols, heads)
-    tiles = np.stack([(255 * each).round().astype(np.uint8) for each in _blends(_picture(image), weights, cols)])
+    tiles = np.stack([(255 * each).round().astype(np.uint8) for each in _blends(_picture(image), weights)])
     height, width = tiles.shape[1:3]
     gap = round(0.18 * width) if any(titles) else max(2, width // 20)
     canvas, places = _tiled(tiles, cols, gap, ground=np.uint8(255))

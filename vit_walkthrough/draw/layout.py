@@ -186,9 +186,9 @@ def head(text: str, size: Number = LABEL, align: Number = 0.5, colour=INK) -> Pa
     return words(text, size, bold=True, colour=colour, align=align)
 
 
-def sign(text: str) -> Part:
-    """A sign between two things, large and quiet."""
-    return words(text, 15, colour=INK)
+def sign(text: str, size: Number = 15) -> Part:
+    """A sign between two things."""
+    return words(text, size, colour=INK)
 
 
 ALSO = {"queries": "tokens", "keys": "tokens", "ph": "patch_size", "pw": "patch_size"}  # axes whose size has two names
@@ -284,7 +284,7 @@ def strip(values, role, width: Number = 2.2, *, height=0.2, cells: int = 10, sca
     return Part(*sides[0], paint)
 
 
-def page(title: str, subtitle: str, body: Part, note="", ramp=COLORMAPS["signed"], ends: Sequence[str] = "−+") -> Page:
+def page(title: str, subtitle: str, body: Part, note: str = "") -> Page:
     """A page: its title, the sentence with which it makes sense by itself, a body, and what its colours mean."""
     top = body.height + (1.45 if note else 1.1)
     sheet = Page(10, top)
@@ -292,7 +292,7 @@ def page(title: str, subtitle: str, body: Part, note="", ramp=COLORMAPS["signed"
     sheet.put(words(subtitle, LABEL, align=0), 0.25, top - 0.6)
     sheet.put(body, 5, top - 0.9 - body.height / 2)
     if note:
-        colours = picture(np.linspace(0, 1, 256)[None], 0.9, 0.11, cmap=ramp, line=0.6)
-        low, high = (words(end, NOTE, colour=INK) for end in ends)
-        sheet.put(replace(row(low, colours, high, words(note, NOTE), across=0.08), align=0), 0.25, 0.22)
+        colours = picture(np.linspace(0, 1, 256)[None], 0.9, 0.11, cmap=COLORMAPS["signed"], line=0.6)
+        legend = row(sign("−", NOTE), colours, sign("+", NOTE), words(note, NOTE), across=0.08)
+        sheet.put(replace(legend, align=0), 0.25, 0.22)
     return sheet

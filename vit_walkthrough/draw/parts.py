@@ -19,8 +19,6 @@ from vit_walkthrough.draw.layout import (
     FRAME,
     IMAGE,
     INK,
-    LABEL,
-    QUIET,
     WIRE,
     Number,
     Page,
@@ -269,35 +267,6 @@ def square(look: Look, slots: list, numbers: np.ndarray, **colours) -> Part:
                 sheet.put(dots(down=False), table.left + middle, level)
 
     return Part(side, side, paint)
-
-
-def gelu(before: np.ndarray, after: np.ndarray, width: Number = 2.0, height: Number = 0.84) -> Part:
-    """The curve of the GELU from -3 to 3, and on it the values that went through."""
-    across, up, curve = (width - 0.16) / 6, (height - 0.14) / 3.4, np.linspace(-3, 3, 41)
-    bent, inside = nn.functional.gelu(torch.from_numpy(curve)).numpy(), np.abs(before) < 3
-
-    def paint(sheet, x, y):
-        zero = y - height / 2 + 0.07 + 0.4 * up
-        sheet.rectangle(x, y, width, height, "white", level=WIRE, radius=0.06)
-        sheet.line((x - width / 2 + 0.06, zero), (x + width / 2 - 0.06, zero), colour=QUIET, width=0.8)
-        sheet.line((x, y - height / 2 + 0.05), (x, y + height / 2 - 0.05), colour=QUIET, width=0.8)
-        sheet.line(*zip(x + curve * across, zero + bent * up, strict=True), colour=INK, width=1.8)
-        for value, result in zip(before[inside], after[inside], strict=True):
-            sheet.disc(x + value * across, zero + result * up, 0.03, ROLES["patch"])
-
-    return Part(width, height, paint)
-
-
-def fan(above: Part, below: Part, text: str) -> Part:
-    """A linear layer between two rows of numbers, at either end as wide as they are."""
-
-    def paint(sheet, x, y):
-        wide, narrow = above.width / 2, below.width / 2
-        ends = [(x - wide, y + 0.33), (x + wide, y + 0.33), (x + narrow, y - 0.33), (x - narrow, y - 0.33)]
-        sheet.polygon(ends, pale("neutral", 0.08), width=1.1)
-        sheet.put(words(text, LABEL, colour=INK), x, y)
-
-    return Part(max(above.width, below.width), 0.66, paint)
 
 
 def bars(look: Look, width: Number, height: Number) -> Part:

@@ -12,11 +12,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from vit_walkthrough.draw import parts
-from vit_walkthrough.draw.layout import (
-    INK,
-    NEUTRAL,
-    Number,
-)
+from vit_walkthrough.draw.layout import INK, NEUTRAL, Number
 from vit_walkthrough.draw.schematics import draw_vit
 from vit_walkthrough.draw.theme import ROLES, render
 from vit_walkthrough.model.config import ViTConfig

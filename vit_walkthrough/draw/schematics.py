@@ -16,10 +16,7 @@ from vit_walkthrough.draw import parts
 from vit_walkthrough.draw.images import COLORMAPS
 from vit_walkthrough.draw.layout import (
     BAND,
-    FRAME,
-    IMAGE,
     INK,
-    LABEL,
     QUIET,
     WIRE,
     WORDS,
@@ -36,7 +33,6 @@ from vit_walkthrough.draw.layout import (
     matrix,
     page,
     pale,
-    picture,
     row,
     shape,
     sign,
@@ -69,55 +65,6 @@ def draw_patches(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page("An image becomes a sequence of patches", f"{how} Nothing is lost, nothing overlaps.", body).done()
 
 
-CHANNELS = {"red": (1, 0.25, 0.2), "green": (0.2, 0.95, 0.2), "blue": (0.35, 0.6, 1)}
-
-
-def draw_flatten(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """Reading order, of the patches in the image and of the pixels in a patch, which becomes one row of numbers."""
-    look = parts.Look(config, image, model)
-    patch, side, each = look.eye - 1, config.patch_size, 9.4 / config.channels
-    flat = patchify(look.image[None], side)[0, patch].numpy().reshape(config.channels, side**2, 1)
-    tints = CHANNELS if config.channels == 3 else {"grey": (1, 1, 1)}
-    tinted = [numbers * np.array(tint) for numbers, tint in zip(flat, tints.values(), strict=True)]
-    planes = [picture(pixels.reshape(side, side, 3), 1, 1, interpolation="nearest") for pixels in tinted]
-    rows = [picture(pixels[None], each, 0.32, interpolation="nearest") for pixels in tinted]
-    whole, zoom = parts.scene(look, 1.8, marked=[patch], lines=True), picture(look.tile(patch), 1.8, 1.8)
-    said = column(
-        head(f"patch {patch:,}", 12, 0, ROLES["patch"]),
-        words("= row {} × {cols} cols + col {}".format(*divmod(patch, config.cols), cols=config.cols), LABEL, align=0),
-        Part(0, 0.15),
-        head(f"patch_dim = {config.channels} × {side} × {side} = {config.patch_dim:,}", 12, 0),
-        words("channels × ph × pw: how long the row is", LABEL, align=0),
-    )
-    upper = [whole, shape(config, "channels height width")], [zoom, shape(config, "channels ph pw")], [said, None]
-    lower = [grid([planes, rows], 0, 0.5), head(f"{config.patch_dim:,} numbers")]
-    body = column(columns(*upper, across=0.8), *lower, down=0.3)
-    how = "We read patches like words on a page, and the pixels of a patch channel after channel, row by row."
-    sheet = page("A patch is flattened into one row of numbers", how, body, "bright is 1, dark is 0", "gray", "01")
-
-    for line in range(min(config.rows, 2)) if config.cols > 1 else ():
-        start, end = (parts.place(look, whole, line * config.cols + col)[:2] for col in (0, config.cols - 1))
-        sheet.arrow(start, (end[0] + 0.05, end[1]), colour="white", width=4, head=0.2, level=IMAGE)
-        sheet.arrow(start, end, colour=INK, width=1.5, level=FRAME)
-    x, y, wide, high = parts.place(look, whole, patch)
-    for corner, edge in ((y + high / 2, zoom.top), (y - high / 2, zoom.bottom)):
-        sheet.line((x + wide / 2, corner), (zoom.left, edge), colour=ROLES["patch"], width=0.9)
-    sheet.rectangle(zoom.x, zoom.y, zoom.width, zoom.height, edge=ROLES["patch"], line=2)
-    for channel, (name, plane, line) in enumerate(zip(tints, planes, rows, strict=True)):
-        start, level = line.left + each / side / 2, plane.top - 0.5 / side
-        for colour, thick in (("white", 3), (INK, 1.4)):
-            sheet.rectangle(plane.x, level, 1, 1 / side, edge=colour, line=thick)
-            sheet.rectangle(start, line.y, each / side, 0.32, edge=colour, line=thick)
-        sheet.arrow((plane.left, level), (start, level), (start, line.top), width=1.1)
-        sheet.arrow((plane.x + 0.1, plane.bottom), (plane.x + 0.1, line.top), width=1.1)
-        sheet.put(words("first row", align=0), start + 0.07, line.top + 0.25)
-        sheet.put(words("next rows", align=0), plane.x + 0.17, line.top + 0.25)
-        sheet.put(column(head(name, align=0), words(f"channel {channel}")), plane.right + 0.4, plane.y)
-        first, count = channel * side**2, f"{side} × {side} = {side**2:,} numbers"
-        sheet.put(words(f"{first:,} to {first + side**2 - 1:,}: {count}"), line.x, line.bottom - 0.14)
-    return sheet.done()
-
-
 def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     """Patches times E: the same matrix turns every patch into a token."""
     look = parts.Look(config, image, model)
@@ -143,24 +90,6 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     sheet.band(faces[eye], before[eye], role="patch")
     sheet.band(after[eye], role="patch")
     return sheet.done()
-
-
-def draw_class_token(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The class token, put before the patches."""
-    look = parts.Look(config, image, model)
-    slots = parts.followed(look)
-    strips = parts.strips(look["class_token"], slots, 2.5)
-    arrows = [None if token is None else arrow(1.8, colour=ROLES[parts.role_of(token)]) for token in slots]
-    whole = box(parts.stack(parts.faces(look, slots), strips), fill="white", edge=QUIET, line=1)
-    body = columns(
-        [None, parts.stack(parts.faces(look, slots, less=1)), None],
-        [head("class token ★", colour=ROLES["class"]), parts.stack(strips), shape(config, "patches dim")],
-        [None, parts.stack(arrows), words(f"{config.patches:,} + 1 = {config.tokens:,}", LABEL)],
-        [head("one sequence"), whole, shape(config, "tokens dim")],
-    )
-    how = "The class token is learned and the same for every image. It goes first: every patch moves up by one place."
-    note = f"{look.note} Strips show the first of {config.dim:,} numbers."
-    return page("One more token, to collect the answer", how, body, note).done()
 
 
 def draw_positions(config: ViTConfig, image=None, *, model=None) -> Axes:
@@ -289,31 +218,6 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
 
 
-def draw_mlp(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The MLP on one token: wider, bent by GELU, and as wide as before."""
-    look, longer = parts.Look(config, image, model), max(config.dim, config.hidden)
-    numbers = [look[f"blocks.0.{name}"][look.eye] for name in ("norm_2", "mlp.expand", "mlp.gelu", "mlp.contract")]
-    widths = [max(7 * len(each) / longer, 1.9) for each in numbers]
-    cells = [max(8, round(width / 0.21)) for width in widths]
-    sized = zip(numbers, widths, cells, strict=True)
-    normed, expanded, bent, added = (strip(each, "patch", width, cells=count) for each, width, count in sized)
-    linear, down = f"linear, {config.dim * config.hidden:,} weights", arrow(0.28, up=-1)
-    curve = parts.gelu(*(each[: cells[1] - 2] for each in numbers[1:3]))
-    narrow, wide = (shape(config, axes) for axes in ("tokens dim", "tokens hidden"))
-    steps = [normed, parts.fan(normed, expanded, linear), expanded, down, curve, down, bent]
-    steps += [parts.fan(bent, added, linear), added, down, words("added to the token", LABEL)]
-    sizes = [narrow, None, wide, None, None, None, wide, None, narrow, None, None]
-    body = columns(steps, sizes, down=0.03)
-    how = f"{config.dim:,} numbers become {config.hidden:,}, GELU bends each, and they become {config.dim:,} again."
-    note = f"{look.note} Each strip is scaled for itself and shows its first numbers."
-    sheet = page("The MLP works on every token by itself", how, body, note)
-    sheet.put(parts.faces(look, [look.eye])[0], normed.left - 0.07, normed.y)
-    sheet.put(head("GELU", 12, 1), curve.left - 0.15, curve.y + 0.1)
-    sheet.put(words("below 0: almost nothing", align=1), curve.left - 0.15, curve.y - 0.14)
-    sheet.put(words("above 0: almost unchanged\ndots: the values of the strips", align=0), curve.right + 0.15, curve.y)
-    return sheet.done()
-
-
 def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     """One encoder block from bottom to top: the residual stream straight up, attention and MLP beside it."""
     look = parts.Look(config, image, model)
@@ -347,65 +251,6 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
         parts.branch(sheet, (layer_norm.bottom + below.top) / 2, layer_norm, work, plus)
         sheet.line((layer_norm.right, normed.y), (normed.left, normed.y), width=0.9, colour=QUIET)
         sheet.put(words("what is added"), added.x, added.top + 0.1)
-    return sheet.done()
-
-
-def draw_stack(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The blocks one after another, and the tokens between them."""
-    look, many, onward = parts.Look(config, image, model), config.depth > 4, arrow(0.28)
-    slots, size = parts.followed(look), shape(config, "tokens dim")
-    faces = parts.stack(parts.faces(look, slots))
-    ends = (look["position_embedding"], look["norm"])
-    before, after = (labelled(parts.stack(parts.strips(end, slots, 1.1, cells=8)), below=size) for end in ends)
-    line = [faces, before, onward]
-    for number in [0, 1, None, config.depth - 1] if many else range(config.depth):
-        if number is None:
-            more = words(f"{config.depth - 3} more", LABEL)
-            line += [labelled(dots(down=False, step=0.12, radius=0.025), below=more), onward]
-            continue
-        steps = [box(text, role, 0.8, 0.58) for text, role in (("MLP", "value"), ("attention", "query"))]
-        inside = column(head(f"block {number}"), Part(0, 0.1), steps[0], arrow(0.22, up=1), steps[1], down=0.03)
-        line += [box(inside, fill=pale("neutral", 0.07), pad=0.08), onward]
-    weights = parts.block_weights(config)
-    in_all = f", {config.depth * weights:,} in all" if config.depth > 1 else ""
-    body = column(
-        row(*line, faces, after, across=0.08),
-        head(f"{weights:,} learned numbers a block{in_all}"),
-        words("after the last block a LayerNorm"),
-    )
-    title = f"{config.depth} blocks, one after another" if config.depth > 1 else "One block"
-    how = "Every block takes tokens and gives tokens of the same shape. Each has its own weights."
-    return page(title, how, body, look.ran).done()
-
-
-def draw_head(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """From the class token to the probabilities of the classes."""
-    look, read = parts.Look(config, image, model, head=True), config.pooling == "class"
-    slots, role = parts.followed(look), "class" if read else "patch"
-    strips, features = parts.strips(look["norm"], slots, 1.3, cells=8), strip(look.features, role, 1.4, cells=9)
-    weight = matrix(look.weight("head.logits")[:14, :10], 1.05, 1.5)
-    body = row(
-        parts.stack(parts.faces(look, slots)),
-        labelled(parts.stack(strips), below=shape(config, "tokens dim")),
-        Part(0.45, 0),
-        labelled(features, head("class token ★" if read else "mean"), shape(config, "dim")),
-        sign("×"),
-        labelled(weight, head("linear"), shape(config, "dim classes")),
-        arrow(0.3),
-        labelled(strip(look["head"], "neutral", 1.15, cells=9), head("logits"), shape(config, "classes")),
-        arrow(0.4, "softmax"),
-        labelled(parts.bars(look, 1.25, 1.0), head("probabilities"), shape(config, "classes")),
-        across=0.1,
-    )
-    title = "One token answers for the whole image" if read else "The mean of the patches answers"
-    which = "The class token" if read else "The mean of all patch tokens"
-    how = f"{which}, {config.dim:,} numbers, becomes one number per class. The softmax makes probabilities of them."
-    sheet = page(title, how, body, look.ran)
-    start, leave = (strips[0].y, strips[0].right + 0.06) if read else (features.y, strips[0].right + 0.15)
-    if not read:
-        parts.bracket(sheet, leave, strips[1].top, strips[-1].bottom)
-    turn = (leave + features.left) / 2
-    sheet.arrow((leave, start), (turn, start), (turn, features.y), (features.left - 0.06, features.y))
     return sheet.done()
 
 
@@ -453,7 +298,7 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
     before, added = look["class_token"], look["position_embedding"] - look["class_token"]
     scaled = dict(width=0.95, cells=8, scale=parts.scale_of(slots, before, added, cells=8))
     tokens, places = parts.strips(before, slots, **scaled), parts.strips(added, slots, role="position", **scaled)
-    plus = [token if token is None else words("+", 12, colour=INK) for token in slots]
+    plus = [token if token is None else sign("+", 12) for token in slots]
     embedded = parts.stack(parts.faces(look, slots, 0.3), tokens, high=0.44)
     third = [parts.stack(plus, places, high=0.44), size] if positions else [None, None]
     cut = column(parts.scene(look, 1.7), arrow(0.3, up=-1), parts.apart(look, 1.7, 0.12))
