@@ -3,16 +3,18 @@
 from functools import cache
 from itertools import combinations
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
+from tests.draw.test_theme import LOUD
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.draw import parts, schematics
 from vit_walkthrough.draw.layout import Page, grid, strip
-from vit_walkthrough.draw.theme import ROLES
+from vit_walkthrough.draw.theme import ROLES, render
 
 DRAWINGS = {name.removeprefix("draw_"): draw for name, draw in vars(schematics).items() if name.startswith("draw_")}
 READ = ("shapes", "vit")  # where the classification head is drawn
@@ -67,6 +69,15 @@ def test_words_and_pictures_are_large_enough_whole_and_apart(key, name):
         assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, label
     for (label, box), (other, other_box) in combinations(labels + pictures, 2):
         assert not box.overlaps(other_box), (label, other)
+
+
+@every_name
+def test_the_settings_of_a_reader_change_no_drawing_and_are_left_as_they_are(name):
+    calm = render(drawn("tiny", name), tight=False)
+    with matplotlib.rc_context(LOUD):
+        before = dict(matplotlib.rcParams)
+        assert render(DRAWINGS[name](TINY), tight=False) == calm
+        assert dict(matplotlib.rcParams) == before
 
 
 def shape(*sides):

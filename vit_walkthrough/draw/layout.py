@@ -20,7 +20,7 @@ from matplotlib.image import AxesImage
 from matplotlib.textpath import text_to_path
 
 from vit_walkthrough.draw.images import COLORMAPS
-from vit_walkthrough.draw.theme import ROLES, STYLE, style
+from vit_walkthrough.draw.theme import ROLES, STYLE
 
 NEUTRAL = ROLES["neutral"]
 INK = "#1A1A1A"
@@ -42,8 +42,7 @@ class Page:
     """A white page of width x height inches; (0, 0) is its lower left corner."""
 
     def __init__(self, width: Number, height: Number):
-        with style():
-            self.ax = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
+        self.ax = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
         self.ax.set(xlim=(0, width), ylim=(0, height))
         self.ax.set_axis_off()
         self._lines, self._shapes = defaultdict(list), defaultdict(list)
@@ -170,9 +169,8 @@ def words(text: str, size: Number = WORDS, *, bold=False, colour=NEUTRAL, align:
     """A text of one line or several."""
     lines = text.split("\n")
     width = max(_text_width(line, size, bold) for line in lines)
-    # The font is named here: to enter style() for every word takes longer than to draw it.
-    look = dict(size=size, color=colour, weight="bold" if bold else "normal", family=STYLE["font.family"])
-    look |= dict(ha={0: "left", 0.5: "center", 1: "right"}[align], va="center", linespacing=1.35, zorder=TEXT + 0.5)
+    look = dict(size=size, color=colour, weight="bold" if bold else "normal", zorder=TEXT + 0.5)
+    look |= dict(ha={0: "left", 0.5: "center", 1: "right"}[align], va="center", linespacing=1.35)
 
     def paint(page, x, y):
         if text:

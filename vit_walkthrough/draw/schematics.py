@@ -39,13 +39,14 @@ from vit_walkthrough.draw.layout import (
     strip,
     words,
 )
-from vit_walkthrough.draw.theme import ROLES
+from vit_walkthrough.draw.theme import ROLES, style
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.patches import patchify
 
 # One stage after another.
 
 
+@style()
 def draw_patches(config: ViTConfig, image=None, *, model=None) -> Axes:
     """The image, cut, pulled apart and lined up: an image becomes a sequence of patches."""
     look = parts.Look(config, image, model)
@@ -65,6 +66,7 @@ def draw_patches(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page("An image becomes a sequence of patches", f"{how} Nothing is lost, nothing overlaps.", body).done()
 
 
+@style()
 def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     """Patches times E: the same matrix turns every patch into a token."""
     look = parts.Look(config, image, model)
@@ -92,6 +94,7 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     return sheet.done()
 
 
+@style()
 def draw_positions(config: ViTConfig, image=None, *, model=None) -> Axes:
     """A position, added to every token."""
     look = parts.Look(config, image, model)
@@ -116,6 +119,7 @@ def draw_positions(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page(title, how, body, f"{look.note} All strips share one scale.").done()
 
 
+@style()
 def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
     """One matrix, three readings of every token: query, key and value."""
     look = parts.Look(config, image, model)
@@ -145,6 +149,7 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page("One matrix reads every token three times", how, body, note).done()
 
 
+@style()
 def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
     """One head: every query meets every key, the softmax makes weights of it, the weights mix the values."""
     look = parts.Look(config, image, model)
@@ -181,6 +186,7 @@ def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
     return sheet.done()
 
 
+@style()
 def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
     """The heads side by side, their outputs joined and mixed by W_o."""
     look, count, pitch = parts.Look(config, image, model), config.heads, 1.62
@@ -218,6 +224,7 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
     return page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
 
 
+@style()
 def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     """One encoder block from bottom to top: the residual stream straight up, attention and MLP beside it."""
     look = parts.Look(config, image, model)
@@ -254,6 +261,7 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     return sheet.done()
 
 
+@style()
 def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
     """The shapes from image to logits, on one line."""
     look, read = parts.Look(config, image, model, head=True), config.pooling == "class"
@@ -284,6 +292,7 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
     return sheet.done()
 
 
+@style()
 def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
     """The whole model on one page, from the image on the left to the answer on the right, in seven steps."""
     look, read = parts.Look(config, image, model, head=True), config.pooling == "class"
