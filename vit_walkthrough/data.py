@@ -217,45 +217,46 @@ class ClutteredDigits:
         generator = torch.Generator().manual_seed(number if self.split == "train" else ~number)
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return torch.empty(shape, dtype=torch.float32).uniform_(low, high, generator=generator)
+            numbers = torch.empty(shape, dtype=torch.float32, device="cpu")
+            return numbers.uniform_(low, high, generator=generator)
 
         def integers(high: int, *shape: int) -> Tensor:
-            return torch.randint(high, shape, generator=generator)
+            return torch.randint(high, shape, generator=generator, device="cpu")
 
         side, piece = self.size // 2, self.size // 6
-        with torch.device("cpu"), torch.autocast("cpu", enabled=False):  # whatever the surroundings say
-            noise = uniform(-0.08, 0.08, count, self.size, self.size, 1)
-            canvas = (uniform(0.02, 0.2, count, 1, 1, 3) + noise).clamp_(min=0)  # (count height width 3)
-            hue = uniform(0.0, 1.0, count, self.FRAGMENTS + 1, 1) - torch.tensor([0, 1 / 3, 2 / 3], dtype=torch.float32)
-            hues = (0.65 + 0.35 * torch.cos(2 * torch.pi * hue)).clamp(0, 1)  # bright colours
-            batch = torch.arange(count)[:, None, None]
+        noise = uniform(-0.08, 0.08, count, self.size, self.size, 1)
+        canvas = (uniform(0.02, 0.2, count, 1, 1, 3) + noise).clamp_(min=0)  # (count height width 3)
+        hue = uniform(0.0, 1.0, count, self.FRAGMENTS + 1, 1) - canvas.new_tensor([0, 1 / 3, 2 / 3])
+        hues = (0.65 + 0.35 * torch.cos(2 * torch.pi * hue)).clamp(0, 1)  # bright colours
+        batch = torch.arange(count, device="cpu")[:, None, None]
 
-            # A fragment is a window of another digit, from the inner half of its scan, where the strokes are.
-            other = integers(len(self.scans), count, self.FRAGMENTS)
-            corner = side // 4 + integers(side // 2 - piece + 1, count, self.FRAGMENTS, 2)
-            fragments = self.scans[(other[..., None, None], 0, *_window(corner, piece))]
-            place = (batch[..., None], *_window(integers(self.size - piece + 1, count, self.FRAGMENTS, 2), piece))
-            colours = self.DIMMED * fragments[..., None] * hues[:, 1:, None, None]
-            canvas.index_put_(place, colours, accumulate=True)
+        # A fragment is a window of another digit, from the inner half of its scan, where the strokes are.
+        other = integers(len(self.scans), count, self.FRAGMENTS)
+        corner = side // 4 + integers(side // 2 - piece + 1, count, self.FRAGMENTS, 2)
+        fragments = self.scans[(other[..., None, None], 0, *_window(corner, piece))]
+        place = (batch[..., None], *_window(integers(self.size - piece + 1, count, self.FRAGMENTS, 2), piece))
+        colours = self.DIMMED * fragments[..., None] * hues[:, 1:, None, None]
+        canvas.index_put_(place, colours, accumulate=True)
 
-            which = integers(len(self.scans), count)
-            place = (batch, *_window(integers(self.size - side + 1, count, 2), side))
-            digits = self.scans[which]
-            if self.augment:
-                digits = _turned(digits, uniform(-1.0, 1.0, count, 4))
-            canvas[place] = torch.lerp(canvas[place], hues[:, :1, None], digits[:, 0, :, :, None])
-            masks = torch.zeros(count, self.size, self.size, dtype=torch.bool)
-            masks[place] = True
+        which = integers(len(self.scans), count)
+        place = (batch, *_window(integers(self.size - side + 1, count, 2), side))
+        digits = self.scans[which]
+        if self.augment:
+            digits = _turned(digits, uniform(-1.0, 1.0, count, 4))
+        canvas[place] = torch.lerp(canvas[place], hues[:, :1, None], digits[:, 0, :, :, None])
+        masks = torch.zeros(count, self.size, self.size, dtype=torch.bool, device="cpu")
+        masks[place] = True
         images = rearrange(canvas.clamp_(max=1), "count height width channels -> count channels height width")
         return images.contiguous(), self.labels[which], masks
 
 
 def _window(corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Indices of the rows and columns of squares whose upper left corners are given as (..., 2)."""
-    steps = torch.arange(side)
+    steps = torch.arange(side, device="cpu")
     return corner[..., 0, None, None] + steps[:, None], corner[..., 1, None, None] + steps
 
 
+@torch.autocast("cpu", enabled=False)  # its matrix product would be in 16 bits
 def _turned(digits: Tensor, draws: Tensor) -> Tensor:
     """Each digit turned by up to 12 degrees, sheared by up to 0.15 and scaled by up to a tenth; draws in [-1, 1]."""
     angle, shear, width, height = (draws * draws.new_tensor([0.21, 0.15, 0.1, 0.1])).unbind(1)

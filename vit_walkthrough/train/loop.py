@@ -79,7 +79,7 @@ def set_rates(optimizer: Optimizer, share: float) -> None:
 
 def adamw(model: nn.Module, lr: float = 3e-3, weight_decay: float = 0.1, betas=(0.9, 0.95)) -> Optimizer:
     """AdamW for all parameters. Its second moment remembers 20 steps, not 1,000: a run has only a few thousand."""
-    return AdamW(model.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
+    return AdamW(model.parameters(), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
 
 
 @torch.no_grad()
