@@ -29,18 +29,19 @@ def images():
 
 
 @pytest.fixture
-def write(model, config):
-    """The model's weights as a library would name and cut them."""
+def write(model):
+    """A model's weights as a library would name and cut them."""
 
-    def write(source: str = "timm") -> dict[str, torch.Tensor]:
-        state = model.state_dict()
-        kernel = state["patch_embedding.projection.weight"].reshape(config.dim, config.channels, 4, 4)
-        state["patch_embedding.projection.weight"] = kernel
+    def write(source: str = "timm", config: ViTConfig | None = None) -> dict[str, torch.Tensor]:
+        ours = VisionTransformer(config) if config else model
+        sizes, state = ours.config, ours.state_dict()
+        shape = (sizes.dim, sizes.channels, sizes.patch_size, sizes.patch_size)
+        state["patch_embedding.projection.weight"] = state["patch_embedding.projection.weight"].reshape(shape)
         return {
             name: part.clone()
-            for ours, names in tensor_names(source, config.depth).items()
-            if ours in state
-            for name, part in zip(names, state[ours].chunk(len(names)), strict=True)
+            for name, names in tensor_names(source, sizes.depth).items()
+            if name in state
+            for name, part in zip(names, state[name].chunk(len(names)), strict=True)
         }
 
     return write
@@ -61,15 +62,8 @@ def test_the_tables_name_every_parameter_of_ours(config):
     for table in tables:
         theirs = [name for names in table.values() for name in names]
         assert len(set(theirs)) == len(theirs)
-    assert tables[0]["blocks.1.attention.qkv.weight"] == ("blocks.1.attn.qkv.weight",)
-    assert tables[1]["blocks.1.attention.qkv.weight"] == (
-        "encoder.layers.encoder_layer_1.self_attention.in_proj_weight",
-    )
-    assert tables[2]["head.hidden.0.bias"] == ("pooler.dense.bias",)
     assert tables[3]["blocks.1.norm_1.weight"] == ("Transformer/encoderblock_1/LayerNorm_0/scale",)
-    assert tables[3]["blocks.1.attention.qkv.bias"] == tuple(
-        f"Transformer/encoderblock_1/MultiHeadDotProductAttention_1/{part}/bias" for part in ("query", "key", "value")
-    )
+    assert len(tables[3]["blocks.1.attention.qkv.bias"]) == 3
 
 
 def test_an_unknown_source_is_refused():
@@ -111,28 +105,20 @@ def test_weights_in_other_precisions_become_32_bits(write, model):
         assert loaded.blocks[0].norm_1.eps == 1e-3
 
 
-def bare(dim: int, **changes) -> dict[str, torch.Tensor]:
-    """timm's names at one block, a patch of 8 pixels and 1 patch."""
-    model = VisionTransformer(ViTConfig(8, 8, dim=dim, depth=1, heads=1, hidden=8, classes=2))
-    state = {names[0]: model.state_dict().get(ours) for ours, names in tensor_names("timm", 1).items()}
-    state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].reshape(dim, 3, 8, 8)
-    return {name: tensor for name, tensor in state.items() if tensor is not None}
-
-
-@pytest.mark.parametrize(("dim", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)])
-def test_the_heads_of_the_published_sizes_are_known(dim, heads):
-    assert convert_weights(bare(dim), "timm").config.heads == heads
-
-
-@pytest.mark.parametrize("dim", [32, 64, 512])
-def test_the_heads_of_another_size_must_be_said(dim):
+@pytest.mark.parametrize("dim", [192, 384, 768, 1024, 1280, 32, 512])
+def test_the_heads_of_the_published_sizes_are_known_and_others_must_be_said(write, dim):
+    known = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
+    state = write(config=ViTConfig(8, 8, dim=dim, depth=1, heads=1, hidden=8, classes=2))
+    if dim in known:
+        assert convert_weights(state, "timm").config.heads == known[dim]
+        return
     with pytest.raises(ValueError, match=rf"dim {dim} .* heads="):
-        convert_weights(bare(dim), "timm")
-    assert convert_weights(bare(dim), "timm", heads=2).config.heads == 2
-    with pytest.raises(ValueError, match=rf"heads 5 does not divide dim {dim}"):
-        convert_weights(bare(dim), "timm", heads=5)
+        convert_weights(state, "timm")
+    assert convert_weights(state, "timm", heads=2).config.heads == 2
+    with pytest.raises(ValueError, match=rf"heads 5 .*{dim}"):
+        convert_weights(state, "timm", heads=5)
     with pytest.raises(ValueError, match="heads is 0"):
-        convert_weights(bare(dim), "timm", heads=0)
+        convert_weights(state, "timm", heads=0)
 
 
 def test_without_a_head_the_features_come_out(write, model, images):
@@ -179,20 +165,19 @@ def test_nothing_may_be_left_over(write):
     [
         ("norm.bias", torch.zeros(33), "norm.bias: (33,), expected (32,)"),
         ("head.weight", torch.zeros(7, 32), "head.logits.weight: (7, 32), expected (5, 32)"),
-        ("blocks.1.attn.qkv.weight", torch.zeros(32, 32), "(32, 32), expected (96, 32)"),
         ("blocks.1.mlp.fc1.weight", torch.zeros(32, 48), "(32, 48), expected (48, 32)"),
         ("cls_token", torch.zeros(1, 2, 32), "(1, 2, 32), expected (1, 1, 32)"),
         ("pos_embed", torch.zeros(1, 10, 31), "(1, 10, 31), expected (1, 10, 32)"),
         ("pos_embed", torch.zeros(10, 32), "positions of (10, 32)"),
-        ("pos_embed", torch.zeros(1, 9, 32), "9 positions are not a class token and a square; say grid="),
+        ("pos_embed", torch.zeros(1, 9, 32), "9 positions.*grid="),
         ("pos_embed", torch.zeros(1, 0, 32), "0 positions"),
         ("patch_embed.proj.weight", torch.zeros(32, 48), "patch kernel of (32, 48)"),
         ("patch_embed.proj.weight", torch.zeros(32, 3, 4, 8), "patch kernel of (32, 3, 4, 8)"),
         ("norm.weight", torch.zeros(32, dtype=torch.int8), "norm.weight .*torch.int8"),
-        ("norm.weight", torch.tensor(1.0), "norm.weight"),
-        ("norm.weight", np.zeros(32, dtype="V2"), "norm.weight"),
-        ("norm.weight", "a name", "norm.weight"),
-        ("norm.weight", None, "norm.weight"),
+        *[
+            ("norm.weight", what, "norm.weight")
+            for what in (torch.tensor(1.0), np.zeros(32, dtype="V2"), "a name", None)
+        ],
     ],
     ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )
@@ -234,18 +219,15 @@ def save(path: Path, state: dict) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.safetensors", "A.SAFETENSORS", "b.npz", "c.pth", "c.ckpt", "d.bin"])
+@pytest.mark.parametrize("name", ["a.safetensors", "A.SAFETENSORS", "b.npz", "c.pth", "d.bin"])
 def test_files_are_read_and_may_be_overwritten_afterwards(tmp_path, write, model, images, name):
     path = save(tmp_path / name, write())
     loaded = converted(read_weights(path))
     path.write_bytes(bytes(path.stat().st_size))
     assert torch.equal(loaded(images), model(images))
-
-
-def test_weights_beside_other_things_are_found(tmp_path, write):
-    for content in ({"model": write(), "epoch": 3}, {"state_dict": write()}):
-        torch.save(content, tmp_path / "a.pth")
-        assert read_weights(tmp_path / "a.pth").keys() == write().keys()
+    for content in ({"model": write(), "epoch": 3}, {"state_dict": write()}):  # beside other things
+        torch.save(content, tmp_path / "beside.pth")
+        assert read_weights(tmp_path / "beside.pth").keys() == write().keys()
 
 
 class Trap:
@@ -287,10 +269,8 @@ def test_broken_files_and_files_of_another_kind_are_refused(tmp_path, write, suf
 @pytest.mark.parametrize("content", [torch.zeros(3), {"a": 3}, {"model": {"a": {"b": torch.zeros(2)}}}, 7], ids=str)
 def test_a_file_without_tensors_by_name_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "vit.pth")
-    with pytest.raises(ValueError, match=r"^vit\.pth .*by name"):
+    with pytest.raises(ValueError, match=r"^vit\.pth "):
         read_weights(tmp_path / "vit.pth")
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
-        read_weights(tmp_path / "absent.npz")
+    for absent in ("absent.npz", "absent.pth", "absent.safetensors"):
+        with pytest.raises(FileNotFoundError, match=re.escape(absent)):
+            read_weights(tmp_path / absent)

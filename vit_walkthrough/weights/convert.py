@@ -176,9 +176,8 @@ def convert_weights(
     for name, said in {"heads": heads, "grid": grid, "eps": eps}.items():
         fact = facts.setdefault(name, usual[name] if said is None else said)
         if fact is None:
-            raise ValueError(
-                f"{patches + 1} positions of dim {dim} do not show {name}; say heads= or grid=(rows, cols)"
-            )
+            hidden = f"{patches + 1} positions of dim {dim} do not show the {name} of this ViT"
+            raise ValueError(f"{hidden}; say heads=, or grid=(rows, cols) if the patches are no square")
         if said not in (None, fact):
             raise ValueError(f"{name} is {said}, but the weights have {fact}")
 
