@@ -68,18 +68,18 @@ def randn(*sizes: int, seed: int = 0) -> Tensor:
 @dataclass(eq=False)
 class Exercise:
     """cases: the arguments, the smallest case first. axes: the axis words of the answer; for a tuple of tensors, those
-    of each. holds: what a right answer is told. picture: draw expected beside got. run: called with the reader's
-    function and copies of a case's arguments; it gives what is compared, if that is not the function's own answer."""
+    of each. holds: what a right answer is told. run: called with the reader's function and copies of a case's
+    arguments; it gives what is compared, if that is not the function's own answer."""
 
     body: Callable[..., Iterator]
     cases: Sequence[tuple]
     holds: str
     axes: str | tuple[str, ...] = ""
-    picture: bool = False
     run: Callable = call
 
     def __post_init__(self):
         update_wrapper(self, self.body)
+        self.words = list(signature(self.body).parameters)
 
     def __call__(self, yours) -> None:
         """Print that the answer is right, or that it is still a hole (`...`).
@@ -173,7 +173,7 @@ class Exercise:
             said = f"{name} returned the shape {tuple(got.shape)}, expected {tuple(expected.shape)} ({axes})"
         elif said is None:
             said = f"{name} returned {'the right shape, but wrong numbers' if of_numbers else 'a wrong answer'}"
-        if of_numbers and self.picture and finite(got):
+        if of_numbers and expected.ndim and finite(got):
             draw(name, expected, got)
         lines = [said.rstrip(". "), "", f"The smallest case that fails: {self.spelled(name, case)}"]
         for word, value in zip(self.words, case, strict=True):
@@ -186,10 +186,6 @@ class Exercise:
             digits = 4 if f"{right:.4g}" != f"{wrong:.4g}" else 8
             lines.append(f"They differ first at {list(place)}: expected {right:.{digits}g}, got {wrong:.{digits}g}.")
         return "\n".join(lines)
-
-    @property
-    def words(self) -> list[str]:
-        return list(signature(self.body).parameters)
 
     def spelled(self, name: str, case: tuple) -> str:
         """The call as one would write it, tensors by their shapes."""
@@ -340,9 +336,10 @@ def draw(name: str, expected: Tensor, got: Tensor) -> None:
         return
     from vit_walkthrough.draw import plot_curves, plot_matrix, show, side_by_side
 
+    got = got.detach()
     while expected.ndim > 2:
         first = next(number for number in range(len(expected)) if not same(expected[number], got[number]))
-        expected, got = expected[first], got[first].detach()
+        expected, got = expected[first], got[first]
     axes = side_by_side(2, width=7, height=3.4)
     largest = max(expected.abs().max().item(), got.abs().max().item()) or 1.0
     signed = min(expected.min(), got.min()) < 0

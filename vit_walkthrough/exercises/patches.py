@@ -31,7 +31,6 @@ NUMBERED = torch.arange(24.0).reshape(1, 2, 2, 3, 2).transpose(2, 3).reshape(1, 
     cases=[(NUMBERED, 2, 4, 6), (randn(2, 6, 12), 2, 6, 4), (randn(2, 3, 18), 3, 3, 9)],
     axes="batch channels height width",
     holds="Every pixel is back where it was cut from, in images that are not square, with 1 and with 3 channels.",
-    picture=True,
 )
 def check_unpatchify(patches, patch_size, height, width):
     """yours(patches, patch_size, height, width): flattened patches (batch patches patch_dim) back into images
