@@ -101,9 +101,8 @@ class Exercise:
                 raise Wrong(f"{name} {fault}. It was called as {self.spelled(name, case)}")
             given.append(got)
             if not same(expected, got):
-                first = len(given) - 1
-                given += [self.attempt_quietly(yours, later) for later in self.cases[len(given) :]]
-                raise Wrong(self.explanation(name, given, first))
+                first, later = len(given) - 1, self.cases[len(given) :]
+                raise Wrong(self.explanation(name, [*given, *(self.quietly(yours, case) for case in later)], first))
         print(f"✓ {self.holds}")
 
     def right(self, case: tuple):
@@ -133,7 +132,7 @@ class Exercise:
         is_number = isinstance(got, np.generic) or (isinstance(got, Tensor) and not got.ndim and not got.is_meta)
         return got.item() if is_number and not isinstance(self.right(case), Tensor) else got
 
-    def attempt_quietly(self, yours: Callable, case: tuple):
+    def quietly(self, yours: Callable, case: tuple):
         """The same in a case after the first failure, where the function need not work; None if it does not."""
         with suppress(Wrong), redirect_stdout(io.StringIO()):
             got = self.attempt(yours, case)
@@ -176,9 +175,8 @@ class Exercise:
         if of_numbers and expected.ndim and finite(got):
             draw(name, expected, got)
         lines = [said.rstrip(". "), "", f"The smallest case that fails: {self.spelled(name, case)}"]
-        for word, value in zip(self.words, case, strict=True):
-            if isinstance(value, Tensor) and value.numel() <= 48:
-                lines.append(f"{word}\n{shown(value)}")
+        tensors = {word: one for word, one in zip(self.words, case, strict=True) if isinstance(one, Tensor)}
+        lines += [f"{word}\n{shown(tensor)}" for word, tensor in tensors.items() if tensor.numel() <= 48]
         lines.append(columns(f"expected{f' ({axes})' if axes else ''}\n{shown(expected)}", f"got\n{shown(got)}"))
         if of_numbers and expected.ndim:
             place = tuple((~close(expected, got)).nonzero()[0].tolist())

@@ -128,8 +128,7 @@ def check_stack(make_block, depth):
     got = yield _outcome(right, depth)
     yield "One block stands in every place: call make_block once for each", _outcome(same, 1)
     yield "The blocks are copies and start equal: call make_block once for each", _outcome(same, depth)
-    unseen = "parameters() does not see the blocks: keep them in nn.Sequential or nn.ModuleList, not in a plain list"
-    yield unseen, _outcome(right, 0)
+    yield "parameters() does not see the blocks: keep them in nn.Sequential or nn.ModuleList", _outcome(right, 0)
     yield "The blocks run in the opposite order: the one made first comes first", _outcome(mirrored, depth)
     yield "Every block read the input; each must read what came out of the one before", _outcome(last, depth)
     yield "Those are the blocks, but no module yet: something must call one after another", _outcome("nothing", 0)

@@ -35,9 +35,8 @@ def check_cross_entropy(logits, labels):
     yield "The logarithm is missing: take it of each image's probability", -probs[right].mean()
     yield "Every image met every label; take from row i the entry labels[i] alone", -log_probs[:, labels].mean()
     yield "The softmax is missing: the logits are no logarithms of probabilities", -logits[right].mean()
-    too_large = "e to the power of 200 is infinite in float32. Subtract each row's largest logit first"
-    yield too_large, -quotients[right].log().mean()
-    yield too_large, (powers.sum(1).log() - logits[right]).mean()
+    for too_large in (-quotients[right].log().mean(), (powers.sum(1).log() - logits[right]).mean()):
+        yield "e to the power of 200 is infinite in float32. Subtract each row's largest logit first", too_large
     yield "e^-200 becomes 0, and its logarithm -infinity; take logit - log(sum of exp)", -probs[right].log().mean()
     if losses.mean() > 50 and 0 < got < losses.mean():
         yield "A small number replaces a probability of 0, so the loss is cut off. Subtract: logit - log(sum of exp)"
