@@ -83,9 +83,8 @@ def _weights_of_queries(yours, keys, steps):
     if not isinstance(queries, Tensor) or not queries.is_floating_point():
         return queries
     if queries.shape != keys.shape:
-        raise Wrong(
-            f"Your queries have the shape {tuple(queries.shape)}; the keys have {tuple(keys.shape)}, so must they"
-        )
+        shape = f"the shape {tuple(queries.shape)}, expected {tuple(keys.shape)}, that of the keys"
+        raise Wrong(f"Your queries have {shape}")
     weights = (queries @ keys.mT / keys.shape[-1] ** 0.5).softmax(-1)
     return weights.where((weights - weights.round()).abs() > 0.01, weights.round())
 
