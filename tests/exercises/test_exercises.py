@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from tests.exercises import answers_stages, answers_whole
@@ -82,7 +83,8 @@ def test_right_answers_pass(check, capsys):
     same, reference = outcome(check)
     same(reference)
     assert capsys.readouterr().out == 3 * f"✓ {check.holds}\n"
-    assert all(map(engine.same, map(tuple, cases), map(tuple, check.cases)))  # the reference leaves them as they are
+    for value, after in zip(sum(cases, ()), sum(map(tuple, check.cases), ()), strict=True):
+        assert not isinstance(value, Tensor | list) or engine.same(value, after)  # the reference leaves it as it is
     assert re.match(r"yours(\.\w+)?\(.+\)", check.__doc__)
 
 
@@ -152,8 +154,7 @@ def test_a_change_in_place_is_noticed(check):
 
 def by_view(patches, patch_size, height, width):
     rows, cols = height // patch_size, width // patch_size
-    cut = patches.reshape(len(patches), rows, cols, -1, patch_size, patch_size)
-    return cut.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, height, width)
+    return rearrange(patches, "b (r c) (ch p q) -> b ch (r p) (c q)", r=rows, c=cols, p=patch_size, q=patch_size)
 
 
 def reshaped(patches, patch_size, height, width):
@@ -203,13 +204,9 @@ def check_word(word):
 
 def test_the_smallest_failing_case_is_shown_expected_beside_got():
     said = said_of(check_unpatchify, reshaped)
-    assert "The smallest case that fails: reshaped(patches of shape (1, 6, 4), patch_size=2, height=4, width=6)" in said
-    expected, got = torch.arange(24).reshape(1, 1, 4, 6), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]
-    got = np.reshape([*got, *(number + 12 for number in got)], (1, 1, 4, 6))
-    lines = said.splitlines()
-    for one, other in zip(str(expected.numpy()).splitlines(), str(got).splitlines(), strict=True):
-        assert any(line.startswith(one) and line.endswith(other) for line in lines), said
-    assert "They differ first at [0, 0, 0, 2]: expected 2, got 6." in said
+    assert "reshaped(patches of shape (1, 6, 4), patch_size=2, height=4, width=6)" in said
+    assert re.search(r"\[\[\[\[ 0  1  2  3  4  5\] +\[\[\[\[ 0  1  6  7  2  3\]\n", said)
+    assert "[0, 0, 0, 2]: expected 2, got 6." in said
 
 
 def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
@@ -227,9 +224,7 @@ def test_a_slip_is_named_only_if_it_explains_every_case():
 
 def test_a_loop_that_never_ends_is_ended(monkeypatch):
     monkeypatch.setattr(engine, "SECONDS", 0.2)
-    said = said_of(check_unpatchify, endless)
-    assert said.startswith("endless did not return within 0.2 seconds, in your line ")
-    assert said.endswith(": a loop that never ends?")
+    assert re.match(r"endless .* 0\.2 seconds, in your line \d", said_of(check_unpatchify, endless))
 
 
 @pytest.mark.parametrize(
@@ -250,11 +245,7 @@ def test_a_loop_that_never_ends_is_ended(monkeypatch):
         (check_pair, lambda out, number: torch.ones(out), "<lambda> returned a tensor of shape (1,), expected 2 tens"),
         (check_pair, lambda out, number: (torch.ones(out), 3), "<lambda> returned an int, expected a tensor"),
         (check_pair, lambda out, number: (torch.full((out,), float(number)), torch.ones(out)), "They are exchanged"),
-        (
-            check_pair,
-            lambda *given: (torch.ones(1), torch.ones(2)),
-            "<lambda> returned the shape (2,), expected (1,) (",
-        ),
+        (check_pair, lambda *_: (torch.ones(1), torch.ones(2)), "<lambda> returned the shape (2,), expected (1,) ("),
     ],
 )
 def test_odd_answers_get_a_sentence(check, answer, says):
@@ -304,13 +295,15 @@ def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(monkeypa
     assert np.allclose(got[0] * 23, [0, 1, 6, 7, 2, 3])
 
 
-@pytest.mark.parametrize(("factor", "limits"), [(1, (-2, 2)), (0, (-1, 1))])
-def test_matrices_of_both_signs_are_drawn_in_one_scale(monkeypatch, factor, limits):
+def test_matrices_of_both_signs_are_drawn_in_one_scale(monkeypatch):
     drawn = []
     monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
     monkeypatch.setattr("vit_walkthrough.draw.show", lambda figure, alt: drawn.append(figure))
-    engine.draw("yours", factor * torch.tensor([[1.0, -2.0]]), factor * torch.tensor([[0.5, 0.25]]) - (1 - factor))
-    assert [ax.images[0].get_clim() for ax in drawn[0].axes] == [limits, limits]
+    engine.draw("yours", torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.25]], requires_grad=True))
+    engine.draw("yours", torch.zeros(1, 2), -torch.ones(1, 2))
+    engine.draw("yours", torch.arange(3), torch.tensor([1, 0, 2]))  # a row of whole numbers is a curve
+    assert [[ax.images[0].get_clim() for ax in figure.axes] for figure in drawn[:2]] == [[(-2, 2)] * 2, [(-1, 1)] * 2]
+    assert [len(ax.lines) for ax in drawn[2].axes] == [1, 1]
 
 
 # ------------------------------------------------------------------------------------------------ predictions
@@ -321,30 +314,25 @@ def test_matrices_of_both_signs_are_drawn_in_one_scale(monkeypatch, factor, limi
     [
         (5, 5),
         ([2, 3], torch.zeros(2, 3).shape),
-        (torch.Size([2]), (2,)),
         (3, torch.tensor(3)),
         ([14, 15], torch.tensor([14, 15])),
         (Fraction(1, 50), 0.02),
         (2.3, np.float32(2.302585)),
         (np.array([2, 3]), (2, 3)),
         ("Left ", "left"),
-        (True, True),
     ],
     ids=str,
 )
 def test_a_right_prediction_is_confirmed(yours, truth, capsys):
     predict(yours, truth)
-    said = capsys.readouterr().out
-    assert said.startswith("✓ ")
-    assert said.endswith(", as you said.\n")
+    assert re.match("✓ .*, as you said", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
     ("yours", "truth", "says"),
     [
         (4, 5, "You said 4, but it is 5: one more."),
-        ([3, 2], torch.zeros(2, 3).shape, "You said [3, 2], but it is (2, 3): rows first."),
-        (np.array([3, 2]), (2, 3), "You said [3 2], but it is (2, 3): rows first."),
+        (np.array([3, 2]), torch.zeros(2, 3).shape, "You said [3 2], but it is (2, 3): rows first."),
         ("5", 5, "You said '5', but it is 5."),
         (2.2, torch.tensor(2.302585), "You said 2.2, but it is 2.303."),
         ("Right", "left", "You said Right, but it is left: the other one."),

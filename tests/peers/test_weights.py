@@ -11,7 +11,6 @@ from torch.testing import assert_close
 
 from tests.peers.conftest import LIBRARIES, fill, see
 from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters, record
-from vit_walkthrough.model.config import VARIANTS
 from vit_walkthrough.train.finetune import adapt
 from vit_walkthrough.weights.convert import GOOGLE_LAYOUT, convert_weights, read_weights, tensor_names
 
@@ -52,25 +51,13 @@ def test_small_models_agree_inside_too(build, library, config):
     equal_inside(model, theirs)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["Ti/16", "S/32", "B/8", "L/16", "H/14"])
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_the_published_sizes_of_every_library_fit(peer, library, variant):
+def test_the_published_sizes_of_every_library_fit(build, library, variant):
     """On the meta device: names, shapes and counts, without numbers. From the bare state the heads are known."""
     config = ViTConfig.named(variant)
-    sizes = (config.patch_size, config.depth, config.heads, config.dim, config.hidden)
     with torch.device("meta"):
-        if library == "timm":
-            name = {"Ti": "tiny_patch16", "S": "small_patch16", "B": "base_patch16", "L": "large_patch16"}
-            name = name.get(variant.split("/")[0], "huge_patch14")
-            options = dict(patch_size=config.patch_size, num_classes=1000)
-            theirs = peer("timm").create_model(f"vit_{name}_224", **options)
-        elif library == "torchvision":
-            theirs = peer("torchvision.models").VisionTransformer(224, *sizes)
-        else:
-            peer("transformers.models.vit.modeling_vit")
-            names = ("patch_size", "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
-            told = peer("transformers").ViTConfig(num_labels=1000, **dict(zip(names, sizes, strict=True)))
-            theirs = peer("transformers").ViTForImageClassification(told)
+        theirs = build(library, config)
     for given in (theirs, theirs.state_dict()):
         model = convert_weights(given, library)
         assert model.config == config
@@ -164,16 +151,3 @@ def test_the_bare_model_of_transformers(build, peer, pooler):
         expected = output.pooler_output if pooler else output.last_hidden_state[:, 0]
         assert_close(model(images), expected, rtol=0, atol=1e-4)
     assert model.config.classes == SQUARE.dim
-
-
-def test_the_eps_of_transformers_matters(build):
-    """Its default is 1e-12. On tokens that hardly vary the usual 1e-6 makes a difference."""
-    theirs = build("transformers", SQUARE)
-    with torch.no_grad():
-        for parameter in theirs.vit.embeddings.parameters():
-            parameter.mul_(1e-3)
-        images = torch.rand(2, 3, 24, 24)
-        expected = theirs(images).logits
-        assert_close(convert_weights(theirs, "transformers")(images), expected, rtol=0, atol=1e-4)
-        usual = convert_weights(theirs.state_dict(), "transformers", heads=8)
-        assert (usual(images) - expected).abs().max() > 1e-3

@@ -54,32 +54,26 @@ def test_a_checkpoint_brings_the_model_back(path, model, images, config):
     assert torch.equal(loaded(images), model.eval()(images))
     assert list(loaded.state_dict()) == list(model.state_dict())
     assert all(parameter.requires_grad for parameter in loaded.parameters())
-    before = model.head.logits.weight.clone()
-    loaded.head.logits.weight.data.zero_()
-    assert torch.equal(model.head.logits.weight, before)
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"image_size": 20}, {"positions": "sincos"}, {"positions": "none", "pooling": "mean", "dropout": 0.25}],
-    ids=str,
+    ("changes", "beyond"),
+    [
+        ({"positions": "sincos"}, {"eps": 1e-2}),
+        ({"positions": "none", "pooling": "mean", "dropout": 0.25}, {"head_hidden": 20}),
+        ({}, {"headless": True, "head_hidden": 20}),
+        ({}, {"headless": True}),
+    ],
 )
-def test_every_kind_of_config_comes_back(path, config, randomize, changes):
-    model = randomize(VisionTransformer(replace(config, **changes)))
+def test_every_kind_of_config_comes_back_and_what_a_converted_model_has_beyond_it(
+    path, config, randomize, images, changes, beyond
+):
+    model = randomize(empty_model(replace(config, **changes), **beyond).to_empty(device="cpu"))
+    if changes.get("positions") == "sincos":
+        model.position_embedding.load_state_dict(VisionTransformer(model.config).position_embedding.state_dict())
     save_checkpoint(path, model)
     loaded, scores = load_checkpoint(str(path))
     assert (loaded.config, scores) == (model.config, {})
-    images = torch.rand(2, 3, model.config.height, model.config.width)
-    assert torch.equal(loaded(images), model(images))
-
-
-@pytest.mark.parametrize(
-    "beyond", [{"eps": 1e-2}, {"head_hidden": 20}, {"headless": True, "head_hidden": 20}, {"headless": True}], ids=str
-)
-def test_what_a_converted_model_has_beyond_its_config_comes_back(path, config, randomize, images, beyond):
-    model = randomize(empty_model(config, **beyond).to_empty(device="cpu"))
-    save_checkpoint(path, model)
-    loaded = load_checkpoint(path)[0]
     assert torch.equal(loaded(images), model(images))
     assert {module.eps for module in loaded.modules() if hasattr(module, "eps")} == {beyond.get("eps", 1e-6)}
 
@@ -90,19 +84,10 @@ def compiled(module):
 
 def compiled_inside(model):
     model.blocks[1] = compiled(model.blocks[1])
-    return model
+    return nn.DataParallel(model)
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        compiled,
-        nn.DataParallel,
-        torch.optim.swa_utils.AveragedModel,
-        compiled_inside,
-        lambda model: nn.DataParallel(compiled(model)),
-    ],
-)
+@pytest.mark.parametrize("wrap", [compiled, compiled_inside, torch.optim.swa_utils.AveragedModel])
 def test_a_wrapped_model_is_saved_as_the_model_inside(path, model, images, wrap):
     expected = model(images)
     save_checkpoint(path, wrap(model))
@@ -127,20 +112,15 @@ def test_a_model_that_could_not_be_loaded_again_is_refused_before_anything_is_wr
 
 
 def test_tensors_and_facts_come_back(tmp_path):
-    tensors = {
-        "turned": torch.rand(3, 4).T,
-        "whole": torch.arange(5),
-        "half": torch.rand(2).half(),
-        "learned": nn.Parameter(torch.rand(2, 2)),
-        "empty": torch.zeros(0, 3),
-    }
-    facts = {"step": 7, "loss": [2.302585092994046, 1e-9], "deep": {"list": [1, {"x": None}]}}
+    tensors = {"turned": torch.rand(3, 4).T, "whole": torch.arange(5), "half": torch.rand(2).half()}
+    tensors |= {"learned": nn.Parameter(torch.rand(2, 2)), "empty": torch.zeros(0, 3)}
+    facts = {"loss": [2.302585092994046, 1e-9], "deep": {"list": [1, {"x": None}]}}
     path = tmp_path / "new" / "folder" / "state.partial"
     write_tensors(path, tensors, **facts)
     back, known = read_tensors(path)
     assert (known, back.keys()) == (facts, tensors.keys())
-    assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
-    assert all(back[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(back[name], tensor.detach(), rtol=0, atol=0, check_stride=False)
     assert files(path.parent) == ["state.partial"]
 
 
@@ -176,30 +156,15 @@ def test_a_missing_file_is_named(reader, tmp_path):
             reader(path)
 
 
-def test_a_truncated_checkpoint_is_refused_wherever_it_was_cut(saved):
+def test_a_truncated_checkpoint_and_what_is_none_are_refused(saved):
     content = saved.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
-    for length in (0, 7, 8, 9, header // 2, header - 1, header, header + 1, len(content) - 1):
-        saved.write_bytes(content[:length])
+    lengths = (0, 7, 8, 9, header // 2, header - 1, header, header + 1, len(content) - 1)
+    others = bytes(1000), b"\xff" * 1000, b"<!DOCTYPE html><html>404</html>", (2).to_bytes(8, "little") + b"[]"
+    for broken in (*(content[:length] for length in lengths), pickle.dumps({"head.logits.weight": [1.0]}), *others):
+        saved.write_bytes(broken)
         with pytest.raises(ValueError, match=r"^vit\.safetensors .*safetensors"):
             load_checkpoint(saved)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        bytes(1000),
-        b"\xff" * 1000,
-        b"<!DOCTYPE html><html>404</html>",
-        pickle.dumps({"head.logits.weight": [1.0, 2.0]}),
-        (2).to_bytes(8, "little") + b"[]",
-    ],
-    ids=lambda content: repr(content[:12]),
-)
-def test_what_is_not_safetensors_is_refused(path, content):
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^vit\.safetensors .*safetensors"):
-        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("metadata", [None, {"scores": "{}"}, {"config": "{'single': 'quotes'}"}], ids=str)
@@ -215,12 +180,10 @@ def test_safetensors_without_a_config_are_refused(path, model, metadata):
         ({"registers": 4}, {}, "registers"),
         ({"dim": "32"}, {}, "dim"),
         ({"patch_size": 7}, {}, "patch_size 7"),
-        ({"image_size": [12, 20, 3]}, {}, "image_size"),
         (None, {}, ""),
         ({}, {"eps": 0}, "eps is 0"),
         ({}, {"eps": "small"}, "str"),
         ({}, {"head_hidden": -3}, "head_hidden is -3"),
-        ({}, {"registers": 4}, "registers"),
         ({}, [1], ""),
     ],
 )
@@ -240,14 +203,12 @@ def test_weights_that_do_not_fit_are_named(path, model):
         return str(caught.value)
 
     state = model.state_dict()
-    said = refused(state, hidden=64)
-    assert "blocks.0.mlp.expand.weight: (48, 32), expected (64, 32); blocks.0.mlp.expand.bias: (48,), exp" in said
-    assert refused(state, dim=64).count("expected") == 4
+    assert "blocks.0.mlp.expand.weight: (48, 32), expected (64, 32); blocks.0.mlp" in refused(state, hidden=64)
+    headless = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    assert "head.logits.weight: missing" in refused(headless)
     del state["norm.bias"]
     said = refused(state | {"extra": torch.rand(2, 3)})
     assert said.endswith("norm.bias: missing, expected (32,); extra: (2, 3), expected nothing")
-    headless = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
-    assert "head.logits.weight: missing" in refused(headless)
 
 
 # --- the bundled tiny ViTs ---------------------------------------------------------------------------------------

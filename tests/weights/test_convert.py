@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
@@ -29,18 +28,19 @@ def images():
 
 
 @pytest.fixture
-def write(model, config):
-    """The model's weights as a library would name and cut them."""
+def write(model):
+    """A model's weights as a library would name and cut them."""
 
-    def write(source: str = "timm") -> dict[str, torch.Tensor]:
-        state = model.state_dict()
-        kernel = state["patch_embedding.projection.weight"].reshape(config.dim, config.channels, 4, 4)
-        state["patch_embedding.projection.weight"] = kernel
+    def write(source: str = "timm", config: ViTConfig | None = None) -> dict[str, torch.Tensor]:
+        ours = VisionTransformer(config) if config else model
+        sizes, state = ours.config, ours.state_dict()
+        shape = (sizes.dim, sizes.channels, sizes.patch_size, sizes.patch_size)
+        state["patch_embedding.projection.weight"] = state["patch_embedding.projection.weight"].reshape(shape)
         return {
             name: part.clone()
-            for ours, names in tensor_names(source, config.depth).items()
-            if ours in state
-            for name, part in zip(names, state[ours].chunk(len(names)), strict=True)
+            for name, names in tensor_names(source, sizes.depth).items()
+            if name in state
+            for name, part in zip(names, state[name].chunk(len(names)), strict=True)
         }
 
     return write
@@ -53,23 +53,12 @@ def converted(state, source: str = "timm", **options) -> VisionTransformer:
 # --- the tables --------------------------------------------------------------------------------------------------
 
 
-def test_the_tables_name_every_parameter_of_ours(config):
-    tables = [tensor_names(source, config.depth) for source in SOURCES]
-    assert all(list(table) == list(tables[0]) for table in tables)
+def test_the_tables_name_every_parameter_of_ours_once(config):
     ours = set(VisionTransformer(config).state_dict()) | {"head.hidden.0.weight", "head.hidden.0.bias"}
-    assert set(tables[0]) == ours
-    for table in tables:
+    for source in SOURCES:
+        table = tensor_names(source, config.depth)
         theirs = [name for names in table.values() for name in names]
-        assert len(set(theirs)) == len(theirs)
-    assert tables[0]["blocks.1.attention.qkv.weight"] == ("blocks.1.attn.qkv.weight",)
-    assert tables[1]["blocks.1.attention.qkv.weight"] == (
-        "encoder.layers.encoder_layer_1.self_attention.in_proj_weight",
-    )
-    assert tables[2]["head.hidden.0.bias"] == ("pooler.dense.bias",)
-    assert tables[3]["blocks.1.norm_1.weight"] == ("Transformer/encoderblock_1/LayerNorm_0/scale",)
-    assert tables[3]["blocks.1.attention.qkv.bias"] == tuple(
-        f"Transformer/encoderblock_1/MultiHeadDotProductAttention_1/{part}/bias" for part in ("query", "key", "value")
-    )
+        assert (set(table), len(set(theirs))) == (ours, len(theirs))
 
 
 def test_an_unknown_source_is_refused():
@@ -82,12 +71,10 @@ def test_an_unknown_source_is_refused():
 
 
 @pytest.mark.parametrize("source", LIBRARIES)
-def test_every_tensor_arrives_bit_by_bit_and_is_a_copy(write, model, config, source):
-    state, dice = write(source), torch.get_rng_state()
-    kept = {name: tensor.clone() for name, tensor in state.items()}
+def test_every_tensor_arrives_bit_by_bit_and_is_a_copy(write, model, source):
+    state, kept, dice = write(source), write(source), torch.get_rng_state()
     loaded = converted(state, source)
     assert torch.equal(torch.get_rng_state(), dice)
-    assert loaded.config == config
     assert list(loaded.state_dict()) == list(model.state_dict())
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     assert not any(module.training for module in loaded.modules())
@@ -111,36 +98,13 @@ def test_weights_in_other_precisions_become_32_bits(write, model):
         assert loaded.blocks[0].norm_1.eps == 1e-3
 
 
-def bare(dim: int, **changes) -> dict[str, torch.Tensor]:
-    """timm's names at one block, a patch of 8 pixels and 1 patch."""
-    model = VisionTransformer(ViTConfig(8, 8, dim=dim, depth=1, heads=1, hidden=8, classes=2))
-    state = {names[0]: model.state_dict().get(ours) for ours, names in tensor_names("timm", 1).items()}
-    state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].reshape(dim, 3, 8, 8)
-    return {name: tensor for name, tensor in state.items() if tensor is not None}
-
-
-@pytest.mark.parametrize(("dim", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)])
-def test_the_heads_of_the_published_sizes_are_known(dim, heads):
-    assert convert_weights(bare(dim), "timm").config.heads == heads
-
-
-@pytest.mark.parametrize("dim", [32, 64, 512])
-def test_the_heads_of_another_size_must_be_said(dim):
-    with pytest.raises(ValueError, match=rf"dim {dim} .* heads="):
-        convert_weights(bare(dim), "timm")
-    assert convert_weights(bare(dim), "timm", heads=2).config.heads == 2
-    with pytest.raises(ValueError, match=rf"heads 5 does not divide dim {dim}"):
-        convert_weights(bare(dim), "timm", heads=5)
-    with pytest.raises(ValueError, match="heads is 0"):
-        convert_weights(bare(dim), "timm", heads=0)
-
-
-def test_without_a_head_the_features_come_out(write, model, images):
-    state = {name: tensor for name, tensor in write().items() if not name.startswith("head.")}
-    loaded = converted(state)
-    assert loaded.config.classes == 32
-    model.head = nn.Identity()
-    assert torch.equal(loaded(images), model(images))
+@pytest.mark.parametrize("dim", [32, 512])
+def test_heads_that_no_tensor_shows_must_be_said(write, dim):
+    state = write(config=ViTConfig(8, 8, dim=dim, depth=1, heads=1, hidden=8, classes=2))
+    assert convert_weights(state, "timm", heads=2).config.heads == 2
+    for heads, named in ((None, rf"dim {dim} .* heads="), (5, rf"heads 5 .*{dim}"), (0, "heads is 0")):
+        with pytest.raises(ValueError, match=named):
+            convert_weights(state, "timm", heads=heads)
 
 
 # --- strict in both directions -----------------------------------------------------------------------------------
@@ -150,25 +114,29 @@ def test_without_a_head_the_features_come_out(write, model, images):
 def test_no_tensor_can_be_left_out(write, source):
     state = write(source)
     for name in state:
-        without = {other: tensor for other, tensor in state.items() if other != name}
         with pytest.raises(ValueError, match=rf"missing: {re.escape(name)}"):
-            converted(without, source)
+            converted({other: tensor for other, tensor in state.items() if other != name}, source)
 
 
 def test_nothing_may_be_left_over(write):
-    state = write() | {"decoder.weight": torch.rand(2), "blocks.0.attn.extra": torch.rand(2)}
-    with pytest.raises(ValueError, match=r"left over: decoder\.weight, blocks\.0\.attn\.extra"):
-        converted(state)
-    with pytest.raises(ValueError, match=r"18 missing: patch_embed.*, pos_embed; 32 left over: conv_proj"):
-        converted(write("torchvision"))
-    state = {name.replace("blocks.1.", "blocks.2."): tensor for name, tensor in write().items()}
-    with pytest.raises(ValueError, match=r"missing: blocks\.1\.norm1\.weight.* left over: blocks\.2\.norm1\.weight"):
-        converted(state)
-    with pytest.raises(ValueError, match="missing: embedding/kernel"):
-        convert_weights({}, "google")
-    state = write("transformers")
-    with pytest.raises(ValueError, match="two tensors"):
-        converted(state | {"vit.layernorm.weight": state["layernorm.weight"]}, "transformers")
+    state, of_transformers = write(), write("transformers")
+    for refused, source, named in (
+        (
+            state | {"decoder.weight": torch.rand(2), "norm.extra": torch.rand(2)},
+            "timm",
+            r"decoder\.weight, norm\.extra",
+        ),
+        (write("torchvision"), "timm", "18 missing: patch_embed.*, pos_embed; 32 left over: conv_proj"),
+        ({name.replace("blocks.1.", "blocks.2."): one for name, one in state.items()}, "timm", r"blocks\.1.*blocks\.2"),
+        ({}, "google", "missing: embedding/kernel"),
+        (
+            of_transformers | {"vit.layernorm.weight": of_transformers["layernorm.weight"]},
+            "transformers",
+            "two tensors",
+        ),
+    ):
+        with pytest.raises(ValueError, match=named):
+            converted(refused, source)
 
 
 # --- what the tensors may not be ---------------------------------------------------------------------------------
@@ -179,20 +147,19 @@ def test_nothing_may_be_left_over(write):
     [
         ("norm.bias", torch.zeros(33), "norm.bias: (33,), expected (32,)"),
         ("head.weight", torch.zeros(7, 32), "head.logits.weight: (7, 32), expected (5, 32)"),
-        ("blocks.1.attn.qkv.weight", torch.zeros(32, 32), "(32, 32), expected (96, 32)"),
         ("blocks.1.mlp.fc1.weight", torch.zeros(32, 48), "(32, 48), expected (48, 32)"),
         ("cls_token", torch.zeros(1, 2, 32), "(1, 2, 32), expected (1, 1, 32)"),
         ("pos_embed", torch.zeros(1, 10, 31), "(1, 10, 31), expected (1, 10, 32)"),
         ("pos_embed", torch.zeros(10, 32), "positions of (10, 32)"),
-        ("pos_embed", torch.zeros(1, 9, 32), "9 positions are not a class token and a square; say grid="),
+        ("pos_embed", torch.zeros(1, 9, 32), "9 positions.*grid="),
         ("pos_embed", torch.zeros(1, 0, 32), "0 positions"),
         ("patch_embed.proj.weight", torch.zeros(32, 48), "patch kernel of (32, 48)"),
         ("patch_embed.proj.weight", torch.zeros(32, 3, 4, 8), "patch kernel of (32, 3, 4, 8)"),
         ("norm.weight", torch.zeros(32, dtype=torch.int8), "norm.weight .*torch.int8"),
-        ("norm.weight", torch.tensor(1.0), "norm.weight"),
-        ("norm.weight", np.zeros(32, dtype="V2"), "norm.weight"),
-        ("norm.weight", "a name", "norm.weight"),
-        ("norm.weight", None, "norm.weight"),
+        *[
+            ("norm.weight", what, "norm.weight")
+            for what in (torch.tensor(1.0), np.zeros(32, dtype="V2"), "a name", None)
+        ],
     ],
     ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )
@@ -234,18 +201,15 @@ def save(path: Path, state: dict) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.safetensors", "A.SAFETENSORS", "b.npz", "c.pth", "c.ckpt", "d.bin"])
+@pytest.mark.parametrize("name", ["a.safetensors", "A.SAFETENSORS", "b.npz", "c.pth", "d.bin"])
 def test_files_are_read_and_may_be_overwritten_afterwards(tmp_path, write, model, images, name):
     path = save(tmp_path / name, write())
     loaded = converted(read_weights(path))
     path.write_bytes(bytes(path.stat().st_size))
     assert torch.equal(loaded(images), model(images))
-
-
-def test_weights_beside_other_things_are_found(tmp_path, write):
-    for content in ({"model": write(), "epoch": 3}, {"state_dict": write()}):
-        torch.save(content, tmp_path / "a.pth")
-        assert read_weights(tmp_path / "a.pth").keys() == write().keys()
+    for content in ({"model": write(), "epoch": 3}, {"state_dict": write()}):  # beside other things
+        torch.save(content, tmp_path / "beside.pth")
+        assert read_weights(tmp_path / "beside.pth").keys() == write().keys()
 
 
 class Trap:
@@ -287,10 +251,8 @@ def test_broken_files_and_files_of_another_kind_are_refused(tmp_path, write, suf
 @pytest.mark.parametrize("content", [torch.zeros(3), {"a": 3}, {"model": {"a": {"b": torch.zeros(2)}}}, 7], ids=str)
 def test_a_file_without_tensors_by_name_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "vit.pth")
-    with pytest.raises(ValueError, match=r"^vit\.pth .*by name"):
+    with pytest.raises(ValueError, match=r"^vit\.pth "):
         read_weights(tmp_path / "vit.pth")
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
-        read_weights(tmp_path / "absent.npz")
+    for absent in ("absent.npz", "absent.pth", "absent.safetensors"):
+        with pytest.raises(FileNotFoundError, match=re.escape(absent)):
+            read_weights(tmp_path / absent)

@@ -17,7 +17,6 @@ from vit_walkthrough.exercises.check import Wrong, exercise, randn
     ],
     axes="batch queries keys",
     holds="Every query shares out exactly 1 among the keys, however many and however large the scores.",
-    picture=True,
 )
 def check_weights(queries, keys):
     """yours(queries, keys): the weights (batch queries keys) of attention, of queries (batch queries head_dim) and
@@ -53,7 +52,6 @@ def check_weights(queries, keys):
     ],
     axes="batch queries keys",
     holds="Nobody looks at padding, and every row still sums to 1: as if its scores had been minus infinity.",
-    picture=True,
 )
 def check_hide_padding(weights, real):
     """yours(weights, real): weights (batch queries keys) as if the scores of padding had been minus infinity before
@@ -85,9 +83,8 @@ def _weights_of_queries(yours, keys, steps):
     if not isinstance(queries, Tensor) or not queries.is_floating_point():
         return queries
     if queries.shape != keys.shape:
-        raise Wrong(
-            f"Your queries have the shape {tuple(queries.shape)}, expected that of the keys, {tuple(keys.shape)}"
-        )
+        shape = f"the shape {tuple(queries.shape)}, expected {tuple(keys.shape)}, that of the keys"
+        raise Wrong(f"Your queries have {shape}")
     weights = (queries @ keys.mT / keys.shape[-1] ** 0.5).softmax(-1)
     return weights.where((weights - weights.round()).abs() > 0.01, weights.round())
 
@@ -105,7 +102,6 @@ def _at_right_angles(tokens, head_dim):
     ],
     axes="queries keys: the weights that your queries make",
     holds="Every token gives at least 0.99 of its weight to the token `steps` before it, whatever the keys are.",
-    picture=True,
     run=_weights_of_queries,
 )
 def check_look_back(keys, steps):

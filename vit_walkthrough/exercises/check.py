@@ -68,18 +68,18 @@ def randn(*sizes: int, seed: int = 0) -> Tensor:
 @dataclass(eq=False)
 class Exercise:
     """cases: the arguments, the smallest case first. axes: the axis words of the answer; for a tuple of tensors, those
-    of each. holds: what a right answer is told. picture: draw expected beside got. run: called with the reader's
-    function and copies of a case's arguments; it gives what is compared, if that is not the function's own answer."""
+    of each. holds: what a right answer is told. run: called with the reader's function and copies of a case's
+    arguments; it gives what is compared, if that is not the function's own answer."""
 
     body: Callable[..., Iterator]
     cases: Sequence[tuple]
     holds: str
     axes: str | tuple[str, ...] = ""
-    picture: bool = False
     run: Callable = call
 
     def __post_init__(self):
         update_wrapper(self, self.body)
+        self.words = list(signature(self.body).parameters)
 
     def __call__(self, yours) -> None:
         """Print that the answer is right, or that it is still a hole (`...`).
@@ -101,9 +101,8 @@ class Exercise:
                 raise Wrong(f"{name} {fault}. It was called as {self.spelled(name, case)}")
             given.append(got)
             if not same(expected, got):
-                first = len(given) - 1
-                given += [self.attempt_quietly(yours, later) for later in self.cases[len(given) :]]
-                raise Wrong(self.explanation(name, given, first))
+                first, later = len(given) - 1, self.cases[len(given) :]
+                raise Wrong(self.explanation(name, [*given, *(self.quietly(yours, case) for case in later)], first))
         print(f"✓ {self.holds}")
 
     def right(self, case: tuple):
@@ -133,7 +132,7 @@ class Exercise:
         is_number = isinstance(got, np.generic) or (isinstance(got, Tensor) and not got.ndim and not got.is_meta)
         return got.item() if is_number and not isinstance(self.right(case), Tensor) else got
 
-    def attempt_quietly(self, yours: Callable, case: tuple):
+    def quietly(self, yours: Callable, case: tuple):
         """The same in a case after the first failure, where the function need not work; None if it does not."""
         with suppress(Wrong), redirect_stdout(io.StringIO()):
             got = self.attempt(yours, case)
@@ -173,12 +172,11 @@ class Exercise:
             said = f"{name} returned the shape {tuple(got.shape)}, expected {tuple(expected.shape)} ({axes})"
         elif said is None:
             said = f"{name} returned {'the right shape, but wrong numbers' if of_numbers else 'a wrong answer'}"
-        if of_numbers and self.picture and finite(got):
+        if of_numbers and expected.ndim and finite(got):
             draw(name, expected, got)
         lines = [said.rstrip(". "), "", f"The smallest case that fails: {self.spelled(name, case)}"]
-        for word, value in zip(self.words, case, strict=True):
-            if isinstance(value, Tensor) and value.numel() <= 48:
-                lines.append(f"{word}\n{shown(value)}")
+        tensors = {word: one for word, one in zip(self.words, case, strict=True) if isinstance(one, Tensor)}
+        lines += [f"{word}\n{shown(tensor)}" for word, tensor in tensors.items() if tensor.numel() <= 48]
         lines.append(columns(f"expected{f' ({axes})' if axes else ''}\n{shown(expected)}", f"got\n{shown(got)}"))
         if of_numbers and expected.ndim:
             place = tuple((~close(expected, got)).nonzero()[0].tolist())
@@ -186,10 +184,6 @@ class Exercise:
             digits = 4 if f"{right:.4g}" != f"{wrong:.4g}" else 8
             lines.append(f"They differ first at {list(place)}: expected {right:.{digits}g}, got {wrong:.{digits}g}.")
         return "\n".join(lines)
-
-    @property
-    def words(self) -> list[str]:
-        return list(signature(self.body).parameters)
 
     def spelled(self, name: str, case: tuple) -> str:
         """The call as one would write it, tensors by their shapes."""
@@ -340,9 +334,10 @@ def draw(name: str, expected: Tensor, got: Tensor) -> None:
         return
     from vit_walkthrough.draw import plot_curves, plot_matrix, show, side_by_side
 
+    got = got.detach()
     while expected.ndim > 2:
         first = next(number for number in range(len(expected)) if not same(expected[number], got[number]))
-        expected, got = expected[first], got[first].detach()
+        expected, got = expected[first], got[first]
     axes = side_by_side(2, width=7, height=3.4)
     largest = max(expected.abs().max().item(), got.abs().max().item()) or 1.0
     signed = min(expected.min(), got.min()) < 0

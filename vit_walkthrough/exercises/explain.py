@@ -146,7 +146,6 @@ THEIR_MAPS = tensor([[4.0, 5, 0, 1, 2, 3], [7, 4, 3, 2, 1, 0]]) / 10
     ],
     axes="batch channels height width",
     holds="In each image its own strongest patches are covered with its own colour, and nothing else is touched.",
-    picture=True,
 )
 def check_cover(images, maps, count, patch_size, ground):
     """yours(images, maps, count, patch_size, ground): the images (batch channels height width), where the `count`

@@ -1,6 +1,5 @@
 """Notebook 07: the sizes of the whole, what its head reads, and the blocks in a row."""
 
-from dataclasses import dataclass
 from math import isqrt
 
 import torch
@@ -80,13 +79,6 @@ class Digit(nn.Module):
         return 10 * tokens + self.digit
 
 
-@dataclass(frozen=True)
-class BlocksThatWrite:
-    """What stands in a case for make_block, so that a call can be spelled."""
-
-    digits: str
-
-
 class MakeBlock(nn.Module):
     """Each call makes the block of the next digit, and after the last digit the first comes again. It is a module, so
     that nn.Sequential takes it too if the reader forgets the brackets: then it is called with tokens, and says so."""
@@ -94,6 +86,9 @@ class MakeBlock(nn.Module):
     def __init__(self, digits):
         super().__init__()
         self.digits, self.made = digits, 0
+
+    def extra_repr(self):
+        return f"blocks that write {self.digits}"
 
     def forward(self, *tokens):
         if tokens:
@@ -106,37 +101,34 @@ def _outcome(zero, parameters):
     return {"0 becomes": zero, "parameters": parameters}
 
 
-def _outcome_of_stack(yours, blocks, depth):
+def _outcome_of_stack(yours, make_block, depth):
     """What the reader's stack makes of 0, and how many parameters are seen in it."""
-    stack = yours(MakeBlock(blocks.digits), depth)
+    stack = yours(make_block, depth)
     if stack is None or stack is ...:
         return stack
-    parameters = sum(parameter.numel() for parameter in stack.parameters()) if isinstance(stack, nn.Module) else 0
+    parameters = len(list(stack.parameters())) if isinstance(stack, nn.Module) else 0
     if isinstance(stack, nn.ModuleList) or not callable(stack):
         return _outcome("nothing", parameters)
     with torch.no_grad():
         result = stack(torch.zeros(1, 2, 3))
-    if isinstance(result, Tensor) and result.shape == (1, 2, 3) and (result == result[0, 0, 0]).all():
-        return _outcome(f"{result[0, 0, 0]:.10g}", parameters)
-    return _outcome(called(result), parameters)
+    is_one = isinstance(result, Tensor) and result.shape == (1, 2, 3) and (result == result[0, 0, 0]).all()
+    return _outcome(f"{result[0, 0, 0]:.10g}" if is_one else called(result), parameters)
 
 
 @exercise(
-    cases=[(BlocksThatWrite("1234"), 3), (BlocksThatWrite("719"), 2), (BlocksThatWrite("3852964"), 5)],
+    cases=[(MakeBlock("1234"), 3), (MakeBlock("719"), 2), (MakeBlock("3852964"), 5)],
     holds="As many blocks as depth says, each made by itself, one after another, and parameters() sees them all.",
     run=_outcome_of_stack,
 )
 def check_stack(make_block, depth):
     """yours(make_block, depth): a module that puts its input through `depth` blocks, one after another; make_block()
     makes one."""
-    digits = make_block.digits
-    right = digits[:depth]
-    same, last, mirrored = digits[0] * depth, right[-1], right[::-1]
+    right = make_block.digits[:depth]
+    same, last, mirrored = right[0] * depth, right[-1], right[::-1]
     got = yield _outcome(right, depth)
     yield "One block stands in every place: call make_block once for each", _outcome(same, 1)
     yield "The blocks are copies and start equal: call make_block once for each", _outcome(same, depth)
-    unseen = "parameters() does not see the blocks: keep them in nn.Sequential or nn.ModuleList, not in a plain list"
-    yield unseen, _outcome(right, 0)
+    yield "parameters() does not see the blocks: keep them in nn.Sequential or nn.ModuleList", _outcome(right, 0)
     yield "The blocks run in the opposite order: the one made first comes first", _outcome(mirrored, depth)
     yield "Every block read the input; each must read what came out of the one before", _outcome(last, depth)
     yield "Those are the blocks, but no module yet: something must call one after another", _outcome("nothing", 0)
@@ -145,11 +137,6 @@ def check_stack(make_block, depth):
     if got["0 becomes"] == right:
         yield f"parameters() sees {got['parameters']} of them, but there are {depth} blocks"
     yield f"{depth} blocks, one after another, make {right} of 0: each writes one digit more"
-
-
-def _bytes_of_maps(config, side):
-    """What the attention maps of a square image take, with so many patches along its side."""
-    return 4 * config.depth * config.heads * (side**2 + 1) ** 2
 
 
 @exercise(
@@ -163,7 +150,7 @@ def _bytes_of_maps(config, side):
 )
 def check_largest_side(config, budget):
     """yours(config, budget): the side in pixels of the largest square image, cut into whole patches, whose attention
-    maps (float32, of all heads and layers) take no more than `budget` bytes."""
+    maps (float32, of all heads and blocks) take no more than `budget` bytes."""
     p, depth, heads = config.patch_size, config.depth, config.heads
 
     def side(numbers):
@@ -178,9 +165,9 @@ def check_largest_side(config, budget):
     yield "The class token is missing: it has a row and a column in every map", isqrt(isqrt(numbers)) * p
     yield "A map has a number for every pair, tokens * tokens, not one for every token", isqrt(numbers - 1) * p
     yield "Numbers were counted, not bytes: one in float32 takes 4 bytes", side(budget // (depth * heads))
-    yield "Only one layer was counted: every block has maps of its own", side(budget // (4 * heads))
-    yield "Only one map was counted: every head of every layer has its own", side(budget // 4)
+    yield "Only one block was counted: every block has maps of its own", side(budget // (4 * heads))
+    yield "Only one map was counted: every head of every block has its own", side(budget // 4)
     if got % p:
         yield f"{got} pixels cannot be cut into whole patches of {p}: round down to a multiple of it"
-    here, next_one = (f"{_bytes_of_maps(config, side // p):,}" for side in (got, got + p))
+    here, next_one = (f"{4 * depth * heads * ((pixels // p) ** 2 + 1) ** 2:,}" for pixels in (got, got + p))
     yield f"With {got} pixels the maps take {here} bytes, with {got + p} pixels {next_one}"

@@ -31,7 +31,6 @@ NUMBERED = torch.arange(24.0).reshape(1, 2, 2, 3, 2).transpose(2, 3).reshape(1, 
     cases=[(NUMBERED, 2, 4, 6), (randn(2, 6, 12), 2, 6, 4), (randn(2, 3, 18), 3, 3, 9)],
     axes="batch channels height width",
     holds="Every pixel is back where it was cut from, in images that are not square, with 1 and with 3 channels.",
-    picture=True,
 )
 def check_unpatchify(patches, patch_size, height, width):
     """yours(patches, patch_size, height, width): flattened patches (batch patches patch_dim) back into images
@@ -44,11 +43,11 @@ def check_unpatchify(patches, patch_size, height, width):
         return cut.permute(order).reshape(batch, -1, height, width)
 
     yield put(0, 3, 1, 4, 2, 5)
-    reshaped = (
-        "Only reshaped: every number has kept its place in memory, and a patch's pixels stand one after another along "
-        "the rows of the image. The axes must change their order between two reshapes"
+    only_reshaped = patches.reshape(batch, -1, height, width)
+    yield (
+        "Only reshaped, so each number kept its place in memory. First bring the axes into another order",
+        only_reshaped,
     )
-    yield reshaped, patches.reshape(batch, -1, height, width)
     yield "The patches were laid down column by column; reading order is row by row", put(0, 3, 2, 4, 1, 5, cut=by_cols)
     yield "Every patch is mirrored on its diagonal: ph (down) and pw (across) are exchanged", put(0, 3, 1, 5, 2, 4)
     yield "The channels were read last; a patch is (channels ph pw)", put(0, 5, 1, 3, 2, 4, cut=channels_last)

@@ -76,7 +76,6 @@ OF_TWO_CHANNELS = torch.stack([UPPER_LEFT, UPPER_RIGHT], -1)[..., None] * torch.
     ],
     axes="batch patches dim",
     holds="The same tokens as Google's code makes of these weights, though the kernel lies in another order.",
-    picture=True,
 )
 def check_embed(images, kernel, bias):
     """yours(images, kernel, bias): the tokens (batch patches dim) of images (batch channels height width), by a kernel

@@ -35,9 +35,8 @@ def check_cross_entropy(logits, labels):
     yield "The logarithm is missing: take it of each image's probability", -probs[right].mean()
     yield "Every image met every label; take from row i the entry labels[i] alone", -log_probs[:, labels].mean()
     yield "The softmax is missing: the logits are no logarithms of probabilities", -logits[right].mean()
-    too_large = "e to the power of 200 is infinite in float32. Subtract each row's largest logit first"
-    yield too_large, -quotients[right].log().mean()
-    yield too_large, (powers.sum(1).log() - logits[right]).mean()
+    for too_large in (-quotients[right].log().mean(), (powers.sum(1).log() - logits[right]).mean()):
+        yield "e to the power of 200 is infinite in float32. Subtract each row's largest logit first", too_large
     yield "e^-200 becomes 0, and its logarithm -infinity; take logit - log(sum of exp)", -probs[right].log().mean()
     if losses.mean() > 50 and 0 < got < losses.mean():
         yield "A small number replaces a probability of 0, so the loss is cut off. Subtract: logit - log(sum of exp)"
@@ -46,17 +45,14 @@ def check_cross_entropy(logits, labels):
 def _all_rates(yours, step, *settings):
     """The reader's rate at each step."""
     rates = [yours(number, *settings) for number in step]
-    for rate in rates:
-        if rate is None or rate is ...:
-            return rate
-    return tensor([float(rate) for rate in rates])
+    unfilled = [rate for rate in rates if rate is None or rate is ...]
+    return unfilled[0] if unfilled else tensor([float(rate) for rate in rates])
 
 
 @exercise(
     cases=[(range(10), 10, 4, 1.0), (range(16), 16, 5, 0.5), (range(13), 13, 2, 1.75)],
     axes="steps",
     holds="Up in a straight line to the peak, then down along half a cosine, and every step counts.",
-    picture=True,
     run=_all_rates,
 )
 def check_learning_rate(step, steps, warmup, peak):
@@ -130,7 +126,6 @@ def check_clip(weight, bias, longest):
     ],
     axes="labels guesses",
     holds="A row for each label: what its images were taken for. On the diagonal stands each class's accuracy.",
-    picture=True,
 )
 def check_confusions(logits, labels):
     """yours(logits, labels): of the images with a label (the rows), the share that was taken for each class (the

@@ -15,11 +15,7 @@ IN_BLOCK = {  # vit-pytorch's names, and ours
     ".1.net.1": ".mlp.expand",
     ".1.net.4": ".mlp.contract",
 }
-WHOLE = {
-    "to_patch_embedding.2": "patch_embedding.projection",
-    "transformer.norm": "norm",
-    "mlp_head": "head.logits",
-}
+WHOLE = {"to_patch_embedding.2": "patch_embedding.projection", "transformer.norm": "norm", "mlp_head": "head.logits"}
 NAMES = {
     "cls_token": "class_token.token",
     "pos_embedding": "position_embedding.positions",

@@ -34,9 +34,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def write_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], **facts) -> None:
     """A safetensors file with `facts` as JSON beside the tensors, written whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as unfinished:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(Path(path)) as unfinished:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, unfinished, metadata={name: json.dumps(fact) for name, fact in facts.items()})
 
@@ -51,29 +50,24 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = {name: json.loads(fact) for name, fact in (file.metadata() or {}).items() if name != "format"}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return {name: file.get_tensor(name) for name in file.keys()}, facts
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{Path(path).name} is not a complete safetensors checkpoint ({error})") from error
-    return tensors, facts
 
 
 def save_checkpoint(path: str | os.PathLike, model: nn.Module, **scores) -> None:
     """Save a model with its config and `scores`, which are anything that JSON can hold.
 
-    A model that torch.compile or DataParallel wrapped is saved as the model inside. The numbers keep their precision
-    in the file; load_checkpoint reads them as 32 bits. What a converted model has beyond its config is saved too: the
-    eps of its LayerNorms, a hidden layer in its classification head, or no classification head.
+    A model that torch.compile or DataParallel wrapped is saved as the model inside. The file keeps the precision of the
+    numbers; load_checkpoint reads them as 32 bits. What a converted model has beyond its config is saved too.
 
     Raises: ValueError for a model that load_checkpoint could not fill again. Nothing is written then.
     """
     model = unwrapped(model)
     state = {WRAPPERS.sub("", name): tensor for name, tensor in model.state_dict().items()}
-    hidden = state.get("head.hidden.0.bias")
-    beyond = {
-        "eps": model.norm.eps,
-        "head_hidden": None if hidden is None else len(hidden),
-        "headless": "head.logits.bias" not in state,
-    }
+    beyond = {"eps": model.norm.eps, "headless": "head.logits.bias" not in state}
+    if "head.hidden.0.bias" in state:
+        beyond["head_hidden"] = len(state["head.hidden.0.bias"])
     if wrong := misfits(empty_model(model.config, **beyond), state):
         raise ValueError(f"this model is not what its config says, so nobody could load it again: {wrong}")
     write_tensors(path, state, config=asdict(model.config), beyond=beyond, scores=scores)
@@ -105,8 +99,6 @@ def empty_model(
     """A model on the meta device: it has shapes, but no memory and no random numbers.
 
     eps: of every LayerNorm. head_hidden: width of a layer with a tanh before the logits. headless: without logits.
-
-    Raises: ValueError for an eps or a width that is not positive.
     """
     if not eps > 0 or (head_hidden is not None and head_hidden < 1):
         raise ValueError(f"eps is {eps} and head_hidden is {head_hidden}; they must be positive")
@@ -135,11 +127,8 @@ def misfits(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
 
 def bundled() -> dict[tuple[int, int], Path]:
     """The bundled tiny ViTs: (patch_size, heads) -> file."""
-    found = {}
-    for path in TINY.glob("*.safetensors"):
-        if name := re.fullmatch(r"tiny_p(\d+)_h(\d+)", path.stem):
-            found[int(name[1]), int(name[2])] = path
-    return dict(sorted(found.items()))
+    found = [(re.fullmatch(r"tiny_p(\d+)_h(\d+)", path.stem), path) for path in TINY.glob("*.safetensors")]
+    return dict(sorted(((int(name[1]), int(name[2])), path) for name, path in found if name))
 
 
 def load_tiny(patch_size: int = 8, heads: int = 4) -> VisionTransformer:
@@ -151,7 +140,7 @@ def load_tiny(patch_size: int = 8, heads: int = 4) -> VisionTransformer:
     if (patch_size, heads) not in files:
         raise ValueError(
             f"no bundled tiny ViT has patch_size {patch_size} and heads {heads}; the bundled (patch_size, heads) are "
-            f"{', '.join(map(str, files)) or 'none'}. "
-            f"To train one: python -m vit_walkthrough.train --patch-size {patch_size} --heads {heads}"
+            f"{', '.join(map(str, files)) or 'none'}. To train one: "
+            f"python -m vit_walkthrough.train --patch-size {patch_size} --heads {heads}"
         )
     return load_checkpoint(files[patch_size, heads])[0]

@@ -4,6 +4,7 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -17,43 +18,44 @@ from vit_walkthrough.model.vit import VisionTransformer, unwrapped
 from vit_walkthrough.weights.checkpoint import WRAPPERS, empty_model, misfits
 
 SOURCES = ("timm", "torchvision", "transformers", "google")
-# Our names, and theirs in the published files, in the order of SOURCES. Names within a block begin with BLOCK, where
-# {} is its number. "weight" or "bias" follows a dot of ours. (query|key|value) are three tensors, which we keep in one.
+# Our names, and those in the files of timm, torchvision and transformers. Names within a block begin with BLOCK, where
+# {} is its number. After a dot of ours follows "weight" or "bias". * is query, key and value: we keep the three in one.
 BLOCK = ("blocks.{}.", "encoder.layers.encoder_layer_{}.", "encoder.layer.{}.", "Transformer/encoderblock_{}/")
 NAMES = {
-    "patch_embedding.projection.": (
-        "patch_embed.proj.",
-        "conv_proj.",
-        "embeddings.patch_embeddings.projection.",
-        "embedding/",
-    ),
-    "class_token.token": ("cls_token", "class_token", "embeddings.cls_token", "cls"),
-    "position_embedding.positions": (
-        "pos_embed",
-        "encoder.pos_embedding",
-        "embeddings.position_embeddings",
-        "Transformer/posembed_input/pos_embedding",
-    ),
-    "blocks.{}.norm_1.": ("norm1.", "ln_1.", "layernorm_before.", "LayerNorm_0/"),
-    "blocks.{}.attention.qkv.": (
-        "attn.qkv.",
-        "self_attention.in_proj_",
-        "attention.attention.(query|key|value).",
-        "MultiHeadDotProductAttention_1/(query|key|value)/",
-    ),
-    "blocks.{}.attention.projection.": (
-        "attn.proj.",
-        "self_attention.out_proj.",
-        "attention.output.dense.",
-        "MultiHeadDotProductAttention_1/out/",
-    ),
-    "blocks.{}.norm_2.": ("norm2.", "ln_2.", "layernorm_after.", "LayerNorm_2/"),
-    "blocks.{}.mlp.expand.": ("mlp.fc1.", "mlp.linear_1.", "intermediate.dense.", "MlpBlock_3/Dense_0/"),
-    "blocks.{}.mlp.contract.": ("mlp.fc2.", "mlp.linear_2.", "output.dense.", "MlpBlock_3/Dense_1/"),
-    "norm.": ("norm.", "encoder.ln.", "layernorm.", "Transformer/encoder_norm/"),
-    "head.hidden.0.": ("pre_logits.fc.", "heads.pre_logits.", "pooler.dense.", "pre_logits/"),
-    "head.logits.": ("head.", "heads.head.", "classifier.", "head/"),
+    "patch_embedding.projection.": ("patch_embed.proj.", "conv_proj.", "embeddings.patch_embeddings.projection."),
+    "class_token.token": ("cls_token", "class_token", "embeddings.cls_token"),
+    "position_embedding.positions": ("pos_embed", "encoder.pos_embedding", "embeddings.position_embeddings"),
+    "blocks.{}.norm_1.": ("norm1.", "ln_1.", "layernorm_before."),
+    "blocks.{}.attention.qkv.": ("attn.qkv.", "self_attention.in_proj_", "attention.attention.*."),
+    "blocks.{}.attention.projection.": ("attn.proj.", "self_attention.out_proj.", "attention.output.dense."),
+    "blocks.{}.norm_2.": ("norm2.", "ln_2.", "layernorm_after."),
+    "blocks.{}.mlp.expand.": ("mlp.fc1.", "mlp.linear_1.", "intermediate.dense."),
+    "blocks.{}.mlp.contract.": ("mlp.fc2.", "mlp.linear_2.", "output.dense."),
+    "norm.": ("norm.", "encoder.ln.", "layernorm."),
+    "head.hidden.0.": ("pre_logits.fc.", "heads.pre_logits.", "pooler.dense."),
+    "head.logits.": ("head.", "heads.head.", "classifier."),
 }
+# Google's names, and the axes of their weights and of ours, where they differ. Flax multiplies tokens @ kernel, so its
+# kernels are (in, out); torch's weights are (out, in).
+GOOGLE = {
+    "patch_embedding.projection.": ("embedding/", "ph pw channels dim -> dim channels ph pw"),
+    "class_token.token": ("cls", ""),
+    "position_embedding.positions": ("Transformer/posembed_input/pos_embedding", ""),
+    "blocks.{}.norm_1.": ("LayerNorm_0/", ""),
+    "blocks.{}.attention.qkv.": ("MultiHeadDotProductAttention_1/*/", "dim heads head_dim -> (heads head_dim) dim"),
+    "blocks.{}.attention.projection.": (
+        "MultiHeadDotProductAttention_1/out/",
+        "heads head_dim dim -> dim (heads head_dim)",
+    ),
+    "blocks.{}.norm_2.": ("LayerNorm_2/", ""),
+    "blocks.{}.mlp.expand.": ("MlpBlock_3/Dense_0/", "dim hidden -> hidden dim"),
+    "blocks.{}.mlp.contract.": ("MlpBlock_3/Dense_1/", "hidden dim -> dim hidden"),
+    "norm.": ("Transformer/encoder_norm/", ""),
+    "head.hidden.0.": ("pre_logits/", "dim hidden -> hidden dim"),
+    "head.logits.": ("head/", "width classes -> classes width"),
+}
+GOOGLE_LAYOUT = {f"{ours.removeprefix('blocks.{}.')}weight": axes for ours, (_, axes) in GOOGLE.items() if axes}
+GOOGLE_LAYOUT["attention.qkv.bias"] = "heads head_dim -> (heads head_dim)"
 # How the libraries' models of today spell some of these, and the prefix of a ViT inside another model.
 RESPELLED = {
     "torchvision": {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."},
@@ -68,17 +70,6 @@ RESPELLED = {
         "mlp.fc2.": "output.dense.",
     },
 }
-# Flax multiplies tokens @ kernel, so its kernels are (in, out); torch's weights are (out, in).
-GOOGLE_LAYOUT = {
-    "patch_embedding.projection.weight": "ph pw channels dim -> dim channels ph pw",
-    "attention.qkv.weight": "dim heads head_dim -> (heads head_dim) dim",
-    "attention.qkv.bias": "heads head_dim -> (heads head_dim)",
-    "attention.projection.weight": "heads head_dim dim -> dim (heads head_dim)",
-    "mlp.expand.weight": "dim hidden -> hidden dim",
-    "mlp.contract.weight": "hidden dim -> dim hidden",
-    "head.hidden.0.weight": "dim hidden -> hidden dim",
-    "head.logits.weight": "width classes -> classes width",
-}
 # The classes of which the libraries build the paper's ViT, beside the activations.
 PARTS = set(
     "VisionTransformer Encoder EncoderBlock MultiheadAttention MLPBlock PatchEmbed Block Attention Mlp "
@@ -86,8 +77,6 @@ PARTS = set(
     "ViTSelfAttention ViTSelfOutput ViTIntermediate ViTOutput ViTMLP ViTPooler Conv2d Linear "
     "NonDynamicallyQuantizableLinear LayerNorm Dropout DropPath PatchDropout Identity Sequential ModuleList".split()
 )
-# What these parts call the facts that no tensor shows.
-FACTS = {"heads": ("num_heads", "num_attention_heads"), "sides": ("img_size", "image_size"), "eps": ("eps",)}
 PUBLISHED_HEADS = {dim: heads for dim, _, heads, _ in SIZES.values()}
 
 
@@ -100,16 +89,14 @@ def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
         raise ValueError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
     column, found = SOURCES.index(source), {}
     for ours, row in NAMES.items():
-        in_block = ours.startswith("blocks")
-        theirs = BLOCK[column] + row[column] if in_block else row[column]
-        options = re.search(r"\((.*)\)", theirs)
-        spelled = [theirs.replace(options[0], one) for one in options[1].split("|")] if options else [theirs]
+        in_block, theirs = ours.startswith("blocks"), (*row, GOOGLE[ours][0])[column]
+        spelled = [theirs.replace("*", part) for part in ("query", "key", "value")] if "*" in theirs else [theirs]
+        weight = "weight" if source != "google" else "scale" if "norm" in ours else "kernel"
+        endings = {"weight": weight, "bias": "bias"} if ours.endswith(".") else {"": ""}
         for block in range(depth if in_block else 1):
-            for kind in ("weight", "bias") if ours.endswith(".") else ("",):
-                ending = kind
-                if source == "google" and kind == "weight":
-                    ending = "scale" if "norm" in ours else "kernel"
-                found[ours.format(block) + kind] = tuple(name.format(block) + ending for name in spelled)
+            begin = BLOCK[column].format(block) if in_block else ""
+            for our_ending, ending in endings.items():
+                found[ours.format(block) + our_ending] = tuple(begin + name + ending for name in spelled)
     return found
 
 
@@ -119,8 +106,6 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     Raises: FileNotFoundError; ValueError for a broken file, another kind of file, or one that holds more than tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file at {path}")
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
@@ -129,13 +114,13 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         # Mapped and not read: the copy into the model is the only one.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = state.get("model", state.get("state_dict", state))  # some files keep the weights beside other things
+        if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            raise TypeError("not all that is in it is a tensor")
+    except FileNotFoundError:
+        raise
     except Exception as error:  # a reader of broken files may raise anything
-        raise ValueError(f"{path.name} is not a complete file of tensors, and nothing else ({error})") from error
-    for inner in ("model", "state_dict"):  # some files keep the weights beside other things
-        if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
-            state = state[inner]
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError(f"{path.name} does not hold tensors by name")
+        raise ValueError(f"{path.name} is not a complete file of tensors by name and nothing else ({error})") from error
     return dict(state)
 
 
@@ -150,23 +135,27 @@ def convert_weights(
 ) -> VisionTransformer:
     """Our ViT with the weights of another one, in eval mode and in 32 bits. The two share no memory.
 
-    model_or_state: a library's model, or names to tensors or arrays. A model is asked for the other facts.
-    source: "timm", "torchvision", "transformers" or "google".
-    heads: only Google's tensors show their number. If it is not given, it is that of the published ViT of this dim.
-    grid: rows and cols of the positions, if they are not a square.
-    eps: of every LayerNorm, 1e-6 if it is not given; transformers' default is 1e-12.
+    model_or_state: a library's model, which says its own heads, grid and eps; or names to tensors or arrays.
+    source: "timm", "torchvision", "transformers" or "google", whose tensors show the heads.
+    heads: if it is not given, that of the published ViT of this dim. grid: rows and cols of the positions, if they are
+    not a square. eps: of every LayerNorm, 1e-6 if it is not given; transformers' default is 1e-12.
 
     Weights without a classification head give a model that returns what the head would read, (batch dim), and whose
     config.classes is dim. A hidden layer before the logits is kept, with its tanh.
 
     Raises: ValueError unless every parameter is filled and every tensor is used; for a model with other parts than the
-    paper's ViT; for a number of heads that is not known.
+    paper's ViT; for a fact that is not known, or that differs from what was said.
     Source: section 3.1; D.3 for the head.
     """
     facts, state = {}, model_or_state
     if isinstance(state, nn.Module):
         facts, state = _facts(unwrapped(state)), unwrapped(state).state_dict()
-    theirs = {_published_name(name, source): tensor for name, tensor in state.items()}
+    theirs = {}
+    for name, tensor in state.items():
+        name = WRAPPERS.sub("", name)
+        for today, published in RESPELLED.get(source, {}).items():
+            name = name.replace(today, published)
+        theirs[name] = tensor
     if len(theirs) != len(state):
         raise ValueError("two tensors of the checkpoint mean the same parameter, in an older and a newer spelling")
     depth, filling = _filling(theirs, source)
@@ -176,45 +165,32 @@ def convert_weights(
     if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3] or positions.ndim != 3:
         raise ValueError(f"not a ViT: a patch kernel of {tuple(kernel.shape)}, positions of {tuple(positions.shape)}")
     weights["patch_embedding.projection.weight"] = kernel.flatten(1)
-    dim, channels, patch_size, _ = kernel.shape
-    if sides := facts.get("sides"):
+    (dim, channels, patch_size, _), patches = kernel.shape, positions.shape[1] - 1
+    if sides := facts.pop("sides", None):
         height, width = (sides, sides) if isinstance(sides, int) else sides
         facts["grid"] = (height // patch_size, width // patch_size)
     if source == "google":
         facts["heads"] = len(theirs[filling["blocks.0.attention.qkv.bias"][0]])
-    for name, asked in {"heads": heads, "grid": grid, "eps": eps}.items():
-        if asked is not None and facts.setdefault(name, asked) != asked:
-            raise ValueError(f"{name} is {asked}, but the weights have {facts[name]}")
-    if "heads" not in facts and dim not in PUBLISHED_HEADS:
-        raise ValueError(f"the number of heads of a ViT of dim {dim} cannot be inferred from its weights; say heads=")
-    side = round((positions.shape[1] - 1) ** 0.5) if positions.shape[1] else 0
-    if "grid" not in facts and side**2 != positions.shape[1] - 1:
-        raise ValueError(f"{positions.shape[1]} positions are not a class token and a square; say grid=(rows, cols)")
+    side = isqrt(max(patches, 0))
+    usual = {"heads": PUBLISHED_HEADS.get(dim), "grid": (side, side) if 0 < side**2 == patches else None, "eps": 1e-6}
+    for name, said in {"heads": heads, "grid": grid, "eps": eps}.items():
+        fact = facts.setdefault(name, usual[name] if said is None else said)
+        if fact is None:
+            hidden = f"{patches + 1} positions of dim {dim} do not show the {name} of this ViT"
+            raise ValueError(f"{hidden}; say heads=, or grid=(rows, cols) if the patches are no square")
+        if said not in (None, fact):
+            raise ValueError(f"{name} is {said}, but the weights have {fact}")
 
-    rows, cols = facts.get("grid", (side, side))
+    rows, cols = facts["grid"]
     pooled, logits = (len(weights.get(f"head.{part}.bias", ())) for part in ("hidden.0", "logits"))
-    config = ViTConfig(
-        image_size=(rows * patch_size, cols * patch_size),
-        patch_size=patch_size,
-        channels=channels,
-        dim=dim,
-        depth=depth,
-        heads=facts["heads"] if "heads" in facts else PUBLISHED_HEADS[dim],
-        hidden=len(weights["blocks.0.mlp.expand.bias"]),
-        classes=logits or pooled or dim,
-    )
-    model = empty_model(config, eps=facts.get("eps", 1e-6), head_hidden=pooled or None, headless=not logits)
+    sizes = dict(dim=dim, depth=depth, heads=facts["heads"], hidden=len(weights["blocks.0.mlp.expand.bias"]))
+    sizes |= dict(channels=channels, classes=logits or pooled or dim)
+    config = ViTConfig((rows * patch_size, cols * patch_size), patch_size, **sizes)
+    model = empty_model(config, eps=facts["eps"], head_hidden=pooled or None, headless=not logits)
     if wrong := misfits(model, weights):
         raise ValueError(f"tensors of the wrong shape, by our names: {wrong}")
     model.load_state_dict(weights, assign=True)
     return model.eval()
-
-
-def _published_name(name: str, source: str) -> str:
-    name = WRAPPERS.sub("", name)
-    for theirs, published in RESPELLED.get(source, {}).items():
-        name = name.replace(theirs, published)
-    return name
 
 
 def _facts(model: nn.Module) -> dict:
@@ -222,14 +198,14 @@ def _facts(model: nn.Module) -> dict:
     refused = "only the paper's ViT can be converted, but"
     for name, part in model.named_modules():
         # The activation is a GELU within the blocks, which have a number, and a tanh in a head.
-        activation = ("GELU", "GELUActivation") if re.search(r"\d", name) else ("Tanh",)
+        activations = {"GELU", "GELUActivation"} if re.search(r"\d", name) else {"Tanh"}
         kind, pool = type(part).__name__, getattr(part, "global_pool", "token")
-        if kind not in (*PARTS, *activation) or getattr(part, "approximate", "none") != "none":
+        if kind not in PARTS | activations or getattr(part, "approximate", "none") != "none":
             raise ValueError(f"{refused} {name or 'this'} is a {kind} ({part.extra_repr()})")
         if pool != "token":
             raise ValueError(f"{refused} this model pools by {pool!r}, not by the class token")
-    facts = {}
-    for fact, names in FACTS.items():
+    facts = {"heads": ("num_heads", "num_attention_heads"), "sides": ("img_size", "image_size"), "eps": ("eps",)}
+    for fact, names in facts.items():
         said = [getattr(part, name, None) for part in model.modules() for name in names]
         values = {tuple(value) if isinstance(value, list) else value for value in said} - {None}
         if len(values) != 1:
@@ -240,32 +216,32 @@ def _facts(model: nn.Module) -> dict:
 
 def _filling(theirs: Mapping, source: str) -> tuple[int, dict[str, tuple[str, ...]]]:
     """The number of blocks, and which tensors fill what. A part of the head of which nothing is there is left out."""
-    tensor_names(source, 1)
+    tensor_names(source, 1)  # refuses an unknown source
     block = re.escape(BLOCK[SOURCES.index(source)]).replace(r"\{\}", r"(\d+)")
     depth = len({found[1] for name in theirs if (found := re.match(block, name))})
     filling = tensor_names(source, max(depth, 1))
-    for part in ("head.hidden.0.", "head.logits."):
-        if not any(filling[part + kind][0] in theirs for kind in ("weight", "bias")):
-            filling = {ours: names for ours, names in filling.items() if not ours.startswith(part)}
-    wanted = [name for names in filling.values() for name in names]
-    missing = [name for name in wanted if name not in theirs]
-    left_over = [name for name in theirs if name not in set(wanted)]
-    if missing or left_over:
-        counts = (
-            f"{len(missing)} missing: {', '.join(missing[:4])}; {len(left_over)} left over: {', '.join(left_over[:4])}"
-        )
-        raise ValueError(f"this is not a ViT of {source}; {counts}")
+    for part in ("head.hidden.0", "head.logits"):
+        if filling[f"{part}.weight"][0] not in theirs and filling[f"{part}.bias"][0] not in theirs:
+            del filling[f"{part}.weight"], filling[f"{part}.bias"]
+    wanted = dict.fromkeys(name for names in filling.values() for name in names)
+    faults = {
+        "missing": [name for name in wanted if name not in theirs],
+        "left over": [name for name in theirs if name not in wanted],
+    }
+    if any(faults.values()):
+        counts = [f"{len(names)} {fault}: {', '.join(names[:4])}" for fault, names in faults.items()]
+        raise ValueError(f"this is not a ViT of {source}; {'; '.join(counts)}")
     return depth, filling
 
 
 def _copy(tensors: list, ours: str, names: tuple[str, ...], source: str) -> Tensor:
     """One parameter of ours from one tensor of theirs, or from queries, keys and values; the patch kernel still 4-D."""
-    pattern = GOOGLE_LAYOUT.get(re.sub(r"blocks\.\d+\.", "", ours)) if source == "google" else None
+    axes = GOOGLE_LAYOUT.get(re.sub(r"blocks\.\d+\.", "", ours)) if source == "google" else None
     try:
         tensors = [torch.as_tensor(tensor) for tensor in tensors]
         if not all(tensor.is_floating_point() for tensor in tensors):
             raise TypeError(f"numbers of {tensors[0].dtype} are not weights")
-        tensors = [rearrange(tensor, pattern) if pattern else tensor for tensor in tensors]
+        tensors = [rearrange(tensor, axes) if axes else tensor for tensor in tensors]
         return torch.stack([tensor.float() for tensor in tensors]).flatten(0, 1)
     except (TypeError, IndexError, RuntimeError) as error:
         raise ValueError(f"{', '.join(names)} cannot become {ours}: {error}") from error

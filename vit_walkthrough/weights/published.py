@@ -45,15 +45,11 @@ class Preprocessing:
         """
         batch, expected = images if images.ndim == 4 else images[None], (len(self.mean), *self.size)
         if batch.shape[1:] != expected or not len(batch):
-            raise ValueError(
-                f"images of {tuple(images.shape)}, but these weights read (batch, {str(expected)[1:]}; "
-                f"load_image(picture, {self.size}) gives such an image"
-            )
+            wanted = f"(batch, {str(expected)[1:]}; load_image(picture, {self.size}) gives such an image"
+            raise ValueError(f"images of {tuple(images.shape)}, but these weights read {wanted}")
         if not batch.is_floating_point() or batch.amin() < -1e-3 or batch.amax() > 1.001:
-            raise ValueError(
-                f"images of {batch.dtype} from {batch.amin()} to {batch.amax()}; they must be floats in [0, 1], "
-                f"not 0 to 255 and not normalised before"
-            )
+            given = f"images of {batch.dtype} from {batch.amin()} to {batch.amax()}"
+            raise ValueError(f"{given}; they must be floats in [0, 1], not 0 to 255 and not normalised before")
         mean, std = (torch.tensor(numbers).to(batch)[:, None, None] for numbers in (self.mean, self.std))
         return (batch - mean) / std
 
@@ -87,28 +83,26 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
     """Published weights in our ViT, with the preprocessing and the names of the classes.
 
     name: a repository of the Hugging Face hub that timm or transformers wrote, or a folder with the same files; or a
-    model of torchvision, "torchvision/vit_b_16". Downloads are cached: without a network they are read again.
-    `train.finetune.adapt` makes a model for another size or for other classes of it. No code in a file is run.
+    model of torchvision, "torchvision/vit_b_16". What was fetched once needs no network again. No code in a file is
+    run. `train.finetune.adapt` makes a model for another size or for other classes of it.
 
     Raises: ConnectionError if the weights are neither cached nor can be fetched; FileNotFoundError for a path that
-    does not exist; ModuleNotFoundError for a library that cannot be imported; ValueError for an unknown name, a file,
-    broken weights, and another architecture than the paper's ViT.
+    does not exist; ModuleNotFoundError for a library that cannot be imported; ValueError for whatever else is refused.
     """
     source = str(name)
     if Path(name).exists() or isinstance(name, os.PathLike) or PATH.search(source):
-        library, place = _library(Path(name)), Path(name)
+        place, read = Path(name), _reader(Path(name))
     elif source.startswith("torchvision/"):
-        library, place = "torchvision", source.removeprefix("torchvision/")
+        place, read = source.removeprefix("torchvision/"), _read_torchvision
     elif "/" in source:
         place = _fetched(source)
-        library = _library(place)
+        read = _reader(place)
     else:
         raise ValueError(f"{UNKNOWN} {source!r}")
-    read = {"timm": _read_timm, "torchvision": _read_torchvision, "transformers": _read_transformers}[library]
     try:
         model, transform, class_names = read(place)
         preprocessing, size = None, (model.config.height, model.config.width)
-        if transform is not None and model.config.channels == 3:
+        if transform and model.config.channels == 3:
             preprocessing = _measured(transform)
             if preprocessing.size != size:
                 raise ValueError(f"its images are prepared as {preprocessing.size}, but the model reads {size}")
@@ -133,8 +127,8 @@ def _measured(transform: Transform) -> Preprocessing:
     return Preprocessing(mean, std, (height, width))
 
 
-def _library(folder: Path) -> str:
-    """Which library wrote a folder."""
+def _reader(folder: Path) -> Callable:
+    """What reads a folder, by the library that wrote it."""
     if folder.is_file():
         raise ValueError(f"{folder} is a file; convert_weights(read_weights({str(folder)!r}), source) reads it")
     if not folder.is_dir():
@@ -146,7 +140,7 @@ def _library(folder: Path) -> str:
         raise ValueError(f"{folder} has no config.json of timm or transformers ({error!r})") from error
     if kind not in ("timm", "vit"):
         raise ValueError(f"{folder} holds a {kind}; only the paper's ViT can be converted")
-    return "timm" if kind == "timm" else "transformers"
+    return _read_timm if kind == "timm" else _read_transformers
 
 
 def _imported(module: str) -> ModuleType:
@@ -175,10 +169,7 @@ def _fetched(name: str) -> Path:
     raise ValueError(f"{name} has neither model.safetensors nor pytorch_model.bin")
 
 
-Read = tuple[VisionTransformer, Transform | None, tuple[str, ...]]
-
-
-def _read_timm(folder: Path) -> Read:
+def _read_timm(folder: Path) -> tuple[VisionTransformer, Transform | None, tuple[str, ...]]:
     timm = _imported("timm")
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True)
     told, classes = theirs.pretrained_cfg, theirs.num_classes
@@ -195,7 +186,7 @@ def _read_timm(folder: Path) -> Read:
     return model, transform, tuple(descriptions.get(label, label) for label in labels or map(str, range(classes)))
 
 
-def _read_torchvision(name: str) -> Read:
+def _read_torchvision(name: str) -> tuple[VisionTransformer, Transform | None, tuple[str, ...]]:
     models = _imported("torchvision.models")
     known = models.list_models(include="vit_*")
     if name not in known:
@@ -209,7 +200,7 @@ def _read_torchvision(name: str) -> Read:
     return convert_weights(theirs, "torchvision"), weights.transforms(), tuple(weights.meta["categories"])
 
 
-def _read_transformers(folder: Path) -> Read:
+def _read_transformers(folder: Path) -> tuple[VisionTransformer, Transform | None, tuple[str, ...]]:
     _imported("transformers.models.vit.modeling_vit")  # "transformers" alone does not import it
     transformers = _imported("transformers")
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
