@@ -1,0 +1,74 @@
+"""The hub's own client against a server on this machine: what was fetched once needs no network again."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from vit_walkthrough.weights.published import load_pretrained
+
+SHA = "0" * 40
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """One repository, the files of hub.folder, in as much of the hub's protocol as a download needs."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    hub = SimpleNamespace(folder=tmp_path / "repository", fetched=[])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            _, _, path = self.path.partition("/someone/vit")
+            file = hub.folder / path.rsplit("/", 1)[-1]
+            listed = [{"type": "file", "path": each.name, "size": each.stat().st_size, "oid": each.name}
+                      for each in hub.folder.iterdir()]  # fmt: skip
+            if "/api/" in self.path:
+                content = json.dumps(listed if path.startswith("/tree") else {"id": "someone/vit", "sha": SHA}).encode()
+            else:
+                content = file.read_bytes() if file.is_file() else None
+                hub.fetched += [file.name] if self.command == "GET" else []
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.send_header("ETag", f'"{file.name}"')
+            self.send_header("X-Repo-Commit", SHA)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content or b"")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.close = lambda: (server.shutdown(), server.server_close())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace("https://huggingface.co", address)
+    for name, setting in (
+        ("ENDPOINT", address),
+        ("HUGGINGFACE_CO_URL_TEMPLATE", template),
+        ("HF_HUB_CACHE", str(tmp_path / "cache")),
+        ("HF_HUB_OFFLINE", False),
+    ):
+        monkeypatch.setattr(constants, name, setting)
+    return hub
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_repository_is_fetched_once_and_then_needs_no_network(hub, peer, file):
+    """It has no preprocessor, and only one file of weights: the absence of others is not asked of the network."""
+    timm = peer("timm")
+    from timm.models import save_for_hf
+
+    theirs = timm.create_model("test_vit", img_size=32, num_classes=5).eval()
+    save_for_hf(theirs, hub.folder, safe_serialization=file == "model.safetensors")
+    images = torch.rand(2, 3, 32, 32)
+    loaded = load_pretrained("someone/vit")
+    torch.testing.assert_close(loaded.model(images), theirs(images), rtol=0, atol=1e-4)
+    assert sorted(hub.fetched) == ["config.json", file]
+    hub.close()
+    assert torch.equal(load_pretrained("someone/vit").model(images), loaded.model(images))
