@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
 
 from tests.widgets.panels import address, count_draws, file_of, numbers, turn
@@ -18,14 +17,11 @@ from vit_walkthrough.model.tokens import resample_positions
 from vit_walkthrough.weights import bundled, load_tiny
 from vit_walkthrough.weights.checkpoint import load_checkpoint
 from vit_walkthrough.widgets import (
-    explore_activation,
     explore_maps,
     explore_order,
-    explore_pooling,
     explore_resolution,
     explore_vit,
     maps,
-    models,
 )
 
 SAID = "what it says"
@@ -65,40 +61,6 @@ def best(probabilities: torch.Tensor) -> list[float]:
 @torch.no_grad()
 def right(model, images: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * (model(images).argmax(-1) == labels).float().mean().item()
-
-
-@torch.no_grad()
-def stations_of(model: VisionTransformer, images: torch.Tensor) -> list[np.ndarray]:
-    """The tokens before the first block and after each, block by block."""
-    stations = [model.position_embedding(model.class_token(model.patch_embedding(images)))]
-    for block in model.blocks:
-        stations.append(block(stations[-1]))
-    return [tokens.numpy() for tokens in stations]
-
-
-def test_explore_pooling_reads_as_much_as_a_linear_reader_can(spy, count_forward):
-    drawn, model = spy("plot_scatter"), load_tiny(8, 4)
-    panel, runs = explore_pooling(), count_forward(VisionTransformer)
-    images, labels, _ = data.ClutteredDigits("train", augment=False).sample(600, draw=0)
-    pictures, truth, _ = digit(0, 300)
-    known, unseen = stations_of(model, images), stations_of(model, pictures)
-    for blocks in range(5):
-        turn(panel, blocks=blocks)
-        expected = []
-        for pool, ((places, shown), _) in zip(("class", "mean"), drawn[-2:], strict=True):
-            np.testing.assert_array_equal(shown, truth)
-            if (blocks, pool) == (0, "class"):
-                assert (places == 0).all()
-                expected.append(100 * (truth == labels.bincount().argmax()).float().mean().item())
-                continue
-            read, asked = (t[blocks][:, 0] if pool == "class" else t[blocks][:, 1:].mean(1) for t in (known, unseen))
-            other = LinearDiscriminantAnalysis(solver="eigen", n_components=2).fit(read.astype(float), labels)
-            expected.append(100 * other.score(asked, truth))
-            likeness = np.corrcoef(places.T, other.transform(asked).T)[:2, 2:]
-            np.testing.assert_allclose(np.abs(likeness.diagonal()), 1, atol=0.02)
-        said = numbers(panel.text, r"names (\d+)% .* class token, (\d+)% from the mean")
-        assert said == pytest.approx(expected, abs=0.9)  # one of 300 may lie on the line
-    assert runs == []  # no turn runs the model
 
 
 @pytest.mark.parametrize("positions", ["added", "left out"])
@@ -169,40 +131,6 @@ def test_explore_resolution_reads_digits_at_another_size(spy, kind):
         assert said[:5] == pytest.approx([label.item(), size, side**2 + 1, *best(expected)], abs=0.06)
         assert said[5] == pytest.approx(right(model, many, labels), abs=0.51)
         assert f"37 positions, {kind}, serve" in panel.text
-
-
-@pytest.mark.parametrize("activation", ["GELU", "ReLU"])
-def test_explore_activation_says_what_it_gets_and_what_becomes_of_the_answers(spy, activation):
-    curves, spread, panel, model = spy("plot_curves"), spy("plot_distributions"), explore_activation(), load_tiny(8, 4)
-    images, labels, _ = digit(0, 128)
-    normal = torch.distributions.Normal(0, 1)
-    activate = F.gelu if activation == "GELU" else lambda x: x.clamp(min=0)
-
-    def slope(x):
-        return normal.cdf(x) + x * normal.log_prob(x).exp() if activation == "GELU" else (x > 0).double()
-
-    with torch.no_grad():
-        tokens, given = model.position_embedding(model.class_token(model.patch_embedding(images))), []
-        for block in model.blocks:
-            tokens = tokens + block.attention(block.norm_1(tokens))
-            given.append(block.mlp.expand(block.norm_2(tokens)))
-            tokens = tokens + block.mlp.contract(activate(given[-1]))
-        share = 100 * (model.head(model.norm(tokens)[:, 0]).argmax(-1) == labels).float().mean().item()
-    for block in (1, 4):
-        turn(panel, block=block, activation=activation)
-        x = given[block - 1].double()
-        said = numbers(panel.text, r"block (\d): (\d+)% of .* for (\d+)% the slope .* names (\d+)% of 128")
-        shares = [100 * each.double().mean().item() for each in (x < 0, slope(x).abs() < 0.01)]
-        assert said == pytest.approx([block, *shares, share], abs=0.51)
-        assert panel.text.startswith(activation)
-        assert spread[-1][0][0]["given"].abs().max() <= 4
-        (response,), (often,) = curves[-2][0], curves[-1][0]
-        for name, expected in (("what comes out", activate), ("its slope", slope)):
-            at, shown = (torch.as_tensor(each).double() for each in response[name])
-            torch.testing.assert_close(shown, expected(at), atol=1e-5, rtol=0)
-        expected = (x > 0).double().mean(dim=(0, 1)).sort(descending=True).values
-        np.testing.assert_allclose(often["often"][1], expected, atol=1e-4)
-    assert isinstance(models.tiny()[0].blocks[0].mlp.gelu, nn.GELU)  # the ReLU stands in a copy
 
 
 def test_the_panels_over_every_bundled_model_offer_those_and_begin_with_8_pixels_and_4_heads():

@@ -3,12 +3,11 @@
 from copy import deepcopy
 from functools import cache, lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vit_walkthrough import data, draw
+from vit_walkthrough import draw
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.patches import patchify, unpatchify
 from vit_walkthrough.model.vit import VisionTransformer
@@ -54,53 +53,6 @@ def said(probabilities: Tensor) -> str:
 def a(digit: int) -> str:
     """A digit with its article: a 7, an 8."""
     return f"an {digit}" if digit == 8 else f"a {digit}"
-
-
-def explore_pooling() -> Panel:
-    """Class token or mean of the patches: what each knows of the digit after every block of a ViT that was trained to
-    answer from its class token. A linear classifier (discriminant analysis) is fitted to digits of the training split
-    and asked about unseen ones; its first two axes are the picture."""
-
-    @torch.no_grad()
-    def stations(split: str, count: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """The tokens (images tokens dim) after 0, 1, ... blocks, and the labels."""
-        images, labels, _ = data.ClutteredDigits(split, augment=False).sample(count, draw=0)
-        with record(tiny()[0], "blocks.0.norm_1.input", "blocks.?") as trace:
-            tiny()[0](images)
-        return [tokens.numpy() for tokens in trace.values()], labels.numpy()
-
-    (fitted, known_labels), (asked, labels) = stations("train", 600), stations("test", 300)
-
-    @cache
-    def learn(blocks: int, pool: str) -> tuple[np.ndarray, float]:
-        """Where the unseen digits lie (images 2), and the share of them that the classifier names."""
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-        part = slice(0, 1) if pool == "class token" else slice(1, None)
-        known, unseen = (tokens[blocks][:, part].mean(axis=1) for tokens in (fitted, asked))
-        if np.ptp(known, axis=0).max() < 1e-5:  # the same for every picture: there is nothing to read
-            return np.zeros((len(unseen), 2)), float((labels == np.bincount(known_labels).argmax()).mean())
-        classifier = LinearDiscriminantAnalysis(n_components=2).fit(known, known_labels)
-        return classifier.transform(unseen), classifier.score(unseen, labels)
-
-    def show(blocks: int):
-        axes, shares = axes_row(2, width=8.6, height=4.1, margins=(0.01, 0.02, 0.99, 0.91, 0.04)), []
-        for ax, pool in zip(axes, ("class token", "mean of the patches"), strict=True):
-            places, share = learn(blocks, pool)
-            shares.append(share)
-            draw.plot_scatter(places, labels, title=f"{pool}: {share:.0%} named right", ax=ax)
-        return axes[0], (
-            f"After {blocks} of 4 blocks: 300 unseen digits. A linear classifier, fitted to 600 others, names "
-            f"{shares[0]:.0%} of them right from the class token, {shares[1]:.0%} from the mean of the patches; "
-            "guessing gives about 10%. The picture shows the two directions in which it tells the digits apart best."
-        )
-
-    return Panel(
-        show,
-        {"blocks": number("after block", 4, 0, 4)},
-        hint="Try: go back block by block, to 0. Notice: before the first block the class token is the same for every "
-        "picture. Whatever it says later, it has gathered from the patches.",
-    )
 
 
 ADDED = "added"
@@ -219,59 +171,4 @@ def explore_resolution() -> Panel:
         "filled up, the positions slip, because a row of the new grid has another length than one of the old. "
         "Resampled, they fit. Even so, fewer digits are right far from 48 pixels. The main reason is another one: the "
         "digit grows with the picture, and a patch holds another piece of it than in training.",
-    )
-
-
-def explore_activation() -> Panel:
-    """What the GELU of a trained ViT is given and lets through, and what becomes of the answers if a ReLU takes its
-    place in every block."""
-    images, labels, _ = unseen_digits().sample(128, draw=0)
-    models = {"GELU": tiny()[0], "ReLU": deepcopy(tiny()[0])}
-    for block in models["ReLU"].blocks:
-        block.mlp.gelu = nn.ReLU()
-
-    def respond(activation: str, given: Tensor) -> tuple[Tensor, Tensor]:
-        """What comes out, and the slope there: what a gradient is multiplied by on its way back."""
-        given = given.detach().requires_grad_()
-        out = models[activation].blocks[0].mlp.gelu(given)
-        return out.detach(), torch.autograd.grad(out.sum(), given)[0]
-
-    @cache
-    def run(activation: str) -> tuple[list, float]:
-        """For each block what its activation is given (images tokens hidden), how often each hidden unit is positive,
-        sorted, the share of what is negative and of what meets no slope; and the share of right answers."""
-        with record(models[activation], "*.mlp.expand") as trace:
-            share = share_right(models[activation], images, labels)
-        measured = []
-        for given in trace.values():
-            often = (given > 0).float().mean((0, 1)).sort(descending=True).values
-            flat = respond(activation, given)[1].abs() < 0.01
-            measured.append((given, often, (given < 0).float().mean(), flat.float().mean()))
-        return measured, share
-
-    def show(block: int, activation: str):
-        measured, share = run(activation)
-        given, often, negative, flat = measured[block - 1]
-        x = torch.linspace(-4, 4, 161)
-        out, slope = respond(activation, x)
-        left, middle, right = axes_row(3, width=9.4, height=3.1, margins=(0.04, 0.2, 0.99, 0.88, 0.24))
-        draw.plot_curves({"what comes out": (x, out), "its slope": (x, slope)}, title=activation, ax=left)
-        left.set(xlabel="what goes in", ylim=(-0.5, 4.2), xticks=(-4, 0, 4), yticks=(0, 1, 4))
-        sample, title = {"given": given[:, ::4].clamp(-4, 4)}, f"what block {block} gives it"
-        draw.plot_distributions(sample, bins=40, xlabel="what goes in", title=title, ax=middle)
-        middle.set(xticks=(-4, 0, 4), yticks=())  # few labels, because each takes its time
-        units = {"often": (torch.arange(1, len(often) + 1), often)}
-        draw.plot_curves(units, title="how often positive", xlabel="hidden units, sorted", ax=right)
-        right.set(ylim=(0, 1), xticks=(1, len(often)), yticks=(0, 1))
-        return left, (
-            f"{activation} in block {block}: {negative:.0%} of what goes in is negative, and for {flat:.0%} the slope "
-            f"is nearly none (below 0.01), so that no gradient comes back there. With {activation} in every block this "
-            f"ViT, which was trained with GELU, names {share:.0%} of 128 unseen digits right."
-        )
-
-    return Panel(
-        show,
-        {"block": number("block", 2, 1, 4), "activation": toggle("activation", *models)},
-        hint="Try: ReLU instead of GELU, in each block. Notice: they look alike; most of what goes in is negative. "
-        "But ReLU lets no gradient back from there, and a model trained with one is not at its best with the other.",
     )

@@ -336,17 +336,12 @@ def explore_sizes() -> Panel:
 DRAWINGS = {
     "the whole": draw.draw_vit,
     "patches": draw.draw_patches,
-    "one patch as a row": draw.draw_flatten,
     "patch embedding": draw.draw_embedding,
-    "class token": draw.draw_class_token,
     "positions": draw.draw_positions,
     "queries, keys, values": draw.draw_qkv,
     "attention": draw.draw_attention,
     "heads": draw.draw_heads,
-    "MLP": draw.draw_mlp,
     "a block": draw.draw_block,
-    "the stack": draw.draw_stack,
-    "head": draw.draw_head,
     "every shape": draw.draw_shapes,
 }
 
