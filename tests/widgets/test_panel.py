@@ -21,7 +21,7 @@ def panel():
             raise ValueError('3 is <b>no</b> side & "that" is all')
         return plot_matrix(np.eye(side)), f"{side} ones."
 
-    return Panel(draw, {"side": ipywidgets.IntSlider(2, 1, 4)})
+    return Panel(draw, side=ipywidgets.IntSlider(2, 1, 4))
 
 
 def test_a_panel_holds_its_hint_its_controls_its_message_and_its_picture_which_is_drawn_at_once(panel):
@@ -38,7 +38,7 @@ def test_a_panel_holds_its_hint_its_controls_its_message_and_its_picture_which_i
 
 @pytest.mark.parametrize("words", ['a "b" <i>c</i> & d', "it's > 1 < 2", "&lt;script&gt;", "1 · 2 × 3"])
 def test_words_of_any_signs_are_shown_as_they_are(words):
-    panel = Panel(lambda: (plot_matrix([1.0]), words), {}, hint=words)
+    panel = Panel(lambda: (plot_matrix([1.0]), words), hint=words)
     page, hint = Page(panel.picture.value), Page(panel.box.children[0].value)
     assert page.tags == ["div", "img", "p"]
     assert page.words == page.attributes["img"]["alt"] == words
@@ -85,7 +85,7 @@ def test_an_error_without_words_in_any_part_is_shown_by_its_name(panel, monkeypa
 
 def test_an_error_of_the_first_drawing_is_raised():
     with pytest.raises(ZeroDivisionError):
-        Panel(lambda side: 1 / 0, {"side": ipywidgets.IntSlider(2, 1, 4)})
+        Panel(lambda side: 1 / 0, side=ipywidgets.IntSlider(2, 1, 4))
 
 
 def test_a_change_that_changes_nothing_draws_nothing_and_a_demand_always_draws(panel):
@@ -108,7 +108,7 @@ def test_a_limit_that_moves_a_value_draws_once_and_with_the_moved_value():
     def adapt(controls):
         controls["place"].max = controls["size"].value - 1
 
-    panel = Panel(draw, {"size": number("size", 5, 1, 9), "place": number("place", 4, 0, 4)}, adapt)
+    panel = Panel(draw, adapt=adapt, size=number("size", 5, 1, 9), place=number("place", 4, 0, 4))
     panel.controls["size"].value = 2
     assert drawn == [(5, 4), (2, 1)]
     assert panel.text == "1 of 2."
@@ -169,25 +169,23 @@ def test_an_interruption_leaves_a_panel_that_draws(panel):
 
 @pytest.mark.parametrize("cell", [None, (0, 0), (7, 0), (5, 2)])
 def test_a_query_stays_at_its_place_in_the_picture_and_comes_back_to_its_patch(cell):
-    controls, fit = query_at(8, 8)
+    controls, fit = query_at(8)
     if cell:
         controls["row"].value, controls["col"].value = cell
-    grids = [(8, 8), (3, 5), (1, 1), (14, 2), (16, 16)]
-    for rows, cols in (*grids, *reversed(grids)):
-        fit(rows, cols)
-        for name, count, start in zip(("row", "col"), (rows, cols), cell or (4, 4), strict=True):
-            slider = controls[name]
-            assert (slider.min, slider.max) == (0, count - 1)
-            assert slider.value / count <= (start + 0.5) / 8 < (slider.value + 1) / count
+    for side in (8, 3, 1, 14, 16, 14, 1, 3, 8):
+        fit(side)
+        for slider, start in zip(controls.values(), cell or (4, 4), strict=True):
+            assert (slider.min, slider.max) == (0, side - 1)
+            assert slider.value / side <= (start + 0.5) / 8 < (slider.value + 1) / side
     assert (controls["row"].value, controls["col"].value) == (cell or (4, 4))
 
 
 def test_a_query_that_was_moved_on_another_grid_comes_back_to_where_it_was_moved():
-    controls, fit = query_at(8, 8)
+    controls, fit = query_at(8)
     controls["row"].value, controls["col"].value = 5, 1
-    fit(4, 4)
+    fit(4)
     assert (controls["row"].value, controls["col"].value) == (2, 0)
     controls["row"].value = 0  # and the column stays what it was
-    fit(4, 4)
-    fit(8, 8)
+    fit(4)
+    fit(8)
     assert (controls["row"].value, controls["col"].value) == (1, 1)

@@ -168,7 +168,7 @@ def test_the_words_about_a_file_go_when_another_kind_is_chosen(chooser):
 
 
 def test_a_broken_file_leaves_the_panel_as_it_was(chooser):
-    panel = Panel(lambda chosen: (plot_matrix([1.0]), str(chosen[0])), {"chosen": chooser})
+    panel = Panel(lambda chosen: (plot_matrix([1.0]), str(chosen[0])), chosen=chooser)
     draws, before = count_draws(panel), panel.picture.value
     with pytest.raises(ValueError, match="Pillow"):
         chooser.file.value = address(b"no picture")

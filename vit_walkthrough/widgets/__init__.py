@@ -17,8 +17,3 @@ from vit_walkthrough.widgets.stages import (
     explore_sizes,
 )
 from vit_walkthrough.widgets.training import train_and_look
-
-__all__ = [
-    "Panel", "explore_attention", "explore_depth", "explore_drawings", "explore_heads", "explore_maps", "explore_order",
-    "explore_patches", "explore_positions", "explore_resolution", "explore_sizes", "explore_vit", "train_and_look",
-]  # fmt: skip

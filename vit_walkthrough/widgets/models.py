@@ -1,7 +1,8 @@
 """Panels over the bundled tiny ViTs, which were trained on digits: what one knows, says and looks at."""
 
+from collections.abc import Callable
 from copy import deepcopy
-from functools import cache, lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +41,10 @@ def answer(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def share_right(model: VisionTransformer, images: Tensor, labels: Tensor) -> float:
-    """The share of the images that the model names right."""
-    return (model(images).argmax(-1) == labels).float().mean().item()
+def share_right(model: VisionTransformer, count: int, change: Callable[[Tensor], Tensor]) -> float:
+    """The share of `count` unseen digits that the model names right once their images are changed."""
+    images, labels, _ = unseen_digits().sample(count, draw=0)
+    return (model(change(images)).argmax(-1) == labels).float().mean().item()
 
 
 def said(probabilities: Tensor) -> str:
@@ -55,16 +57,12 @@ def a(digit: int) -> str:
     return f"an {digit}" if digit == 8 else f"a {digit}"
 
 
-ADDED = "added"
-
-
 def explore_order() -> Panel:
     """Move the patches of a digit, with positions added to the tokens and without: what does a trained ViT say?"""
     model, _ = tiny()
     blind = deepcopy(model)
     blind.position_embedding = nn.Identity()
-    readers, size, patches = {ADDED: model, "left out": blind}, model.config.patch_size, model.config.patches
-    images, labels, _ = unseen_digits().sample(128, draw=0)
+    readers, size, patches = {"added": model, "left out": blind}, model.config.patch_size, model.config.patches
 
     def moved(images: Tensor, count: int) -> Tensor:
         """The images in which `count` patches, the same in each, have changed places in a ring."""
@@ -75,24 +73,17 @@ def explore_order() -> Panel:
 
     @cache
     def right(count: int, positions: str) -> float:
-        return share_right(readers[positions], moved(images, count), labels)
-
-    @lru_cache(maxsize=64)
-    @torch.no_grad()
-    def say(place: int, count: int, positions: str) -> tuple[Tensor, Tensor]:
-        """The digit in order and moved, and the probabilities of each."""
-        both = torch.cat([digit(place)[0], moved(digit(place)[0], count)])
-        return both, readers[positions](both).softmax(-1)
+        return share_right(readers[positions], 128, lambda images: moved(images, count))
 
     def show(place: int, count: int, positions: str):
-        (both, (before, after)), label = say(place, count, positions), digit(place)[1]
+        image, label, _ = digit(place)
+        both = torch.cat([image, moved(image, count)])
+        (before, after), _ = answer(readers[positions], both)
         axes = axes_row(4, width=9.4, height=2.9, margins=(0.01, 0.03, 0.92, 0.88, 0.3), ratios=(1, 0.55, 1, 0.55))
-        for left, beside, shown, title, probabilities in (
-            (*axes[:2], both[0], "in order", before),
-            (*axes[2:], both[1], f"{count} patches moved", after),
-        ):
-            draw.plot_grid(shown, size, title=title, ax=left)
-            draw.plot_probabilities(probabilities, names=DIGITS, top=3, title="it says", ax=beside)
+        draw.plot_grid(both[0], size, title="in order", ax=axes[0])
+        draw.plot_probabilities(before, names=DIGITS, top=3, title="it says", ax=axes[1])
+        draw.plot_grid(both[1], size, title=f"{count} patches moved", ax=axes[2])
+        draw.plot_probabilities(after, names=DIGITS, top=3, title="it says", ax=axes[3])
         return axes[0], (
             f"{a(label).capitalize()}, positions {positions}. In order the model says {said(before)}, with {count} of "
             f"{patches} patches moved {said(after)}. The largest change of any probability is "
@@ -100,21 +91,15 @@ def explore_order() -> Panel:
             f"in order and {right(count, positions):.0%} with these patches moved."
         )
 
-    controls = {
-        "place": number("digit no.", 4, 0, 99),  # of the first few the one whose answer depends on the order
-        "count": choice("moved", [0, 2, 4, 8, 16, patches], patches),
-        "positions": toggle("positions", *readers),
-    }
     return Panel(
         show,
-        controls,
+        place=number("digit no.", 4, 0, 99),  # of the first few the one whose answer depends on the order
+        count=choice("moved", [0, 2, 4, 8, 16, patches], patches),
+        positions=toggle("positions", *readers),
         hint="Try: leave the positions out. Then move fewer and fewer patches. Notice: without positions nothing "
         "changes, whatever you move, and most answers stay right, though the model was trained with positions. With "
         "positions most digits survive even when all patches are moved: this ViT reads strokes more than places.",
     )
-
-
-RESAMPLED = "resampled"
 
 
 def explore_resolution() -> Panel:
@@ -122,15 +107,13 @@ def explore_resolution() -> Panel:
     or kept in a row and cut off or filled up with zeros."""
     model, _ = tiny()
     learned, patch_size = model.position_embedding.positions.detach(), model.config.patch_size
-    images, labels, _ = unseen_digits().sample(64, draw=0)
 
     @cache
     def at(size: int, kind: str) -> VisionTransformer:
         resized = adapt(model, image_size=size)
-        if kind != RESAMPLED:
-            tokens = resized.config.tokens
-            missing = max(0, tokens - learned.shape[1])
-            resized.position_embedding.positions.data = F.pad(learned, (0, 0, 0, missing))[:, :tokens]
+        if kind == "cut or filled up":
+            missing = resized.config.tokens - learned.shape[1]  # below 0, F.pad cuts off
+            resized.position_embedding.positions.data = F.pad(learned, (0, 0, 0, missing))
         return resized
 
     def scaled(images: Tensor, size: int) -> Tensor:
@@ -138,16 +121,13 @@ def explore_resolution() -> Panel:
 
     @cache
     def right(size: int, kind: str) -> float:
-        return share_right(at(size, kind), scaled(images, size), labels)
-
-    @lru_cache(maxsize=64)
-    def look(place: int, size: int, kind: str) -> tuple[Tensor, Tensor, Tensor]:
-        image, side = scaled(digit(place)[0], size), size // patch_size
-        probabilities, attention = answer(at(size, kind), image)
-        return image, probabilities, attention[-1, 0, :, 0, 1:].mean(0).reshape(side, side)
+        return share_right(at(size, kind), 64, lambda images: scaled(images, size))
 
     def show(place: int, size: int, kind: str):
-        (image, probabilities, seen), label, side = look(place, size, kind), digit(place)[1], size // patch_size
+        image, label, _ = digit(place)
+        image, side = scaled(image, size), size // patch_size
+        probabilities, attention = answer(at(size, kind), image)
+        seen = attention[-1, 0, :, 0, 1:].mean(0).reshape(side, side)
         axes = axes_row(3, width=9, height=3.2, margins=(0.01, 0.03, 0.92, 0.9, 0.12), ratios=(1, 1, 0.7))
         draw.plot_grid(image[0], patch_size, title=f"{size} pixels: {side} * {side} patches", ax=axes[0])
         draw.plot_attention(image[0], seen, title="the class token looks", ax=axes[1])
@@ -158,17 +138,12 @@ def explore_resolution() -> Panel:
             f"{said(probabilities[0])}; at this size it names {right(size, kind):.0%} of 64 unseen digits right."
         )
 
-    sizes = range(TINY_SIZE // 2, 2 * TINY_SIZE + 1, patch_size)
-    controls = {
-        "place": number("digit no.", 0, 0, 99),
-        "size": choice("pixels", sizes, TINY_SIZE + 2 * patch_size),
-        "kind": toggle("positions", RESAMPLED, "cut or filled up"),
-    }
     return Panel(
         show,
-        controls,
+        place=number("digit no.", 0, 0, 99),
+        size=choice("pixels", range(TINY_SIZE // 2, 2 * TINY_SIZE + 1, patch_size), TINY_SIZE + 2 * patch_size),
+        kind=toggle("positions", "resampled", "cut or filled up"),
         hint="Try: 72 and 32 pixels, with the positions resampled and not. Then other sizes and digits. Notice: cut or "
-        "filled up, the positions slip, because a row of the new grid has another length than one of the old. "
-        "Resampled, they fit. Even so, fewer digits are right far from 48 pixels. The main reason is another one: the "
-        "digit grows with the picture, and a patch holds another piece of it than in training.",
+        "filled up, the positions slip, because a row of the new grid has another length. Resampled, they fit. Still, "
+        "fewer digits are right far from 48 pixels: a patch then holds another piece of the digit than in training.",
     )
