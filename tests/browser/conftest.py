@@ -1,29 +1,11 @@
-"""A real browser without network, or the reason why there is none; a picture of every page whose test fails."""
+"""A real browser without network, or the reason why there is none."""
 
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
-FAILED = pytest.StashKey[bool]()
 pytest.register_assert_rewrite(f"{__package__}.jupyter")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    if report.when == "call":
-        item.stash[FAILED] = report.failed
-    return report
-
-
-def keep_picture(page, name: str, number: int = 0) -> None:
-    """A picture of what the page shows, under the name of a test."""
-    SCREENSHOTS.mkdir(exist_ok=True)
-    name = re.sub(r"[^\w-]+", "_", name)
-    page.screenshot(path=SCREENSHOTS / f"{name}_{number}.png", full_page=True)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +23,9 @@ def browser():
 
 
 @pytest.fixture
-def open_file(browser, request):
+def open_file(browser):
     """Open a file in a fresh window: nothing else can be requested, and nothing else may be tried."""
-    contexts, pages, wanted, errors = [], [], [], []
+    contexts, opened, wanted, errors = [], [], [], []
 
     def open_file(file: Path, **options):
         options = {"viewport": {"width": 960, "height": 1100}} | options
@@ -54,29 +36,23 @@ def open_file(browser, request):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.route("**/*", lambda route: route.continue_() if route.request.url == file.as_uri() else route.abort())
-        pages.append((page, file.as_uri()))
+        opened.append(file.as_uri())
         page.goto(file.as_uri())
         return page
 
     yield open_file
-    if request.node.stash.get(FAILED, True):
-        for number, (page, _) in enumerate(pages):
-            keep_picture(page, request.node.name, number)
     for context in contexts:
         context.close()
-    assert sorted(url for url in wanted if not url.startswith("data:")) == sorted(url for _, url in pages)
+    assert sorted(url for url in wanted if not url.startswith("data:")) == sorted(opened)
     assert not errors
 
 
 @pytest.fixture
 def open_page(open_file, tmp_path):
     """Open a page with this HTML, as `open_file` does."""
-    count = 0
 
     def open_page(body: str, **options):
-        nonlocal count
-        file = tmp_path / f"page{count}.html"
-        count += 1
+        file = tmp_path / f"page{len([*tmp_path.iterdir()])}.html"
         file.write_text(f'<!doctype html><meta charset="utf-8"><title>test</title>{body}', encoding="utf-8")
         return open_file(file, **options)
 

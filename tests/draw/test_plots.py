@@ -2,30 +2,25 @@
 
 import itertools
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import same_color, to_rgb
-from matplotlib.textpath import TextPath
 
-from tests.draw.artists import pixels_of, segments, ticks
+from tests.draw.artists import segments, ticks
 from vit_walkthrough.draw.plots import (
     plot_bars,
     plot_curves,
     plot_distributions,
     plot_dots,
     plot_probabilities,
-    plot_scatter,
     plot_stream,
     side_by_side,
 )
-from vit_walkthrough.draw.theme import ROLES, render
+from vit_walkthrough.draw.theme import ROLES
 
 NORMS = np.random.default_rng(3).uniform(1, 5, (4, 7))
 CURVE = np.array([0.0, 1.0, 2.0, 4.0])
-POINTS = np.random.default_rng(4).normal(size=(6, 2)).astype(np.float32)
-LABELS = [3, 0, 3, 17, 7, 0]
 
 
 def test_plot_curves_holds_every_curve_under_its_name():
@@ -189,44 +184,7 @@ def test_plot_dots_writes_means_and_ticks_in_the_unit_asked_for():
     assert [percent(value, 0) for value in (0, 0.5, 0.125, 1)] == ["0%", "50%", "12.5%", "100%"]
 
 
-# plot_scatter and side_by_side
-
-
-def inside(path) -> np.ndarray:
-    """Which of 40 x 40 places in a path's frame lie inside it, wherever it lies and however large it is."""
-    frame, places = path.get_extents(), (np.arange(40) + 0.5) / 40
-    grid = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
-    return path.contains_points(frame.min + grid * frame.size)
-
-
-def test_plot_scatter_draws_each_point_as_its_label_and_colours_it_by_its_number():
-    ax = plot_scatter(torch.tensor(POINTS), torch.tensor(LABELS))
-    for collection, label in zip(ax.collections, sorted(set(LABELS)), strict=True):
-        np.testing.assert_array_equal(collection.get_offsets(), POINTS[np.array(LABELS) == label])
-        assert collection.get_facecolor().tolist() == [list(matplotlib.colormaps["tab10"](label % 10))]
-        (path,), expected = collection.get_paths(), TextPath((0, 0), str(label), size=10)
-        assert 0.1 < inside(expected).mean() < 0.9
-        assert (path.codes == path.MOVETO).sum() == (expected.codes == path.MOVETO).sum()  # the hole of a 0, too
-        assert (inside(path) == inside(expected)).mean() > 0.98  # all but edges
-    assert len({size for collection in ax.collections for size in collection.get_sizes()}) == 1
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    assert left < POINTS[:, 0].min() < POINTS[:, 0].max() < right
-    assert bottom < POINTS[:, 1].min() < POINTS[:, 1].max() < top
-    assert not [*ax.get_xticks(), *ax.get_yticks()]
-
-
-@pytest.mark.parametrize("label", [0, 1, 4, 7, 42])
-def test_plot_scatter_draws_the_middle_of_the_label_at_the_point(label):
-    ax = plot_scatter([[0.0, 0.0], [0.75, 0.25], [1.0, 1.0]], [label] * 3)
-    ax.set(xlim=(-1, 2), ylim=(-1, 2))
-    pixels = pixels_of(render(ax, tight=False)).mean(axis=-1)
-    for point in ((0, 0), (0.75, 0.25), (1, 1)):
-        across, up = ax.transData.transform(point)
-        col, row = round(across), round(len(pixels) - up)
-        rows, cols = np.nonzero(pixels[row - 12 : row + 12, col - 12 : col + 12] < 200)
-        assert abs(rows.min() + rows.max() + 1 - 24) <= 3
-        assert abs(cols.min() + cols.max() + 1 - 24) <= 3
-        assert 6 <= max(np.ptp(rows), np.ptp(cols)) + 1 <= 14
+# side_by_side
 
 
 def test_side_by_side_gives_empty_axes_of_one_figure():
@@ -260,13 +218,6 @@ def test_side_by_side_has_few_labels_and_none_between_whole_numbers_of_which_the
         (lambda: plot_bars({"a": 1.0, "b": 2.0}, errors={"a": 1.0}), "^errors of a for values of a, b$"),
         (lambda: plot_bars({"a": 1.0}, errors={"a": 1.0, "c": 1.0}), "^errors of a, c for values of a$"),
         (lambda: plot_dots({"a": [1.0], "b": []}), r"shape \(0,\)"),
-        (lambda: plot_scatter(POINTS, LABELS[1:]), r"^5 labels for points of shape \(6, 2\)"),
-        (lambda: plot_scatter(POINTS.T, LABELS), r"^6 labels for points of shape \(2, 6\)"),
-        (lambda: plot_scatter(NORMS, [0, 1, 2, 3]), r"^4 labels for points of shape \(4, 7\)"),
-        (lambda: plot_scatter(POINTS[0], [1, 2]), r"shape \(2,\)"),
-        (lambda: plot_scatter(POINTS[:0], []), r"shape \(0, 2\)"),
-        (lambda: plot_scatter(POINTS, [LABELS]), r"shape \(1, 6\)"),
-        (lambda: plot_scatter(POINTS, 3), r"shape \(\)"),
     ],
 )
 def test_wrong_data_are_refused(call, message):

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 from tests.draw.artists import overlapping, pixels_of, words_drawn
 from tests.draw.test_images import COLS, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
-from tests.draw.test_plots import CURVE, LABELS, NORMS, POINTS
+from tests.draw.test_plots import CURVE, NORMS
 from vit_walkthrough import draw
 from vit_walkthrough.data import photo
 from vit_walkthrough.draw import theme
@@ -42,7 +42,6 @@ PLOTS = {
     "plot_probabilities": (WEIGHTS[0].ravel(), (), {}),
     "plot_bars": (CURVE + 1, (), dict(chance=2.5)),
     "plot_dots": (CURVE / 10, (), dict(chance=0.1)),
-    "plot_scatter": (POINTS, (LABELS,), {}),
 }
 NAMED = {  # what takes its data by name
     "plot_curves": lambda data: {"a": (data, data), "b": (data, 2 * data)},

@@ -11,29 +11,7 @@ def spy(monkeypatch):
 
     def watch(name: str) -> list:
         calls, real = [], getattr(draw, name)
-
-        def watched(*args, **more):
-            calls.append((args, more))
-            return real(*args, **more)
-
-        monkeypatch.setattr(draw, name, watched)
-        return calls
-
-    return watch
-
-
-@pytest.fixture
-def count_forward(monkeypatch):
-    """Record every run of a module: itself and its input."""
-
-    def watch(module: type) -> list:
-        calls, real = [], module.forward
-
-        def forward(self, tensor):
-            calls.append((self, tensor))
-            return real(self, tensor)
-
-        monkeypatch.setattr(module, "forward", forward)
+        monkeypatch.setattr(draw, name, lambda *args, **more: (calls.append((args, more)), real(*args, **more))[1])
         return calls
 
     return watch

@@ -50,11 +50,13 @@ def leaves(panel: Panel) -> dict:
 
 
 def ends(control) -> list:
-    """Both ends of a slider; every option of what has options, of buttons the pressed one last."""
+    """Both ends of a slider, of one over chosen values also its middle; every option of a menu and of buttons, of
+    buttons the pressed one last."""
+    if isinstance(control, ipywidgets.SelectionSlider):
+        return [control.options[place] for place in (0, len(control.options) // 2, -1)]
     if hasattr(control, "options"):
-        options = [option[1] if isinstance(option, tuple) else option for option in control.options]
         last = control.value if isinstance(control, ipywidgets.ToggleButtons) else None
-        return sorted(options, key=lambda option: option == last)
+        return sorted(control.options, key=lambda option: option == last)
     if isinstance(control.value, bool):
         return [not control.value, control.value]
     if isinstance(control, ipywidgets.FloatLogSlider):
@@ -78,10 +80,9 @@ def choose(chooser: PictureChooser, value: tuple) -> None:
     """Turn a chooser's own controls until it has this value; one's own picture must have come before."""
     kind, *rest = value
     chooser.kind.value = "my own" if kind == "own" else kind
-    if kind == "digit":
-        (chooser.number.value,) = rest
-    if kind == "own":
-        chooser.dark_on_light.value = rest[1]
+    if rest:
+        control = chooser.number if kind == "digit" else chooser.dark_on_light
+        control.value = rest[-1]
     assert chooser.value == value
 
 
@@ -91,9 +92,9 @@ def count_draws(panel: Panel) -> list:
     return calls
 
 
-def file_of(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+def file_of(picture: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    picture.save(buffer, kind)
     return buffer.getvalue()
 
 

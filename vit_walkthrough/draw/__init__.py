@@ -19,7 +19,6 @@ from vit_walkthrough.draw.plots import (
     plot_distributions,
     plot_dots,
     plot_probabilities,
-    plot_scatter,
     plot_stream,
     side_by_side,
 )

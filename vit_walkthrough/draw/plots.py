@@ -5,16 +5,12 @@ else a new figure is made. All raise ValueError for data of another shape than t
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.path import Path
-from matplotlib.textpath import TextPath
 
 from vit_walkthrough.draw.theme import ROLES, Number, as_array, as_axes, colour_of, style, titled
 
@@ -151,28 +147,6 @@ def plot_dots(
     ax.spines["left"].set_visible(False)
     ax.tick_params(length=0)
     return titled(ax, title)
-
-
-@cache
-def _glyph(text: str) -> Path:
-    """A text's outline about (0, 0), as a marker: laid out once, not for every drawing, and its curves made of short
-    lines, for matplotlib looks for the extremes of every curve at every drawing."""
-    polygons = TextPath((0, 0), text, size=50).to_polygons()  # the larger, the finer are its curves cut into lines
-    outline = Path.make_compound_path(*(Path(polygon, closed=True) for polygon in polygons))
-    return Path(outline.vertices - outline.get_extents().get_points().mean(axis=0), outline.codes)
-
-
-@style()
-def plot_scatter(points, labels, *, title=None, ax=None) -> Axes:
-    """Points (points, 2), each drawn as its label, a short whole number, and coloured by it."""
-    points, labels = as_array(points, 2, "points are (points, 2)"), as_array(labels, 1, "labels are (points,)")
-    if points.shape != (len(labels), 2):
-        raise ValueError(f"{len(labels)} labels for points of shape {points.shape}; points are (points, 2)")
-    ax = as_axes(ax, 4.4, 4.4)
-    for label in np.unique(labels):
-        colour = matplotlib.colormaps["tab10"](int(label) % 10)
-        ax.scatter(*points[labels == label].T, marker=_glyph(str(label)), s=52, color=colour, lw=0)
-    return titled(ax, title, bare=True)
 
 
 @style()

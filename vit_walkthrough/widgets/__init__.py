@@ -5,7 +5,7 @@ read, and every panel brings a still picture of its first state for pages on whi
 """
 
 from vit_walkthrough.widgets.maps import explore_maps, explore_vit
-from vit_walkthrough.widgets.models import explore_activation, explore_order, explore_pooling, explore_resolution
+from vit_walkthrough.widgets.models import explore_order, explore_resolution
 from vit_walkthrough.widgets.panel import Panel
 from vit_walkthrough.widgets.stages import (
     explore_attention,
@@ -17,9 +17,3 @@ from vit_walkthrough.widgets.stages import (
     explore_sizes,
 )
 from vit_walkthrough.widgets.training import train_and_look
-
-__all__ = [
-    "Panel", "explore_activation", "explore_attention", "explore_depth", "explore_drawings", "explore_heads",
-    "explore_maps", "explore_order", "explore_patches", "explore_pooling", "explore_positions", "explore_resolution",
-    "explore_sizes", "explore_vit", "train_and_look",
-]  # fmt: skip

@@ -13,10 +13,15 @@ from vit_walkthrough.widgets.panel import Panel, axes_row, counted, menu, number
 from vit_walkthrough.widgets.pictures import TINY_SIZE, PictureChooser, digit, picture
 
 
+def share_of(weights: Tensor, mask: Tensor) -> str:
+    """The share of a map (1 patches) that lies on the digit, in words."""
+    return f"{mass_on_object(weights, mask).item():.0%}" if weights.sum() > 0 else "nothing"
+
+
 def explore_vit() -> Panel:
-    """The control panel: a trained VisionTransformer, what it says of a digit that it has never seen, of a photograph
-    or of the reader's own picture, and where it looked. Each patch size and number of heads is a model of its own,
-    trained alike; what does not go together cannot be chosen."""
+    """The control panel: what a trained ViT says of an unseen digit, of a photograph or of the reader's own picture,
+    and where it looked. Each patch size and number of heads is a model of its own, trained alike."""
+    query_sliders, fit_query = query_at(6)
 
     @lru_cache(maxsize=64)
     def look(chosen: tuple, patch_size: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,21 +30,17 @@ def explore_vit() -> Panel:
         return probabilities[0], attention[:, 0], relevance(model, image, probabilities.argmax(-1))[0]
 
     def adapt(controls: dict) -> None:
-        chosen = {name: controls[name].value for name in ("patch_size", "heads", "method", "query")}
-        fit_query(TINY_SIZE // chosen["patch_size"], TINY_SIZE // chosen["patch_size"])
-        head, options = controls["head"], ("all", *range(chosen["heads"]))
+        patch_size, heads, method, query = (controls[name].value for name in ("patch_size", "heads", "method", "query"))
+        fit_query(TINY_SIZE // patch_size)
+        head, options = controls["head"], ("all", *range(heads))
         if head.options != options:
             kept = head.value if head.value in options else "all"
             head.options, head.value = options, kept
-        head.disabled = chosen["method"] != "attention" or chosen["heads"] == 1
-        everything = chosen["method"] == "relevance"
-        controls["block"].disabled = controls["query"].disabled = everything
-        controls["row"].disabled = controls["col"].disabled = everything or chosen["query"] == "class token"
+        head.disabled = method != "attention" or heads == 1
+        controls["block"].disabled = controls["query"].disabled = method == "relevance"
+        controls["row"].disabled = controls["col"].disabled = method == "relevance" or query == "class token"
 
-    def show(
-        chosen: tuple, patch_size: int, heads: int, method: str, block: int, head: int | str, query: str, row: int,
-        col: int,
-    ):  # fmt: skip
+    def show(chosen, patch_size, heads, method, block, head, query, row, col):
         image, label, mask = picture(chosen)
         probabilities, attention, relevant = look(chosen, patch_size, heads)
         side, best, scores = TINY_SIZE // patch_size, int(probabilities.argmax()), tiny(patch_size, heads)[1]
@@ -57,23 +58,23 @@ def explore_vit() -> Panel:
             weights, titles = attention[block - 1, heads_shown, token, 1:], [f"head {each}" for each in heads_shown]
             which = f"each of {heads} heads" if len(titles) > 1 else titles[0]
             told = f"The attention in block {block} says where {who} looks, in {which}."
-        wide = {2: 1.8, 8: 1.9}.get(len(titles), 1)
+
+        across, wide = {1: (1, 1), 2: (2, 1.8), 4: (2, 1), 8: (4, 1.9)}[len(titles)]  # maps in a row, and their width
         axes = axes_row(3, width=9.4, height=3.3, margins=(0.01, 0.03, 0.925, 0.9, 0.12), ratios=(1, wide, 0.6))
         marked, title = {place: "query"} if token else None, f"{side} * {side} = {side**2} patches"
         draw.plot_grid(image[0], patch_size, marked=marked, title=title, ax=axes[0])
         maps = rearrange(weights, "maps (rows cols) -> maps rows cols", rows=side)
-        across = len(maps) if len(maps) <= 2 else -(-len(maps) // 2)
         draw.plot_heads(image[0], maps, query=place, titles=titles, cols=across, ax=axes[1])
         draw.plot_probabilities(probabilities, names=DIGITS, top=3, title="what it says", ax=axes[2])
+
         if mask is None:
             seen = "this picture" if chosen[0] == "own" else f"the {chosen[0]}"
             what, where = f"This ViT knows digits and nothing else: of {seen} it says", ""
         else:
             what = f"This is {a(label)}; the model says"
-            share = mass_on_object(weights.mean(0, keepdim=True), mask).item() if weights.sum() > 0 else 0.0
             where = (
-                f" Of what goes to patches, {share:.0%} goes to those of the digit, whose square is "
-                f"{mask.float().mean():.0%} of the picture."
+                f" Of what goes to patches, {share_of(weights.mean(0, keepdim=True), mask)} goes to those of the "
+                f"digit, whose square is {mask.float().mean():.0%} of the picture."
             )
         return axes[0], (
             f"{what} {best}, with {probabilities[best]:.1%}. {told}{where} With patches of {patch_size} pixels and "
@@ -81,65 +82,51 @@ def explore_vit() -> Panel:
             "digits right."
         )
 
-    query, fit_query = query_at(6, 6)
-    controls = {
-        "chosen": PictureChooser(),
-        **sizes_of_tiny(),
-        "method": toggle("method", "attention", "rollout", "relevance"),
-        "block": number("block", 4, 1, 4),
-        "head": menu("head", ["all"]),
-        "query": toggle("query", "class token", "patch"),
-        **query,
-    }
     return Panel(
         show,
-        controls,
-        adapt,
+        adapt=adapt,
+        chosen=PictureChooser(),
+        **sizes_of_tiny(),
+        method=toggle("method", "attention", "rollout", "relevance"),
+        block=number("block", 4, 1, 4),
+        head=menu("head", ["all"]),
+        query=toggle("query", "class token", "patch"),
+        **query_sliders,
         hint="Try: another digit, the blocks one by one, a patch as the query; a digit of your own, written about half "
         "as high as the picture. Notice: how soon it looks at the digit, and where an empty patch looks.",
     )
 
 
-SAID = "what it says"
-
-
 def explore_maps() -> Panel:
     """Every way to say where a trained ViT looked, side by side, for any class one may ask about."""
 
-    @lru_cache(maxsize=64)
-    def look(place: int, asked: int | str, patch_size: int, heads: int) -> tuple[Tensor, int, dict[str, Tensor]]:
-        (model, _), (image, _, _) = tiny(patch_size, heads), digit(place)
+    def show(place: int, asked: str, patch_size: int, heads: int):
+        (model, _), (image, label, mask) = tiny(patch_size, heads), digit(place)
         probabilities, attention = answer(model, image)
-        classes = probabilities.argmax(-1) if asked == SAID else torch.tensor([asked])
+        classes = probabilities.argmax(-1) if asked == "what it says" else torch.tensor([int(asked)])
         maps = {
             "last block": attention[-1, :, :, 0, 1:].mean(dim=1),
             "rollout": rollout(attention)[:, 0, 1:],
             "relevance": relevance(model, image, classes),
             "occlusion": occlusion(model, image, classes).clamp(min=0),
         }
-        return probabilities[0], int(classes), maps
-
-    def show(place: int, asked: int | str, patch_size: int, heads: int):
-        image, label, mask = digit(place)
-        probabilities, meant, maps = look(place, asked, patch_size, heads)
         (ax,) = axes_row(1, width=9, height=2.5, margins=(0.01, 0.02, 0.99, 0.98, 0))
         tiles = rearrange(list(maps.values()), "maps 1 (rows cols) -> maps rows cols", rows=TINY_SIZE // patch_size)
         draw.plot_heads(image[0], tiles, titles=list(maps), ax=ax)
-        shares = ", ".join(
-            f"{name} {mass_on_object(each, mask).item():.0%}" if each.sum() > 0 else f"{name}: nothing"
-            for name, each in maps.items()
-        )
+        shares = ", ".join(f"{name} {share_of(weights, mask)}" for name, weights in maps.items())
+        meant = int(classes)
         return ax, (
             f"This is {a(label)}; the model says {said(probabilities)}. What speaks for {a(meant)} "
-            f"({probabilities[meant]:.1%})? The share of each map on the digit: {shares}. Covering the strongest patch "
-            f"of the occlusion takes {maps['occlusion'].max():.2%} from that class. The last block and the rollout do "
-            "not ask which class is meant; relevance and occlusion do."
+            f"({probabilities[0, meant]:.1%})? The share of each map on the digit: {shares}. Covering the strongest "
+            f"patch of the occlusion takes {maps['occlusion'].max():.2%} from that class. The last block and "
+            "the rollout do not ask which class is meant; relevance and occlusion do."
         )
 
-    classes = [(SAID, SAID), *((name, int(name)) for name in DIGITS)]
     return Panel(
         show,
-        {"place": number("digit no.", 0, 0, 99), "asked": menu("class", classes), **sizes_of_tiny()},
+        place=number("digit no.", 0, 0, 99),
+        asked=menu("class", ["what it says", *DIGITS]),
+        **sizes_of_tiny(),
         hint="Try: ask for a class that the model does not name. Notice: the first two maps stay, because they do not "
         "depend on the class. The relevance moves to what speaks for that class. The occlusion can only say something "
         "of a class that has some probability to lose: see how much its strongest patch takes away.",

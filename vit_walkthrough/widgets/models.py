@@ -1,14 +1,14 @@
 """Panels over the bundled tiny ViTs, which were trained on digits: what one knows, says and looks at."""
 
+from collections.abc import Callable
 from copy import deepcopy
-from functools import cache, lru_cache
+from functools import cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vit_walkthrough import data, draw
+from vit_walkthrough import draw
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.patches import patchify, unpatchify
 from vit_walkthrough.model.vit import VisionTransformer
@@ -41,9 +41,10 @@ def answer(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def share_right(model: VisionTransformer, images: Tensor, labels: Tensor) -> float:
-    """The share of the images that the model names right."""
-    return (model(images).argmax(-1) == labels).float().mean().item()
+def share_right(model: VisionTransformer, count: int, change: Callable[[Tensor], Tensor]) -> float:
+    """The share of `count` unseen digits that the model names right once their images are changed."""
+    images, labels, _ = unseen_digits().sample(count, draw=0)
+    return (model(change(images)).argmax(-1) == labels).float().mean().item()
 
 
 def said(probabilities: Tensor) -> str:
@@ -56,63 +57,12 @@ def a(digit: int) -> str:
     return f"an {digit}" if digit == 8 else f"a {digit}"
 
 
-def explore_pooling() -> Panel:
-    """Class token or mean of the patches: what each knows of the digit after every block of a ViT that was trained to
-    answer from its class token. A linear classifier (discriminant analysis) is fitted to digits of the training split
-    and asked about unseen ones; its first two axes are the picture."""
-
-    @torch.no_grad()
-    def stations(split: str, count: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """The tokens (images tokens dim) after 0, 1, ... blocks, and the labels."""
-        images, labels, _ = data.ClutteredDigits(split, augment=False).sample(count, draw=0)
-        with record(tiny()[0], "blocks.0.norm_1.input", "blocks.?") as trace:
-            tiny()[0](images)
-        return [tokens.numpy() for tokens in trace.values()], labels.numpy()
-
-    (fitted, known_labels), (asked, labels) = stations("train", 600), stations("test", 300)
-
-    @cache
-    def learn(blocks: int, pool: str) -> tuple[np.ndarray, float]:
-        """Where the unseen digits lie (images 2), and the share of them that the classifier names."""
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-        part = slice(0, 1) if pool == "class token" else slice(1, None)
-        known, unseen = (tokens[blocks][:, part].mean(axis=1) for tokens in (fitted, asked))
-        if np.ptp(known, axis=0).max() < 1e-5:  # the same for every picture: there is nothing to read
-            return np.zeros((len(unseen), 2)), float((labels == np.bincount(known_labels).argmax()).mean())
-        classifier = LinearDiscriminantAnalysis(n_components=2).fit(known, known_labels)
-        return classifier.transform(unseen), classifier.score(unseen, labels)
-
-    def show(blocks: int):
-        axes, shares = axes_row(2, width=8.6, height=4.1, margins=(0.01, 0.02, 0.99, 0.91, 0.04)), []
-        for ax, pool in zip(axes, ("class token", "mean of the patches"), strict=True):
-            places, share = learn(blocks, pool)
-            shares.append(share)
-            draw.plot_scatter(places, labels, title=f"{pool}: {share:.0%} named right", ax=ax)
-        return axes[0], (
-            f"After {blocks} of 4 blocks: 300 unseen digits. A linear classifier, fitted to 600 others, names "
-            f"{shares[0]:.0%} of them right from the class token, {shares[1]:.0%} from the mean of the patches; "
-            "guessing gives about 10%. The picture shows the two directions in which it tells the digits apart best."
-        )
-
-    return Panel(
-        show,
-        {"blocks": number("after block", 4, 0, 4)},
-        hint="Try: go back block by block, to 0. Notice: before the first block the class token is the same for every "
-        "picture. Whatever it says later, it has gathered from the patches.",
-    )
-
-
-ADDED = "added"
-
-
 def explore_order() -> Panel:
     """Move the patches of a digit, with positions added to the tokens and without: what does a trained ViT say?"""
     model, _ = tiny()
     blind = deepcopy(model)
     blind.position_embedding = nn.Identity()
-    readers, size, patches = {ADDED: model, "left out": blind}, model.config.patch_size, model.config.patches
-    images, labels, _ = unseen_digits().sample(128, draw=0)
+    readers, size, patches = {"added": model, "left out": blind}, model.config.patch_size, model.config.patches
 
     def moved(images: Tensor, count: int) -> Tensor:
         """The images in which `count` patches, the same in each, have changed places in a ring."""
@@ -123,24 +73,17 @@ def explore_order() -> Panel:
 
     @cache
     def right(count: int, positions: str) -> float:
-        return share_right(readers[positions], moved(images, count), labels)
-
-    @lru_cache(maxsize=64)
-    @torch.no_grad()
-    def say(place: int, count: int, positions: str) -> tuple[Tensor, Tensor]:
-        """The digit in order and moved, and the probabilities of each."""
-        both = torch.cat([digit(place)[0], moved(digit(place)[0], count)])
-        return both, readers[positions](both).softmax(-1)
+        return share_right(readers[positions], 128, lambda images: moved(images, count))
 
     def show(place: int, count: int, positions: str):
-        (both, (before, after)), label = say(place, count, positions), digit(place)[1]
+        image, label, _ = digit(place)
+        both = torch.cat([image, moved(image, count)])
+        (before, after), _ = answer(readers[positions], both)
         axes = axes_row(4, width=9.4, height=2.9, margins=(0.01, 0.03, 0.92, 0.88, 0.3), ratios=(1, 0.55, 1, 0.55))
-        for left, beside, shown, title, probabilities in (
-            (*axes[:2], both[0], "in order", before),
-            (*axes[2:], both[1], f"{count} patches moved", after),
-        ):
-            draw.plot_grid(shown, size, title=title, ax=left)
-            draw.plot_probabilities(probabilities, names=DIGITS, top=3, title="it says", ax=beside)
+        draw.plot_grid(both[0], size, title="in order", ax=axes[0])
+        draw.plot_probabilities(before, names=DIGITS, top=3, title="it says", ax=axes[1])
+        draw.plot_grid(both[1], size, title=f"{count} patches moved", ax=axes[2])
+        draw.plot_probabilities(after, names=DIGITS, top=3, title="it says", ax=axes[3])
         return axes[0], (
             f"{a(label).capitalize()}, positions {positions}. In order the model says {said(before)}, with {count} of "
             f"{patches} patches moved {said(after)}. The largest change of any probability is "
@@ -148,21 +91,15 @@ def explore_order() -> Panel:
             f"in order and {right(count, positions):.0%} with these patches moved."
         )
 
-    controls = {
-        "place": number("digit no.", 4, 0, 99),  # of the first few the one whose answer depends on the order
-        "count": choice("moved", [0, 2, 4, 8, 16, patches], patches),
-        "positions": toggle("positions", *readers),
-    }
     return Panel(
         show,
-        controls,
+        place=number("digit no.", 4, 0, 99),  # of the first few the one whose answer depends on the order
+        count=choice("moved", [0, 2, 4, 8, 16, patches], patches),
+        positions=toggle("positions", *readers),
         hint="Try: leave the positions out. Then move fewer and fewer patches. Notice: without positions nothing "
         "changes, whatever you move, and most answers stay right, though the model was trained with positions. With "
         "positions most digits survive even when all patches are moved: this ViT reads strokes more than places.",
     )
-
-
-RESAMPLED = "resampled"
 
 
 def explore_resolution() -> Panel:
@@ -170,15 +107,13 @@ def explore_resolution() -> Panel:
     or kept in a row and cut off or filled up with zeros."""
     model, _ = tiny()
     learned, patch_size = model.position_embedding.positions.detach(), model.config.patch_size
-    images, labels, _ = unseen_digits().sample(64, draw=0)
 
     @cache
     def at(size: int, kind: str) -> VisionTransformer:
         resized = adapt(model, image_size=size)
-        if kind != RESAMPLED:
-            tokens = resized.config.tokens
-            missing = max(0, tokens - learned.shape[1])
-            resized.position_embedding.positions.data = F.pad(learned, (0, 0, 0, missing))[:, :tokens]
+        if kind == "cut or filled up":
+            missing = resized.config.tokens - learned.shape[1]  # below 0, F.pad cuts off
+            resized.position_embedding.positions.data = F.pad(learned, (0, 0, 0, missing))
         return resized
 
     def scaled(images: Tensor, size: int) -> Tensor:
@@ -186,16 +121,13 @@ def explore_resolution() -> Panel:
 
     @cache
     def right(size: int, kind: str) -> float:
-        return share_right(at(size, kind), scaled(images, size), labels)
-
-    @lru_cache(maxsize=64)
-    def look(place: int, size: int, kind: str) -> tuple[Tensor, Tensor, Tensor]:
-        image, side = scaled(digit(place)[0], size), size // patch_size
-        probabilities, attention = answer(at(size, kind), image)
-        return image, probabilities, attention[-1, 0, :, 0, 1:].mean(0).reshape(side, side)
+        return share_right(at(size, kind), 64, lambda images: scaled(images, size))
 
     def show(place: int, size: int, kind: str):
-        (image, probabilities, seen), label, side = look(place, size, kind), digit(place)[1], size // patch_size
+        image, label, _ = digit(place)
+        image, side = scaled(image, size), size // patch_size
+        probabilities, attention = answer(at(size, kind), image)
+        seen = attention[-1, 0, :, 0, 1:].mean(0).reshape(side, side)
         axes = axes_row(3, width=9, height=3.2, margins=(0.01, 0.03, 0.92, 0.9, 0.12), ratios=(1, 1, 0.7))
         draw.plot_grid(image[0], patch_size, title=f"{size} pixels: {side} * {side} patches", ax=axes[0])
         draw.plot_attention(image[0], seen, title="the class token looks", ax=axes[1])
@@ -206,72 +138,12 @@ def explore_resolution() -> Panel:
             f"{said(probabilities[0])}; at this size it names {right(size, kind):.0%} of 64 unseen digits right."
         )
 
-    sizes = range(TINY_SIZE // 2, 2 * TINY_SIZE + 1, patch_size)
-    controls = {
-        "place": number("digit no.", 0, 0, 99),
-        "size": choice("pixels", sizes, TINY_SIZE + 2 * patch_size),
-        "kind": toggle("positions", RESAMPLED, "cut or filled up"),
-    }
     return Panel(
         show,
-        controls,
+        place=number("digit no.", 0, 0, 99),
+        size=choice("pixels", range(TINY_SIZE // 2, 2 * TINY_SIZE + 1, patch_size), TINY_SIZE + 2 * patch_size),
+        kind=toggle("positions", "resampled", "cut or filled up"),
         hint="Try: 72 and 32 pixels, with the positions resampled and not. Then other sizes and digits. Notice: cut or "
-        "filled up, the positions slip, because a row of the new grid has another length than one of the old. "
-        "Resampled, they fit. Even so, fewer digits are right far from 48 pixels. The main reason is another one: the "
-        "digit grows with the picture, and a patch holds another piece of it than in training.",
-    )
-
-
-def explore_activation() -> Panel:
-    """What the GELU of a trained ViT is given and lets through, and what becomes of the answers if a ReLU takes its
-    place in every block."""
-    images, labels, _ = unseen_digits().sample(128, draw=0)
-    models = {"GELU": tiny()[0], "ReLU": deepcopy(tiny()[0])}
-    for block in models["ReLU"].blocks:
-        block.mlp.gelu = nn.ReLU()
-
-    def respond(activation: str, given: Tensor) -> tuple[Tensor, Tensor]:
-        """What comes out, and the slope there: what a gradient is multiplied by on its way back."""
-        given = given.detach().requires_grad_()
-        out = models[activation].blocks[0].mlp.gelu(given)
-        return out.detach(), torch.autograd.grad(out.sum(), given)[0]
-
-    @cache
-    def run(activation: str) -> tuple[list, float]:
-        """For each block what its activation is given (images tokens hidden), how often each hidden unit is positive,
-        sorted, the share of what is negative and of what meets no slope; and the share of right answers."""
-        with record(models[activation], "*.mlp.expand") as trace:
-            share = share_right(models[activation], images, labels)
-        measured = []
-        for given in trace.values():
-            often = (given > 0).float().mean((0, 1)).sort(descending=True).values
-            flat = respond(activation, given)[1].abs() < 0.01
-            measured.append((given, often, (given < 0).float().mean(), flat.float().mean()))
-        return measured, share
-
-    def show(block: int, activation: str):
-        measured, share = run(activation)
-        given, often, negative, flat = measured[block - 1]
-        x = torch.linspace(-4, 4, 161)
-        out, slope = respond(activation, x)
-        left, middle, right = axes_row(3, width=9.4, height=3.1, margins=(0.04, 0.2, 0.99, 0.88, 0.24))
-        draw.plot_curves({"what comes out": (x, out), "its slope": (x, slope)}, title=activation, ax=left)
-        left.set(xlabel="what goes in", ylim=(-0.5, 4.2), xticks=(-4, 0, 4), yticks=(0, 1, 4))
-        sample, title = {"given": given[:, ::4].clamp(-4, 4)}, f"what block {block} gives it"
-        draw.plot_distributions(sample, bins=40, xlabel="what goes in", title=title, ax=middle)
-        middle.set(xticks=(-4, 0, 4), yticks=())  # few labels, because each takes its time
-        units = {"often": (torch.arange(1, len(often) + 1), often)}
-        draw.plot_curves(units, title="how often positive", xlabel="hidden units, sorted", ax=right)
-        right.set(ylim=(0, 1), xticks=(1, len(often)), yticks=(0, 1))
-        return left, (
-            f"{activation} in block {block}: {negative:.0%} of what goes in is negative, and for {flat:.0%} the slope "
-            f"is nearly none (below 0.01), so that no gradient comes back there. With {activation} in every block this "
-            f"ViT, which was trained with GELU, names {share:.0%} of 128 unseen digits right."
-        )
-
-    return Panel(
-        show,
-        {"block": number("block", 2, 1, 4), "activation": toggle("activation", *models)},
-        hint="Try: ReLU instead of GELU, in each block. Notice: they look alike; most of what goes in is negative. "
-        "But ReLU lets no gradient back from there, and a model trained with one is not at its best with the other.",
+        "filled up, the positions slip, because a row of the new grid has another length. Resampled, they fit. Still, "
+        "fewer digits are right far from 48 pixels: a patch then holds another piece of the digit than in training.",
     )

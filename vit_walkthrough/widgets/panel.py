@@ -35,16 +35,15 @@ KEYS = (
 class Panel:
     """Controls, a picture that follows them, and a sentence that says what the picture shows.
 
-    draw: takes the controls' values by name; returns a Figure or Axes, and the sentence. controls: by name.
-    adapt: called with the controls before each drawing, to keep their limits valid. hint: what to try and to notice.
+    draw: takes the controls' values by name; returns a Figure or Axes, and the sentence. hint: what to try and to
+    notice. adapt: called with the controls before each drawing, to keep their limits valid.
 
     An error of `draw` is shown in the panel, above the last good picture, and raised again, so that a test sees it.
     """
 
-    def __init__(self, draw: Callable, controls: dict, adapt: Callable | None = None, hint: str = ""):
-        self.draw, self.controls, self.adapt = draw, controls, adapt
+    def __init__(self, draw: Callable, *, hint: str = "", adapt: Callable | None = None, **controls):
+        self.draw, self.controls, self.adapt = draw, controls, adapt or (lambda controls: None)
         self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
-        self.figure, self.text = None, ""
         self._drawing, self._shown = False, None
         words = f'<p style="max-width:52em;line-height:1.4;margin:0">{escape(hint)}</p>' if hint else ""
         row = ipywidgets.HBox(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
@@ -69,15 +68,12 @@ class Panel:
         torch.set_num_threads(1)  # enough for models this small; two threads on a busy machine wait for each other
         try:
             with self.tell():
-                while True:
-                    if self.adapt:
-                        self.adapt(self.controls)
-                    chosen = self.chosen()
-                    if chosen == self._shown:
-                        break
+                self.adapt(self.controls)
+                while (chosen := self.chosen()) != self._shown:
                     self._shown = None  # if the drawing fails, the way back is drawn again
                     self._put(*self.draw(**chosen))
                     self._shown = chosen
+                    self.adapt(self.controls)
             self.message.value = ""
         finally:
             self._drawing = False
@@ -124,9 +120,8 @@ def alert(error: Exception) -> str:
 
 def choice(description: str, options: Iterable, value) -> ipywidgets.SelectionSlider:
     """A slider over the allowed values."""
-    return ipywidgets.SelectionSlider(
-        options=list(options), value=value, description=description, continuous_update=False
-    )
+    named = dict(description=description, continuous_update=False)
+    return ipywidgets.SelectionSlider(options=list(options), value=value, **named)
 
 
 def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
@@ -139,32 +134,29 @@ def menu(description: str, options: Iterable) -> ipywidgets.Dropdown:
     return ipywidgets.Dropdown(options=list(options), description=description)
 
 
-def toggle(description: str, *options: str, start: str | None = None) -> ipywidgets.ToggleButtons:
-    """A row of buttons of which one is pressed: at the start `start`, or else the first."""
+def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:
+    """A row of buttons of which one is pressed, at the start the first."""
     # Without this layout the label and the buttons come apart.
     layout = ipywidgets.Layout(width="max-content", display="flex", align_items="center", grid_gap="8px")
-    return ipywidgets.ToggleButtons(
-        options=options, value=start or options[0], description=description, style={"button_width": "auto"},
-        layout=layout,
-    )  # fmt: skip
+    style = {"button_width": "auto"}
+    return ipywidgets.ToggleButtons(options=options, description=description, style=style, layout=layout)
 
 
-def query_at(rows: int, cols: int) -> tuple[dict, Callable[[int, int], None]]:
-    """Sliders for a patch's row and column, and a function that fits them to another grid.
+def query_at(side: int) -> tuple[dict, Callable[[int], None]]:
+    """Sliders for a patch's row and column on a square grid, and a function that fits them to another grid.
 
     They begin in the middle. On another grid they stay at the same place of the picture, and when the old grid comes
     back, they return to the same patch.
     """
-    controls = {"row": number("row", rows // 2, 0, rows - 1), "col": number("column", cols // 2, 0, cols - 1)}
-    place = {name: (slider.value + 0.5) / (slider.max + 1) for name, slider in controls.items()}
+    controls = {"row": number("row", side // 2, 0, side - 1), "col": number("column", side // 2, 0, side - 1)}
+    place = {name: (slider.value + 0.5) / side for name, slider in controls.items()}
 
-    def fit(rows: int, cols: int) -> None:
-        for name, count in (("row", rows), ("col", cols)):
-            slider = controls[name]
+    def fit(side: int) -> None:
+        for name, slider in controls.items():
             if slider.value != int(place[name] * (slider.max + 1)):  # the reader has moved it
                 place[name] = (slider.value + 0.5) / (slider.max + 1)
-            slider.max = count - 1
-            slider.value = int(place[name] * count)
+            slider.max = side - 1
+            slider.value = int(place[name] * side)
 
     return controls, fit
 

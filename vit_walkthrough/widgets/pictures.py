@@ -60,27 +60,25 @@ class PictureChooser(ipywidgets.HBox):
     """
 
     value = traitlets.Tuple(("digit", 0))
-    description = "picture"
 
     def __init__(self):
         script = escape(Path(__file__).with_name("source.js").read_text(encoding="utf-8"))
         self.kind = menu("picture", ["digit", *data.PHOTOS, "my own"])
         self.number = number("digit no.", 0, 0, 99)
-        self.dark_on_light = ipywidgets.Checkbox(description="dark on light", indent=False)
-        self.dark_on_light.layout.width = "auto"
+        self.dark_on_light = ipywidgets.Checkbox(description="dark on light", indent=False, layout={"width": "auto"})
         self.page = ipywidgets.HTML(
             # The notebook would take the Enter key for itself.
             f'<div class="vit-own" data-limit="{MAX_UPLOAD}" onkeydown="event.stopPropagation()">'
             f'<input type="file" accept="image/*" aria-label="picture file" onclick="this.value = null" '
             f'onchange="({script})(this)"> <span class="vit-alert" role="alert"></span></div>'
         )
-        self.file = ipywidgets.Textarea(continuous_update=False, layout=ipywidgets.Layout(display="none"))
+        self.file = ipywidgets.Textarea(continuous_update=False, layout={"display": "none"})
         self.file.add_class("vit-file")
         self.problem = ipywidgets.HTML()
         self.content = b""
         self.own = ipywidgets.VBox([self.page, self.dark_on_light, self.problem, self.file])
         self.own.add_class("vit-source")
-        super().__init__([self.kind, self.number, self.own], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        super().__init__([self.kind, self.number, self.own], layout={"flex_flow": "row wrap"})
         self.file.observe(self._receive, names="value")
         for control in (self.kind, self.number, self.dark_on_light):
             control.observe(self._choose, names="value")

@@ -6,7 +6,6 @@ from functools import cache, lru_cache
 from math import log2
 
 import ipywidgets
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -50,34 +49,33 @@ def explore_patches() -> Panel:
             "pairs."
         )
 
-    sizes = [side for side in divisors(224) if side >= 4]
     return Panel(
         show,
-        {"photo_name": menu("photo", data.PHOTOS), "patch_size": choice("patch size", sizes, 32)},
-        hint="Try: 16, the patch size of most published ViTs, then 8, then 112. Notice: up to which size a single "
-        "patch does not show what it is part of. Half the size makes four times the patches and about sixteen times "
-        "the pairs.",
+        photo_name=menu("photo", data.PHOTOS),
+        patch_size=choice("patch size", [side for side in divisors(224) if side >= 4], 32),
+        hint="Try: 16, as in most published ViTs, then 8, then 112. Notice: up to which size a patch does not show "
+        "what it is part of. Half the size makes four times the patches and about sixteen times the pairs.",
     )
 
 
 def explore_positions() -> Panel:
     """How similar the position of one patch is to all others, for fixed, random and learned positions, and after they
     were resampled to another grid. The learned ones are those of the tiny ViT with patches of 6 pixels."""
-    learned = load_tiny(6, 4).position_embedding.positions.detach()
-    side, dim = 8, learned.shape[-1]
+    side, learned = 8, load_tiny(6, 4).position_embedding.positions.detach()
     kinds = {
-        "sines and cosines": sincos_positions(side, side, dim),
-        "random": torch.randn(learned.shape, generator=torch.Generator().manual_seed(0)),
         "learned": learned,
+        "sines and cosines": sincos_positions(side, side, learned.shape[-1]),
+        "random": torch.randn(learned.shape, generator=torch.Generator().manual_seed(0)),
     }
+    query_sliders, fit_query = query_at(side)
 
     def show(kind: str, grid: int, row: int, col: int):
         positions = resample_positions(kinds[kind], grid, grid)[0, 1:]
         positions = normalize(positions - positions.mean(0), dim=-1)
         similarity, query = positions @ positions.T, row * grid + col
         left, right = axes_row(2, width=8.6, height=3.9, margins=(0.07, 0.14, 0.97, 0.9, 0.3))
-        marked = {query: "position"}
-        draw.plot_similarity(similarity, grid, grid, marked=marked, title="every patch with every patch", ax=left)
+        title = "every patch with every patch"
+        draw.plot_similarity(similarity, grid, grid, marked={query: "position"}, title=title, ax=left)
         tile, title = similarity[query].reshape(grid, grid), f"the tile of row {row}, column {col}"
         draw.plot_matrix(tile, kind="similarity", numbers=False, colorbar=False, title=title, ax=right)
         right.set_aspect("equal")
@@ -91,21 +89,17 @@ def explore_positions() -> Panel:
             f"({others.max():.2f}); 1.00 would be equal."
         )
 
-    query, fit_query = query_at(side, side)
-    grid = number("grid", side, 3, 2 * side)
     return Panel(
         show,
-        {"kind": toggle("positions", *kinds, start="learned"), "grid": grid, **query},
-        lambda controls: fit_query(grid.value, grid.value),
-        hint="Try: move the row and the column through the grid, with each kind. Then change the grid, for which the "
-        "positions are resampled. Notice: at 8 x 8, sines and cosines know their neighbours from the start. Random "
-        "positions, with which training begins, know none. The learned ones found theirs from digits alone, except at "
-        "the left and right edges. The mean of all positions is taken away first. On a finer grid, resampling makes "
-        "any neighbours similar.",
+        adapt=lambda controls: fit_query(controls["grid"].value),
+        kind=toggle("positions", *kinds),
+        grid=number("grid", side, 3, 2 * side),
+        **query_sliders,
+        hint="Try: move the row and the column through the grid, with each kind. Then change the grid: the positions "
+        "are resampled. Notice: at 8 x 8, sines and cosines know their neighbours from the start. Random positions, "
+        "with which training begins, know none. The learned ones found theirs from digits alone, except at the left "
+        "and right edges. The mean of all is taken away first. On a finer grid, resampling makes neighbours similar.",
     )
-
-
-SCALED, UNSCALED = "divided by √head_dim", "as they are"
 
 
 def explore_attention(
@@ -121,9 +115,8 @@ def explore_attention(
     Raises: ValueError if only some of the three are given, or queries and keys are not those of one square grid.
     """
     if image is None and queries is None and keys is None:
-        image = photo("cat")
-        patches = patchify(image[None], 16)[0]
-        queries = keys = (patches - patches.mean(-1, keepdim=True)) / patches.std(-1, keepdim=True)
+        image, patches = photo("cat"), patchify(photo("cat")[None], 16)[0]
+        queries = keys = layer_norm(patches, patches.shape[-1:])
     if image is None or queries is None or keys is None:
         raise ValueError("give an image, queries and keys, or none of the three")
     queries, keys = queries.detach(), keys.detach()
@@ -133,34 +126,30 @@ def explore_attention(
 
     def show(row: int, col: int, scores: str, temperature: float):
         query = row * side + col
-        unscaled = 1 if scores == SCALED else head_dim**0.5  # what attention_weights divides by
-        weights = attention_weights(queries[query : query + 1] * unscaled / temperature, keys)[0]
-        left, middle, right = axes_row(
-            3, width=9, height=3.1, margins=(0.01, 0.2, 0.98, 0.9, 0.16), ratios=(1, 1, 0.85)
-        )
-        draw.plot_grid(image, image.shape[-1] // side, marked={query: "query"}, title="the query", ax=left)
-        draw.plot_attention(image, weights.reshape(side, side), query=query, title="where it looks", ax=middle)
-        ranked = weights.sort(descending=True).values
-        curve = (np.arange(1, len(weights) + 1)[:50], ranked[:50])
-        draw.plot_curves({"weight": curve}, xlabel="keys, the strongest first", ax=right)
-        right.set(ylim=(0, 1.05 * float(ranked[0])), title="its softmax, sorted")
+        factor = head_dim**0.5 if scores == "as they are" else 1  # attention_weights divides by it
+        weights = attention_weights(queries[query : query + 1] * factor / temperature, keys)[0]
+        ranked = weights.sort(descending=True).values[:50]
+        axes = axes_row(3, width=9, height=3.1, margins=(0.01, 0.2, 0.98, 0.9, 0.16), ratios=(1, 1, 0.85))
+        draw.plot_grid(image, image.shape[-1] // side, marked={query: "query"}, title="the query", ax=axes[0])
+        draw.plot_attention(image, weights.reshape(side, side), query=query, title="where it looks", ax=axes[1])
+        curve = (range(1, len(ranked) + 1), ranked)
+        draw.plot_curves({"weight": curve}, xlabel="keys, the strongest first", ax=axes[2])
+        axes[2].set(ylim=(0, 1.05 * float(ranked[0])), title="its softmax, sorted")
         entropy = (weights * weights.clamp(min=1e-12).log2()).sum().abs()
         best_row, best_col = divmod(int(weights.argmax()), side)
-        return left, (
+        return axes[0], (
             f"head_dim {head_dim}, temperature {temperature:.3g}. The query at row {row}, column {col} gives "
             f"{ranked[0]:.3f} of its attention to the key at row {best_row}, column {best_col} and "
             f"{ranked[:5].sum():.3f} to the five strongest of {len(weights)} keys. The entropy is {entropy:.1f} bits; "
             f"equal attention to every key would give {log2(len(weights)):.1f}."
         )
 
-    query, _ = query_at(side, side)
-    temperature = ipywidgets.FloatLogSlider(
-        value=10.0, min=-1, max=2, step=0.1, description="temperature", continuous_update=False,
-        style={"description_width": "initial"},
-    )  # fmt: skip
+    named = dict(description="temperature", continuous_update=False, style={"description_width": "initial"})
     return Panel(
         show,
-        {**query, "scores": toggle("scores", SCALED, UNSCALED), "temperature": temperature},
+        **query_at(side)[0],
+        scores=toggle("scores", "divided by √head_dim", "as they are"),
+        temperature=ipywidgets.FloatLogSlider(value=10.0, min=-1, max=2, step=0.1, **named),
         hint="Try: an eye, a whisker, the nose. Then the scores as they are, not divided by √head_dim. Then the "
         "temperature, which divides them too: a ViT's is 1, and here it begins at 10. Notice: undivided, one key wins "
         "everything. The entropy says how near that is: 0 bits mean one key alone.",
@@ -168,10 +157,8 @@ def explore_attention(
 
 
 def explore_heads() -> Panel:
-    """The same width cut into more or fewer heads: what each looks at, and that the parameters stay as many.
-
-    The heads are MultiHeadSelfAttention with random weights on the cat's patches, normalised, in 48 random mixtures.
-    """
+    """The same width cut into more or fewer heads: what each looks at, and that the parameters stay as many. The heads
+    have random weights. They read the cat's patches, normalised, in 48 random mixtures."""
     image, dim, side = photo("cat"), 48, 14
     patches = patchify(image[None], 16)
     mixture = torch.randn(patches.shape[-1], dim, generator=torch.Generator().manual_seed(0))
@@ -203,23 +190,18 @@ def explore_heads() -> Panel:
 
     return Panel(
         show,
-        {"heads": choice("heads", divisors(dim), 4), **query_at(side, side)[0]},
+        heads=choice("heads", divisors(dim), 4),
+        **query_at(side)[0],
         hint="Try: 1 head, 4, 48; another query. Notice: the number of parameters stays, and head_dim shrinks. "
         "Narrower heads differ more: the strongest key of some gets four times what it gets in others.",
     )
-
-
-KEPT = "tokens + found"
 
 
 def explore_depth() -> Panel:
     """What blocks on blocks do to the tokens of a photo, with and without the sum that carries them along, and with the
     norm before, after or nowhere. The blocks are the package's, with random weights, their parts called one by one."""
     dim, deepest = 64, 24
-
-    @cache
-    def blocks() -> Encoder:
-        return _random(Encoder, deepest, dim, 4, 4 * dim)
+    blocks = _random(Encoder, deepest, dim, 4, 4 * dim)
 
     @lru_cache(maxsize=64)
     @torch.no_grad()
@@ -228,10 +210,10 @@ def explore_depth() -> Panel:
         patches = patches - patches.mean(1, keepdim=True)  # or they would be alike before the first block
         tokens = layer_norm(_random(ClassToken, dim)(patches), (dim,))
         stations = [tokens]
-        for block in blocks():
+        for block in blocks:
             for normed, part in ((block.norm_1, block.attention), (block.norm_2, block.mlp)):
                 found = part(normed(tokens) if norm == "before" else tokens)
-                tokens = tokens + found if stream == KEPT else found
+                tokens = tokens + found if stream == "tokens + found" else found
                 tokens = normed(tokens) if norm == "after" else tokens
             stations.append(tokens)
         return torch.cat(stations)
@@ -254,15 +236,12 @@ def explore_depth() -> Panel:
             "is lost."
         )
 
-    controls = {
-        "photo_name": menu("photo", data.PHOTOS),
-        "depth": number("blocks", 12, 1, deepest),
-        "stream": toggle("stream", KEPT, "found alone"),
-        "norm": toggle("norm", "before", "after", "nowhere"),
-    }
     return Panel(
         show,
-        controls,
+        photo_name=menu("photo", data.PHOTOS),
+        depth=number("blocks", 12, 1, deepest),
+        stream=toggle("stream", "tokens + found", "found alone"),
+        norm=toggle("norm", "before", "after", "nowhere"),
         hint="Try: found alone, with 1 block, then 2, 3 and 4. Then back to the sum, with 24 blocks, and the norm "
         "before, after, nowhere. Notice: without the sum all tokens soon point the same way. Without norms they grow "
         "longer, to 18 instead of 13, and more alike; with weights as small as torch's nothing explodes yet.",
@@ -320,14 +299,11 @@ def explore_sizes() -> Panel:
             f"pairs of tokens. All attention maps of one image would take {maps:,.0f} MB."
         )
 
-    controls = {
-        "size": choice("size", list(SIZES), "B"),
-        "patch_size": choice("patch size", [8, 14, 16, 28, 32], 16),
-        "image_size": choice("image", [224, 448, 672], 224),
-    }
     return Panel(
         show,
-        controls,
+        size=choice("size", SIZES, "B"),
+        patch_size=choice("patch size", [8, 14, 16, 28, 32], 16),
+        image_size=choice("image", [224, 448, 672], 224),
         hint="Try: twice the image, then twice the patch as well. Then 672 pixels in patches of 8. Notice: the number "
         "of parameters hardly changes, the work does. The MLP costs more than attention, until the pairs take over.",
     )
@@ -358,15 +334,12 @@ def explore_drawings() -> Panel:
             f"{config.head_dim}, {counted(depth, 'block')}, 10 classes."
         )
 
-    controls = {
-        "drawing": menu("drawing", DRAWINGS),
-        "patch_size": choice("patch size", [side for side in divisors(size) if 8 <= side <= size // 2], 16),
-        "heads": choice("heads", [count for count in divisors(dim) if count <= 16], 4),
-        "depth": number("blocks", 4, 1, 12),
-    }
     return Panel(
         show,
-        controls,
-        hint="Try: the patches, with 8 and with 32 pixels; the heads, with 1 and with 12. Then walk through the other "
-        "drawings with sizes of your own. Notice: which shapes follow the patch size, and which the heads.",
+        drawing=menu("drawing", DRAWINGS),
+        patch_size=choice("patch size", [side for side in divisors(size) if 8 <= side <= size // 2], 16),
+        heads=choice("heads", [count for count in divisors(dim) if count <= 16], 4),
+        depth=number("blocks", 4, 1, 12),
+        hint="Try: the patches, with 8 and with 32 pixels; the heads, with 1 and with 12. Then the other drawings, "
+        "with sizes of your own. Notice: which shapes follow the patch size, and which the heads.",
     )

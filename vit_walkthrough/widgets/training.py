@@ -19,20 +19,16 @@ from vit_walkthrough.widgets.pictures import TINY_SIZE, unseen_digits
 
 def train_and_look(steps: int = 300) -> Panel:
     """Choose the sizes of a ViT, press the button, and watch it learn: its loss, and where it looks on digits that it
-    has never seen. A trained model is kept, and shown again when its sizes are chosen again.
-
-    Interrupting the kernel ends a training early; the model so far is kept too.
-    """
+    has never seen. A trained model is kept, and shown again when its sizes are chosen again. Interrupting the kernel
+    ends a training early; the model so far is kept too."""
     digits = data.ClutteredDigits("train")
     trained: dict[tuple, Fitted] = {}
     accuracy: dict[tuple, float] = {}
 
-    def config(patch_size: int, heads: int, dim: int, depth: int) -> ViTConfig:
-        return ViTConfig(TINY_SIZE, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
-
     @lru_cache(maxsize=16)
-    def untrained(**sizes: int) -> Fitted:
-        return Fitted(init_model(config(**sizes), digits).eval(), History())
+    def untrained(patch_size: int, heads: int, dim: int, depth: int) -> Fitted:
+        config = ViTConfig(TINY_SIZE, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
+        return Fitted(init_model(config, digits).eval(), History())
 
     def show(picture: int, steps: int, **sizes):
         key = (steps, *sizes.values())
@@ -59,17 +55,14 @@ def train_and_look(steps: int = 300) -> Panel:
             "knowing, ln 10."
         )
 
-    controls = {
-        "patch_size": choice("patch size", [6, 8, 12, 16, 24], 12),
-        "heads": choice("heads", [1, 2, 4, 8], 4),
-        "dim": choice("dim", [16, 32, 64, 96], 64),
-        "depth": number("depth", 4, 1, 8),
-        "steps": choice("steps", sorted({100, 300, 1000, 2000, 4000, steps}), steps),
-        "picture": number("pictures", 0, 0, 99),
-    }
     panel = Panel(
         show,
-        controls,
+        patch_size=choice("patch size", [6, 8, 12, 16, 24], 12),
+        heads=choice("heads", [1, 2, 4, 8], 4),
+        dim=choice("dim", [16, 32, 64, 96], 64),
+        depth=number("depth", 4, 1, 8),
+        steps=choice("steps", sorted({100, 300, 1000, 2000, 4000, steps}), steps),
+        picture=number("pictures", 0, 0, 99),
         hint="Try: press train. Then one head instead of four, or one block instead of four, and train again. To stop "
         "early, interrupt the kernel: the model so far is kept. Notice: how long the loss stays on the dotted line, "
         "and whether the maps find the digit before the answers become right.",
@@ -80,7 +73,7 @@ def train_and_look(steps: int = 300) -> Panel:
     def train(_=None) -> None:
         chosen = panel.chosen()
         steps, _ = chosen.pop("steps"), chosen.pop("picture")
-        key = (steps, *chosen.values())
+        key, config = (steps, *chosen.values()), untrained(**chosen).model.config
 
         def watch(step: int, model: VisionTransformer, history: History) -> None:
             progress.value = step
@@ -94,7 +87,7 @@ def train_and_look(steps: int = 300) -> Panel:
         try:
             with panel.tell():
                 if key not in trained or len(trained[key].history.loss) < steps:
-                    trained[key] = fit(config(**chosen), digits, steps=steps, watch=watch, progress=False)
+                    trained[key] = fit(config, digits, steps=steps, watch=watch, progress=False)
                 try:
                     if len(trained[key].history.loss) == steps:
                         accuracy[key] = evaluate(trained[key].model, unseen_digits(), 500)
