@@ -119,30 +119,18 @@ def test_explore_resolution_reads_digits_at_another_size(spy, kind):
 
 
 @pytest.mark.parametrize(
-    ("method", "place", "patch_size", "heads", "query", "block", "head"),
-    [
-        ("attention", 0, 8, 4, "class token", 4, "all"),
-        ("attention", 7, 12, 8, "patch", 2, "all"),
-        ("attention", 3, 6, 2, "patch", 3, 1),
-        ("rollout", 3, 6, 2, "patch", 3, 1),
-        ("rollout", 20, 16, 1, "class token", 1, 0),
-        ("relevance", 7, 12, 8, "patch", 2, "all"),
-    ],
+    ("place", "patch_size", "heads", "query", "block", "head"),
+    [(0, 8, 4, "class token", 4, "all"), (7, 12, 8, "patch", 2, "all"), (3, 6, 2, "patch", 3, 1)],
 )
-def test_explore_vit_shows_where_it_looked(spy, method, place, patch_size, heads, query, block, head):
+def test_explore_vit_shows_where_it_looked(spy, place, patch_size, heads, query, block, head):
     shown, bars, panel = spy("plot_heads"), spy("plot_probabilities"), explore_vit()
-    values = dict(chosen=("digit", place), patch_size=patch_size, heads=heads, method=method, query=query, block=block)
-    turn(panel, **values)
+    turn(panel, chosen=("digit", place), patch_size=patch_size, heads=heads, query=query, block=block)
     turn(panel, head=head, row=1, col=2)
     (image, label, mask), side = digit(place), 48 // patch_size
     model, facts = load_checkpoint(bundled()[patch_size, heads])
-    token = 0 if query == "class token" or method == "relevance" else 1 + side + 2
+    token = 0 if query == "class token" else 1 + side + 2
     attention, probabilities = attention_of(model, image)[:, 0], model(image).detach()[0].softmax(-1)
-    expected = {
-        "attention": attention[block - 1, range(heads) if head == "all" else [head], token, 1:],
-        "rollout": arrived(attention[:block])[None, token],
-        "relevance": relevance(model, image, probabilities.argmax()[None]),
-    }[method]
+    expected = attention[block - 1, range(heads) if head == "all" else [head], token, 1:]
     (held, tiles), more = shown[-1]
     torch.testing.assert_close(held, image[0], rtol=0, atol=0)
     torch.testing.assert_close(tiles.flatten(1), expected, atol=1e-5, rtol=1e-4)
@@ -162,18 +150,13 @@ def vit():
 
 
 def test_explore_vit_lets_only_that_be_turned_which_the_picture_asks_for(vit):
-    for method, query, heads, idle in (
-        ("attention", "patch", 4, []),
-        ("attention", "class token", 1, ["head", "row", "col"]),
-        ("rollout", "patch", 4, ["head"]),
-        ("relevance", "patch", 4, ["block", "head", "query", "row", "col"]),
-    ):
-        turn(vit, method=method, query=query, heads=heads)
+    for query, heads, idle in (("patch", 4, []), ("class token", 1, ["head", "row", "col"])):
+        turn(vit, query=query, heads=heads)
         assert [name for name, control in vit.controls.items() if getattr(control, "disabled", False)] == idle
 
 
 def test_the_heads_and_the_grid_that_explore_vit_offers_are_those_of_the_model(vit):
-    turn(vit, method="attention", heads=4)
+    turn(vit, heads=4)
     turn(vit, query="patch", row=5, col=3, head=1)
     for heads, expected in ((8, 1), (1, "all"), (4, "all")):
         turn(vit, heads=heads)

@@ -11,8 +11,6 @@ from tests.widgets.panels import numbers, turn
 from vit_walkthrough import ClassToken, Encoder, MultiHeadSelfAttention, PatchEmbedding, ViTConfig, data, widgets
 from vit_walkthrough.model.config import SIZES
 from vit_walkthrough.model.patches import patchify
-from vit_walkthrough.model.tokens import resample_positions, sincos_positions
-from vit_walkthrough.weights import load_tiny
 
 
 def made(build, *sizes):
@@ -33,30 +31,6 @@ def test_explore_patches_cuts_the_photo_and_counts(spy, size, name):
     assert said == [patches, patches + 1, 3 * size**2, (patches + 1) ** 2]
     torch.testing.assert_close(grids[-1][0][0], image, rtol=0, atol=0)
     torch.testing.assert_close(last.reshape(3, size, size), image[:, -size:, -size:], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(("kind", "grid"), [("sines and cosines", 3), ("random", 8), ("learned", 10)])
-def test_explore_positions_shows_how_similar_they_are_and_names_the_nearest(spy, kind, grid):
-    shown, panel = spy("plot_similarity"), widgets.explore_positions()
-    turn(panel, kind=kind, grid=grid)
-    turn(panel, row=1, col=2)
-    original = {
-        "sines and cosines": sincos_positions(8, 8, 64),
-        "random": normal(1, 65, 64),
-        "learned": load_tiny(6, 4).position_embedding.positions.detach(),
-    }[kind]
-    positions, query = resample_positions(original, grid, grid)[0, 1:], grid + 2
-    positions = positions - positions.mean(dim=0)
-    expected = F.cosine_similarity(positions[:, None], positions[None], dim=-1)
-    (similarity, rows, cols), more = shown[-1]
-    torch.testing.assert_close(similarity, expected, atol=1e-5, rtol=0)
-    assert (rows, cols, more["marked"]) == (grid, grid, {query: "position"})
-    tile = panel.figure.figure.axes[1].images[0].get_array()
-    np.testing.assert_allclose(tile, expected[query].reshape(grid, grid), atol=1e-5)
-    row, col, likeness = numbers(panel.text, r"at row (\d+), column (\d+) \((-?[\d.]+)\)")
-    expected[query, query] = -2
-    nearest = expected[query].max().item(), expected[query, int(row) * grid + int(col)].item()
-    assert (likeness, likeness) == pytest.approx(nearest, abs=0.006)
 
 
 @pytest.mark.parametrize(("place", "temperature", "scaled"), [((0, 0), 0.1, 1), ((3, 1), 1.0, 0), ((1, 3), 100.0, 1)])

@@ -13,7 +13,6 @@ from vit_walkthrough.widgets.stages import (
     explore_drawings,
     explore_heads,
     explore_patches,
-    explore_positions,
     explore_sizes,
 )
 from vit_walkthrough.widgets.training import train_and_look

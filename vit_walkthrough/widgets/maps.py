@@ -24,44 +24,36 @@ def explore_vit() -> Panel:
     query_sliders, fit_query = query_at(6)
 
     @lru_cache(maxsize=64)
-    def look(chosen: tuple, patch_size: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    def look(chosen: tuple, patch_size: int, heads: int) -> tuple[Tensor, Tensor]:
         (model, _), (image, _, _) = tiny(patch_size, heads), picture(chosen)
         probabilities, attention = answer(model, image)
-        return probabilities[0], attention[:, 0], relevance(model, image, probabilities.argmax(-1))[0]
+        return probabilities[0], attention[:, 0]
 
     def adapt(controls: dict) -> None:
-        patch_size, heads, method, query = (controls[name].value for name in ("patch_size", "heads", "method", "query"))
+        patch_size, heads, query = (controls[name].value for name in ("patch_size", "heads", "query"))
         fit_query(TINY_SIZE // patch_size)
         head, options = controls["head"], ("all", *range(heads))
         if head.options != options:
             kept = head.value if head.value in options else "all"
             head.options, head.value = options, kept
-        head.disabled = method != "attention" or heads == 1
-        controls["block"].disabled = controls["query"].disabled = method == "relevance"
-        controls["row"].disabled = controls["col"].disabled = method == "relevance" or query == "class token"
+        head.disabled = heads == 1
+        controls["row"].disabled = controls["col"].disabled = query == "class token"
 
-    def show(chosen, patch_size, heads, method, block, head, query, row, col):
+    def show(chosen, patch_size, heads, block, head, query, row, col):
         image, label, mask = picture(chosen)
-        probabilities, attention, relevant = look(chosen, patch_size, heads)
+        probabilities, attention = look(chosen, patch_size, heads)
         side, best, scores = TINY_SIZE // patch_size, int(probabilities.argmax()), tiny(patch_size, heads)[1]
-        place = None if query == "class token" or method == "relevance" else row * side + col
-        token = 0 if place is None else 1 + place
-        who = f"the patch at row {row}, column {col}" if token else "the class token"
-        if method == "relevance":
-            weights, titles = relevant[None], [f"what speaks for {a(best)}"]
-            told = f"The relevance says which patches speak for {a(best)}, through all blocks and heads."
-        elif method == "rollout":
-            weights, titles = rollout(attention[:block, None])[:, token, 1:], [f"rollout, blocks 1 to {block}"]
-            told = f"The rollout says where {who} has gathered from in blocks 1 to {block}, in all heads together."
-        else:
-            heads_shown = range(heads) if head == "all" else [head]
-            weights, titles = attention[block - 1, heads_shown, token, 1:], [f"head {each}" for each in heads_shown]
-            which = f"each of {heads} heads" if len(titles) > 1 else titles[0]
-            told = f"The attention in block {block} says where {who} looks, in {which}."
+        place = None if query == "class token" else row * side + col
+        heads_shown = range(heads) if head == "all" else [head]
+        titles = [f"head {each}" for each in heads_shown]
+        weights = attention[block - 1, heads_shown, 0 if place is None else 1 + place, 1:]
+        who = "the class token" if place is None else f"the patch at row {row}, column {col}"
+        which = f"each of {heads} heads" if len(titles) > 1 else titles[0]
+        told = f"The attention in block {block} says where {who} looks, in {which}."
 
         across, wide = {1: (1, 1), 2: (2, 1.8), 4: (2, 1), 8: (4, 1.9)}[len(titles)]  # maps in a row, and their width
         axes = axes_row(3, width=9.4, height=3.3, margins=(0.01, 0.03, 0.925, 0.9, 0.12), ratios=(1, wide, 0.6))
-        marked, title = {place: "query"} if token else None, f"{side} * {side} = {side**2} patches"
+        marked, title = None if place is None else {place: "query"}, f"{side} * {side} = {side**2} patches"
         draw.plot_grid(image[0], patch_size, marked=marked, title=title, ax=axes[0])
         maps = rearrange(weights, "maps (rows cols) -> maps rows cols", rows=side)
         draw.plot_heads(image[0], maps, query=place, titles=titles, cols=across, ax=axes[1])
@@ -87,7 +79,6 @@ def explore_vit() -> Panel:
         adapt=adapt,
         chosen=PictureChooser(),
         **sizes_of_tiny(),
-        method=toggle("method", "attention", "rollout", "relevance"),
         block=number("block", 4, 1, 4),
         head=menu("head", ["all"]),
         query=toggle("query", "class token", "patch"),

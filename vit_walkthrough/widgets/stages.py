@@ -18,10 +18,9 @@ from vit_walkthrough.model.attention import MultiHeadSelfAttention, attention_we
 from vit_walkthrough.model.config import SIZES, ViTConfig, divisors
 from vit_walkthrough.model.encoder import Encoder
 from vit_walkthrough.model.patches import PatchEmbedding, patchify
-from vit_walkthrough.model.tokens import ClassToken, resample_positions, sincos_positions
+from vit_walkthrough.model.tokens import ClassToken
 from vit_walkthrough.model.vit import VisionTransformer, count_parameters
 from vit_walkthrough.train.loop import seeded
-from vit_walkthrough.weights.checkpoint import load_tiny
 from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, menu, number, query_at, toggle
 from vit_walkthrough.widgets.pictures import photo
 
@@ -55,50 +54,6 @@ def explore_patches() -> Panel:
         patch_size=choice("patch size", [side for side in divisors(224) if side >= 4], 32),
         hint="Try: 16, as in most published ViTs, then 8, then 112. Notice: up to which size a patch does not show "
         "what it is part of. Half the size makes four times the patches and about sixteen times the pairs.",
-    )
-
-
-def explore_positions() -> Panel:
-    """How similar the position of one patch is to all others, for fixed, random and learned positions, and after they
-    were resampled to another grid. The learned ones are those of the tiny ViT with patches of 6 pixels."""
-    side, learned = 8, load_tiny(6, 4).position_embedding.positions.detach()
-    kinds = {
-        "learned": learned,
-        "sines and cosines": sincos_positions(side, side, learned.shape[-1]),
-        "random": torch.randn(learned.shape, generator=torch.Generator().manual_seed(0)),
-    }
-    query_sliders, fit_query = query_at(side)
-
-    def show(kind: str, grid: int, row: int, col: int):
-        positions = resample_positions(kinds[kind], grid, grid)[0, 1:]
-        positions = normalize(positions - positions.mean(0), dim=-1)
-        similarity, query = positions @ positions.T, row * grid + col
-        left, right = axes_row(2, width=8.6, height=3.9, margins=(0.07, 0.14, 0.97, 0.9, 0.3))
-        title = "every patch with every patch"
-        draw.plot_similarity(similarity, grid, grid, marked={query: "position"}, title=title, ax=left)
-        tile, title = similarity[query].reshape(grid, grid), f"the tile of row {row}, column {col}"
-        draw.plot_matrix(tile, kind="similarity", numbers=False, colorbar=False, title=title, ax=right)
-        right.set_aspect("equal")
-        others = similarity[query].round(decimals=4)  # of equals the first, whatever the last digits are
-        others[query] = -2
-        near_row, near_col = divmod(int(others.argmax()), grid)
-        resampled = f", resampled to {grid} x {grid}" if grid != side else ""
-        return left, (
-            f"Positions for {side} x {side} patches, {kind}{resampled}. The position of the patch at row {row}, "
-            f"column {col} is most similar to that of the patch at row {near_row}, column {near_col} "
-            f"({others.max():.2f}); 1.00 would be equal."
-        )
-
-    return Panel(
-        show,
-        adapt=lambda controls: fit_query(controls["grid"].value),
-        kind=toggle("positions", *kinds),
-        grid=number("grid", side, 3, 2 * side),
-        **query_sliders,
-        hint="Try: move the row and the column through the grid, with each kind. Then change the grid: the positions "
-        "are resampled. Notice: at 8 x 8, sines and cosines know their neighbours from the start. Random positions, "
-        "with which training begins, know none. The learned ones found theirs from digits alone, except at the left "
-        "and right edges. The mean of all is taken away first. On a finer grid, resampling makes neighbours similar.",
     )
 
 
