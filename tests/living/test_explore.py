@@ -205,29 +205,12 @@ def test_a_trace_without_attention_says_so(model, images):
         explore(trace, images[0])
 
 
-def advised(attention, image) -> SimpleNamespace:
-    """The view is refused; with what its error advises it fits. Returns its data."""
-    with pytest.raises(ValueError, match=r"a view of \d+\.\d MB for \d+ blocks and \d+ heads") as caught:
-        explore(attention, image)
-    found = re.search(r"choose blocks=(\[[\d, ]+\])(?: and heads=(\[[\d, ]+\]))?$", str(caught.value))
-    assert found, caught.value
-    named = zip(("blocks", "heads"), found.groups(), strict=True)
-    shown = explore(attention, image, **{name: json.loads(value) for name, value in named if value})
-    assert len(shown.html) <= module.MAX_BYTES
-    return data_of(shown)
-
-
-@pytest.mark.parametrize(
-    ("room", "blocks", "heads"), [(1, [2], [0]), (3, [2], [0, 1, 2]), (7, [2], range(4)), (11, [1, 2], range(4))]
-)
-def test_as_much_is_advised_as_there_is_room_for(monkeypatch, room, blocks, heads):
-    weights, image = softmaxed(3, 1, 4, 101), torch.rand(3, 40, 40)
-    monkeypatch.setattr(module, "MAX_BYTES", len(explore(weights, image).html) + 4000 - (12 - room) * 14678)
-    data = advised(weights, image)
-    assert (data.blocks, data.heads) == (blocks, list(heads))
-
-
-@pytest.mark.parametrize(("side", "grid", "words"), [(1080, 4, "1080 x 1080 pixels"), (36, 36, "1297 tokens")])
-def test_where_not_even_one_head_fits_the_picture_or_the_patches_are_blamed(side, grid, words):
+def test_a_view_that_is_too_large_is_refused_with_its_size_and_what_to_choose(monkeypatch, attention, images):
+    size = len(explore(attention, images[0]).html)
+    monkeypatch.setattr(module, "MAX_BYTES", size)
+    explore(attention, images[0])
+    monkeypatch.setattr(module, "MAX_BYTES", size - 1)
+    words = rf"{size / 1e6:.1f} MB for 3 blocks and 4 heads of 16 tokens .*12 x 20 .*blocks= .*heads="
     with pytest.raises(ValueError, match=words):
-        explore(softmaxed(1, 1, 1, 1 + grid * grid), torch.rand(3, side, side))
+        explore(attention, images[0])
+    explore(attention, images[0], heads=[0])

@@ -10,7 +10,6 @@ import io
 import json
 import operator
 from collections.abc import Sequence
-from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -59,8 +58,7 @@ def explore(
     index: which image of the batch. blocks, heads: only these, counted from 0; all by default.
 
     Raises: KeyError for a trace without attention; ValueError for negative weights, a trace without image, an image
-    that its patches do not tile, an index, blocks or heads that are not there, and a view larger than MAX_BYTES, with
-    what to choose instead.
+    that its patches do not tile, an index, blocks or heads that are not there, and a view larger than MAX_BYTES.
     """
     attention = trace.attention if isinstance(trace, Trace) else torch.as_tensor(trace)
     if not 2 <= attention.ndim <= 5:
@@ -86,43 +84,19 @@ def explore(
     maps = weights[-1, :, query, first:]
     who = "the class token" if first else f"the patch in row {query // cols}, column {query % cols}"
 
-    @cache
-    def still(count: int) -> tuple[bytes, str]:
-        """The still picture of the first `count` heads and its text; fewer heads stand larger, in more bytes."""
-        mean, across = maps[:count].mean(axis=0), min(6, count)
-        row, col = divmod(int(mean.argmax()), cols)
-        block = f" in block {blocks[-1] + 1}" if total > 1 else ""
-        each, mean_of = (", head by head", "On the mean of the heads t") if count > 1 else ("", "T")
-        text = (
-            f"Where {who} looks{block}{each}: an image of {height} x {width} pixels in {rows} x {cols} patches. "
-            f"{mean_of}he strongest patch, in row {row}, column {col}, gets {mean.max():.2f}. Where scripts run: point "
-            "at any patch."
-        )
-        tiles, titles = maps[:count].reshape(count, rows, cols), [f"head {head}" for head in heads[:count]]
-        ax = plot_heads(image, tiles, titles=titles, cols=across, query=None if first else query)
-        return render(ax, caption=text, colours=256), text
-
-    png, text = still(len(heads))
+    mean = maps.mean(axis=0)
+    row, col = divmod(int(mean.argmax()), cols)
+    block = f" in block {blocks[-1] + 1}" if total > 1 else ""
+    each, mean_of = (", head by head", "On the mean of the heads t") if len(heads) > 1 else ("", "T")
+    text = (
+        f"Where {who} looks{block}{each}: an image of {height} x {width} pixels in {rows} x {cols} patches. "
+        f"{mean_of}he strongest patch, in row {row}, column {col}, gets {mean.max():.2f}. Where scripts run: point "
+        "at any patch."
+    )
+    tiles, titles = maps.reshape(-1, rows, cols), [f"head {head}" for head in heads]
+    ax = plot_heads(image, tiles, titles=titles, cols=min(6, len(heads)), query=None if first else query)
+    png = render(ax, caption=text, colours=256)
     script, style = ((Path(__file__).parent / f"explore.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
-    picture = _png(image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy())
-    code = len(script) + len(style) + 4000  # with the tags, the text and the numbers
-
-    def size(blocks: int, heads: int) -> int:
-        """The bytes of a view; base64 makes 4 of 3."""
-        return code + 4 * (len(picture) + len(still(heads)[0]) + blocks * heads * (tokens + 8) * tokens) // 3
-
-    if (full := size(len(blocks), len(heads))) > MAX_BYTES:
-        smaller = [(count, len(heads)) for count in range(len(blocks) - 1, 0, -1)]
-        smaller += [(1, count) for count in range(len(heads) - 1, 0, -1)]
-        if fitting := next((view for view in smaller if size(*view) <= MAX_BYTES), None):
-            advice = f"blocks={blocks[-fitting[0] :]}"  # the last ones, so that the still picture is the same
-            advice += f" and heads={heads[: fitting[1]]}" if fitting[1] < len(heads) else ""
-        elif size(1, 1) - 4 * len(picture) // 3 <= MAX_BYTES:
-            advice = f"an image of fewer than {height} x {width} pixels, which takes {len(picture) / 1e6:.1f} MB"
-        else:
-            advice = f"larger patches; {tokens} tokens are too many for a single head"
-        views = f"{len(blocks)} blocks and {len(heads)} heads"
-        raise ValueError(f"a view of {full / 1e6:.1f} MB for {views}, above {MAX_BYTES / 1e6:.0f}; choose {advice}")
 
     # The class token's column goes beside, exact: often the largest by far, it would leave the rest few of 255 steps.
     peaks = weights[..., first:].max(axis=-1, keepdims=True)
@@ -131,7 +105,7 @@ def explore(
     data = {"side": side, "rows": rows, "cols": cols, "first": first, "blocks": blocks, "of": total, "heads": heads}
     data |= {
         "colours": _address(inferno.tobytes()),
-        "image": _address(picture, "image/png"),
+        "image": _address(_png(image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()), "image/png"),
         "attention": _address(shades.tobytes()),
         "peaks": _address(peaks.astype("<f4").tobytes()),
         "class": _address(weights[..., :first].astype("<f4").tobytes()),
@@ -144,6 +118,12 @@ def explore(
         f'<script type="application/json">{payload}</script>'
         f'<script>document.querySelectorAll("#{name}").forEach({script});</script></div>'  # a page may hold it twice
     )
+    if len(html) > MAX_BYTES:
+        size = f"{len(html) / 1e6:.1f} MB for {len(blocks)} blocks and {len(heads)} heads of {tokens} tokens"
+        raise ValueError(
+            f"a view of {size} on {height} x {width} pixels, above {MAX_BYTES / 1e6:g} MB; choose fewer with blocks= "
+            f"and heads=, a smaller image or larger patches"
+        )
     return Explorer(html, png, text)
 
 
