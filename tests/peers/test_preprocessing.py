@@ -1,4 +1,4 @@
-"""Pictures are prepared by the library's own transform; mean, std and size are those that it really uses."""
+"""Pictures are prepared by timm's own transform; mean, std and size are those that it really uses."""
 
 from pathlib import Path
 
@@ -55,33 +55,6 @@ def test_as_timm(build, peer, tmp_path, picture, settings, size):
     read = loaded.preprocessing
     assert (read.mean, read.std, read.size) == (settings["mean"], settings["std"], sides)
     if settings["crop_pct"] == 1:
-        cut_only(loaded)
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings", "mean", "std"),
-    [
-        ("ViT", dict(size={"height": 32, "width": 32}, resample=3, image_mean=[0.5, 0.4, 0.3]), (0.5, 0.4, 0.3), 0.5),
-        ("ViT", dict(size={"height": 32, "width": 32}, do_normalize=False), (0, 0, 0), 1),
-        ("ViT", dict(size={"height": 32, "width": 32}, rescale_factor=1 / 127.5), (0.25, 0.25, 0.25), 0.25),
-        ("ViT", dict(size={"height": 32, "width": 32}, do_rescale=False), (0.00196078,) * 3, 0.00196078),
-        (
-            "CLIP",
-            dict(size={"shortest_edge": 40}, crop_size=32, image_std=[0.2] * 3, image_mean=[0.5] * 3),
-            (0.5,) * 3,
-            0.2,
-        ),
-    ],
-)
-def test_as_transformers(build, peer, tmp_path, picture, kind, settings, mean, std):
-    build("transformers", CONFIG).save_pretrained(tmp_path)
-    processor = getattr(peer("transformers"), f"{kind}ImageProcessor")(**settings)
-    processor.save_pretrained(tmp_path)
-    loaded = load_pretrained(tmp_path)
-    assert_close(loaded.transform(picture), processor(picture, return_tensors="pt")["pixel_values"][0])
-    assert (loaded.preprocessing.mean, loaded.preprocessing.size) == (mean, (32, 32))
-    assert loaded.preprocessing.std == (std,) * 3
-    if kind == "ViT":
         cut_only(loaded)
 
 

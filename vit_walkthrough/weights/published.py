@@ -1,13 +1,10 @@
-"""Published weights by name. The library that wrote them reads them and prepares the pictures; we convert its model."""
+"""Published weights by name: timm fetches them, reads them and prepares the pictures; we convert its model."""
 
-import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from jaxtyping import Float
@@ -17,13 +14,7 @@ from torch import Tensor, nn
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.weights.convert import convert_weights
 
-UNKNOWN = (
-    "published weights are called, for example, timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k, facebook/dino-vits16, "
-    "google/vit-base-patch16-224 or torchvision/vit_b_16, but not"
-)
 OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
-# What can only be a path: it ends as a file does, begins as a path does, or has more than one slash.
-PATH = re.compile(r"\.(safetensors|npz|pth|pt|ckpt|bin|pkl|h5|onnx|msgpack)$|^[./~]|/.*/|\\", re.IGNORECASE)
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -59,8 +50,8 @@ class Pretrained:
     """A model with published weights, in eval mode, and what belongs to it.
 
     preprocessing: for images as tensors; None where the publisher says nothing. class_names: in the order of the
-    logits; none without logits. source: where the weights are from. transform: the library's own, which also scales and
-    crops: from a Pillow picture to one image that the model reads.
+    logits; none without logits. source: where the weights are from. transform: timm's own, which also scales and crops:
+    from a Pillow picture to one image that the model reads.
     """
 
     model: VisionTransformer
@@ -82,143 +73,64 @@ class Pretrained:
 def load_pretrained(name: str | os.PathLike) -> Pretrained:
     """Published weights in our ViT, with the preprocessing and the names of the classes.
 
-    name: a repository of the Hugging Face hub that timm or transformers wrote, or a folder with the same files; or a
-    model of torchvision, "torchvision/vit_b_16". What was fetched once needs no network again. No code in a file is
-    run. `train.finetune.adapt` makes a model for another size or for other classes of it.
+    name: a repository of the Hugging Face hub that timm wrote, such as "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    or "timm/vit_small_patch16_224.dino"; or a folder with the same files. What was fetched once needs no network again.
+    No code in a file is run. Weights that another library wrote are loaded there; convert_weights takes its model.
 
-    Raises: ConnectionError if the weights are neither cached nor can be fetched; FileNotFoundError for a path that
-    does not exist; ModuleNotFoundError for a library that cannot be imported; ValueError for whatever else is refused.
+    Raises: ModuleNotFoundError if timm cannot be imported; FileNotFoundError for a path that does not exist;
+    ConnectionError if the weights are neither cached nor can be fetched; ValueError for whatever else is refused.
     """
-    source = str(name)
-    if Path(name).exists() or isinstance(name, os.PathLike) or PATH.search(source):
-        place, read = Path(name), _reader(Path(name))
-    elif source.startswith("torchvision/"):
-        place, read = source.removeprefix("torchvision/"), _read_torchvision
-    elif "/" in source:
-        place = _fetched(source)
-        read = _reader(place)
-    else:
-        raise ValueError(f"{UNKNOWN} {source!r}")
+    source, folder = str(name), Path(name)
+    if isinstance(name, os.PathLike) or source.startswith(("/", ".", "~")) or source.count("/") > 1:
+        if not folder.exists():
+            raise FileNotFoundError(f"there is no folder at {folder}")
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; convert_weights(read_weights({source!r}), source) reads it")
     try:
-        model, transform, class_names = read(place)
-        preprocessing, size = None, (model.config.height, model.config.width)
-        if transform and model.config.channels == 3:
-            preprocessing = _measured(transform)
-            if preprocessing.size != size:
-                raise ValueError(f"its images are prepared as {preprocessing.size}, but the model reads {size}")
-        if isinstance(model.head.logits, nn.Identity):
-            class_names = ()
-        elif len(class_names) != model.config.classes:
-            raise ValueError(f"{len(class_names)} classes are named, but the head has {model.config.classes}")
-    except (ConnectionError, ModuleNotFoundError):
-        raise
-    except Exception as error:  # what a library raises for files that it does not understand
-        raise ValueError(f"{source} cannot be loaded: {error}") from error
+        timm, hub = import_module("timm"), import_module("huggingface_hub.errors")
+    except Exception as error:  # it is not installed, or does not fit the versions of others
+        raise ModuleNotFoundError(
+            f"timm cannot be imported ({error}); pip install vit-walkthrough[pretrained]. {OFFLINE}"
+        ) from error
+    try:
+        theirs = timm.create_model(f"{'local-dir' if folder.is_dir() else 'hf-hub'}:{source}", pretrained=True)
+        model, (preprocessing, transform) = convert_weights(theirs, "timm"), _preparation(timm, theirs)
+        class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError) as error:
+        raise ConnectionError(f"{source} is not in the cache and cannot be fetched. {OFFLINE}") from error
+    except hub.GatedRepoError as error:
+        raise ConnectionError(f"accept the terms at huggingface.co/{source} and log in. {OFFLINE}") from error
+    except Exception as error:  # what timm raises for files that it does not understand
+        hint = "a repository or folder that timm wrote is called like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+        raise ValueError(
+            f"timm cannot load {source} ({error!r}); {hint}, and convert_weights takes the model of another library"
+        ) from error
     return Pretrained(model, preprocessing, class_names, source, transform)
 
 
-def _measured(transform: Transform) -> Preprocessing:
-    """What a library's transform subtracts and divides by, seen in what it makes of a black and of a white picture."""
-    black, white = (transform(Image.new("RGB", (256, 256), colour)) for colour in ("black", "white"))
-    height, width = black.shape[1:]
-    low, high = (picture[:, height // 2, width // 2].double() for picture in (black, white))
-    std = 1 / (high - low)
-    mean, std = (tuple(float(f"{number:.6g}") for number in numbers) for numbers in (0.0 - low * std, std))
-    return Preprocessing(mean, std, (height, width))
+def _preparation(timm, theirs: nn.Module) -> tuple[Preprocessing | None, Transform | None]:
+    """How timm prepares pictures for its model; nothing if they have not three channels."""
+    channels, size = theirs.patch_embed.proj.in_channels, theirs.patch_embed.img_size
+    if channels != 3:
+        return None, None
+    settings = timm.data.resolve_model_data_config(theirs, args=dict(input_size=(channels, *size)))
+    mean, std = tuple(settings["mean"]), tuple(settings["std"])
+    return Preprocessing(mean, std, size), timm.data.create_transform(**settings)
 
 
-def _reader(folder: Path) -> Callable:
-    """What reads a folder, by the library that wrote it."""
-    if folder.is_file():
-        raise ValueError(f"{folder} is a file; convert_weights(read_weights({str(folder)!r}), source) reads it")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no file or folder at {folder}")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = "timm" if "architecture" in config else config["model_type"]
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} has no config.json of timm or transformers ({error!r})") from error
-    if kind not in ("timm", "vit"):
-        raise ValueError(f"{folder} holds a {kind}; only the paper's ViT can be converted")
-    return _read_timm if kind == "timm" else _read_transformers
+def _class_names(timm, theirs: nn.Module) -> tuple[str, ...]:
+    """What the config of the weights calls the classes, else ImageNet, else their numbers.
 
-
-def _imported(module: str) -> ModuleType:
-    try:
-        return import_module(module)
-    except Exception as error:  # it is not installed, or does not fit the versions of others
-        raise ModuleNotFoundError(
-            f"{module.split('.')[0]} cannot be imported ({error}); pip install vit-walkthrough[pretrained]. {OFFLINE}"
-        ) from error
-
-
-def _fetched(name: str) -> Path:
-    """The folder of a repository in the hub's cache. What is missing there is fetched."""
-    hub, errors = _imported("huggingface_hub"), _imported("huggingface_hub.errors")
-    try:
-        for weights in ("model.safetensors", "pytorch_model.bin"):
-            folder = Path(hub.snapshot_download(name, allow_patterns=["*.json", weights]))
-            if (folder / weights).is_file():
-                return folder
-    except errors.GatedRepoError as error:  # a kind of RepositoryNotFoundError
-        raise ConnectionError(f"accept the terms at huggingface.co/{name} and log in. {OFFLINE}") from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise ValueError(f"{UNKNOWN} {name!r}") from error
-    except Exception as error:  # of the hub, of its HTTP library, of sockets
-        raise ConnectionError(f"{name} is not in the cache and cannot be fetched. {OFFLINE}") from error
-    raise ValueError(f"{name} has neither model.safetensors nor pytorch_model.bin")
-
-
-def _read_timm(folder: Path) -> tuple[VisionTransformer, Transform | None, tuple[str, ...]]:
-    timm = _imported("timm")
-    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    Raises: ValueError if the config contradicts itself.
+    """
     told, classes = theirs.pretrained_cfg, theirs.num_classes
     if told["num_classes"] != classes:  # timm then leaves the head random
         raise ValueError(f"its config says both {told['num_classes']} classes and {classes}")
-    model = convert_weights(theirs, "timm")
-    size = dict(input_size=(model.config.channels, model.config.height, model.config.width))
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs, args=size))
     labels, descriptions = told.get("label_names"), told.get("label_descriptions") or {}
-    subset = timm.data.infer_imagenet_subset(theirs)
-    if not labels and subset:
+    if not labels and (subset := timm.data.infer_imagenet_subset(theirs)):
         info = timm.data.ImageNetInfo(subset)
         labels, descriptions = info.label_names(), info.label_descriptions(as_dict=True)
-    return model, transform, tuple(descriptions.get(label, label) for label in labels or map(str, range(classes)))
-
-
-def _read_torchvision(name: str) -> tuple[VisionTransformer, Transform | None, tuple[str, ...]]:
-    models = _imported("torchvision.models")
-    known = models.list_models(include="vit_*")
-    if name not in known:
-        raise ValueError(f"torchvision's ViTs are {', '.join(known)}")
-    weights = models.get_model_weights(name).DEFAULT
-    theirs = models.get_model(name, image_size=weights.meta["min_size"][0])
-    try:
-        theirs.load_state_dict(weights.get_state_dict(check_hash=True, weights_only=True))
-    except OSError as error:
-        raise ConnectionError(f"{weights.url} is not in the cache and cannot be fetched. {OFFLINE}") from error
-    return convert_weights(theirs, "torchvision"), weights.transforms(), tuple(weights.meta["categories"])
-
-
-def _read_transformers(folder: Path) -> tuple[VisionTransformer, Transform | None, tuple[str, ...]]:
-    _imported("transformers.models.vit.modeling_vit")  # "transformers" alone does not import it
-    transformers = _imported("transformers")
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with_head = "ViTForImageClassification" in (config.architectures or ())
-    kind = transformers.ViTForImageClassification if with_head else transformers.ViTModel
-    theirs, report = kind.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
-    faults = {fault: sorted(map(str, report[f"{fault}_keys"])) for fault in ("missing", "unexpected", "mismatched")}
-    if faults["missing"] == ["pooler.dense.bias", "pooler.dense.weight"]:  # not in the file, so random
-        theirs.pooler, faults["missing"] = None, []
-    for fault, names in faults.items():
-        if names:
-            raise ValueError(f"{fault} weights: {', '.join(names[:4])}")
-    transform = None
-    if (folder / "preprocessor_config.json").is_file():
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
-
-        def transform(picture: Image.Image) -> Tensor:
-            return processor(picture, return_tensors="pt")["pixel_values"][0]
-
-    names = tuple(config.id2label[number] for number in range(config.num_labels))
-    return convert_weights(theirs, "transformers"), transform, names
+    labels = labels or [str(number) for number in range(classes)]
+    if len(labels) != classes:
+        raise ValueError(f"{len(labels)} classes are named, but the head has {classes}")
+    return tuple(descriptions.get(label, label) for label in labels)
