@@ -1,4 +1,4 @@
-"""published.py: names, folders, downloads, and what must be refused. That the numbers are those of timm, tests/peers show."""
+"""published.py: names, folders, downloads, what must be refused. That the numbers are timm's, tests/peers show."""
 
 import json
 import shutil
