@@ -10,7 +10,6 @@ from vit_walkthrough.widgets.panel import Panel
 from vit_walkthrough.widgets.stages import (
     explore_attention,
     explore_depth,
-    explore_drawings,
     explore_heads,
     explore_patches,
     explore_sizes,

@@ -262,39 +262,3 @@ def explore_sizes() -> Panel:
         hint="Try: twice the image, then twice the patch as well. Then 672 pixels in patches of 8. Notice: the number "
         "of parameters hardly changes, the work does. The MLP costs more than attention, until the pairs take over.",
     )
-
-
-DRAWINGS = {
-    "the whole": draw.draw_vit,
-    "patches": draw.draw_patches,
-    "patch embedding": draw.draw_embedding,
-    "positions": draw.draw_positions,
-    "queries, keys, values": draw.draw_qkv,
-    "attention": draw.draw_attention,
-    "heads": draw.draw_heads,
-    "a block": draw.draw_block,
-    "every shape": draw.draw_shapes,
-}
-
-
-def explore_drawings() -> Panel:
-    """Any stage as a drawing, for any sizes: real patches, and what the package's own modules make of them."""
-    size = dim = 96
-
-    def show(drawing: str, patch_size: int, heads: int, depth: int):
-        config = ViTConfig(size, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
-        return DRAWINGS[drawing](config, photo("cat", size)), (
-            f"{drawing[0].upper()}{drawing[1:]}, drawn for {config.rows} x {config.cols} = {config.patches} patches of "
-            f"{config.patch_dim:,} numbers, {config.tokens} tokens of {dim} numbers, {counted(heads, 'head')} of "
-            f"{config.head_dim}, {counted(depth, 'block')}, 10 classes."
-        )
-
-    return Panel(
-        show,
-        drawing=menu("drawing", DRAWINGS),
-        patch_size=choice("patch size", [side for side in divisors(size) if 8 <= side <= size // 2], 16),
-        heads=choice("heads", [count for count in divisors(dim) if count <= 16], 4),
-        depth=number("blocks", 4, 1, 12),
-        hint="Try: the patches, with 8 and with 32 pixels; the heads, with 1 and with 12. Then the other drawings, "
-        "with sizes of your own. Notice: which shapes follow the patch size, and which the heads.",
-    )
