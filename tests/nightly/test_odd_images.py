@@ -16,42 +16,8 @@ from PIL import Image, features
 from vit_walkthrough import data
 from vit_walkthrough.data import load_image
 
-MODES = (
-    "1",
-    "L",
-    "P",
-    "RGB",
-    "RGBA",
-    "CMYK",
-    "YCbCr",
-    "LAB",
-    "HSV",
-    "I",
-    "F",
-    "LA",
-    "PA",
-    "La",
-    "RGBa",
-    "I;16",
-    "I;16B",
-)
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "PPM",
-    "TGA",
-    "PCX",
-    "ICO",
-    "SGI",
-    "DDS",
-    "JPEG2000",
-    "IM",
-    "MSP",
-    "WEBP",
-)
+MODES = "1 L P RGB RGBA CMYK YCbCr LAB HSV I F LA PA La RGBa I;16 I;16B".split()
+FORMATS = "PNG JPEG GIF BMP TIFF PPM TGA PCX ICO SGI DDS JPEG2000 IM MSP WEBP".split()
 ENOUGH = 1 << 30  # bytes
 
 
