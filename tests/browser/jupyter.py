@@ -326,6 +326,16 @@ class View:
                 self.page.mouse.click(box["x"] + 0.97 * box["width"], box["y"] + box["height"] / 2)
 
 
+def drag(slider, part: float) -> None:
+    """Pull the handle of a slider there: 0 is the left end of its track, 1 the right one."""
+    mouse, track = slider.page.mouse, slider.locator(".noUi-base").bounding_box()
+    handle = slider.locator(".noUi-handle").bounding_box()
+    mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    mouse.down()
+    mouse.move(track["x"] + part * track["width"], track["y"] + track["height"] / 2, steps=5)
+    mouse.up()
+
+
 def png(seed: int = 0) -> dict:
     """A small picture as a file that the browser can be given."""
     buffer = io.BytesIO()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import FAILED, keep_picture
-from tests.browser.jupyter import NOTEBOOKS, Notebook, Server, is_panel, is_view, png, until
+from tests.browser.jupyter import NOTEBOOKS, Notebook, Server, drag, is_panel, is_view, png, until
 
 # Sources, and whose stored outputs stand below them before anything has run.
 SOURCES = {
@@ -73,21 +73,12 @@ def test_after_a_run_all_of_them_are_alive(ran):
 SLIDER, MENU, BUTTONS = ".widget-slider", ".widget-dropdown select", ".widget-toggle-buttons button"
 MOVES = {
     "slider by keyboard": lambda root, page: root.locator(f"{SLIDER}:visible .noUi-handle").first.press("ArrowRight"),
-    "slider by mouse": lambda root, page: drag(page, root.locator(f"{SLIDER}:visible").nth(1)),
+    "slider by mouse": lambda root, page: drag(root.locator(f"{SLIDER}:visible").nth(1), 1),
     "menu by keyboard": lambda root, page: root.locator(MENU).first.press("ArrowDown"),
     "menu by mouse": lambda root, page: root.locator(MENU).first.select_option(index=0),
     "buttons by keyboard": lambda root, page: root.get_by_role("button", name="rollout").press("Enter"),
     "buttons by mouse": lambda root, page: root.get_by_role("button", name="attention").click(),
 }
-
-
-def drag(page, slider) -> None:
-    """Pull the handle of a slider to its right end."""
-    handle, track = slider.locator(".noUi-handle").bounding_box(), slider.locator(".noUi-base").bounding_box()
-    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(track["x"] + track["width"], track["y"] + track["height"] / 2, steps=5)
-    page.mouse.up()
 
 
 @pytest.mark.parametrize("move", MOVES)
