@@ -325,6 +325,7 @@ def test_transparency_is_removed_before_the_resize():
     [
         (ValueError, b"", r"the bytes cannot be decoded \(Pillow knows no such format\); .* PNG"),
         (ValueError, Stream(b""), "the Stream cannot be decoded"),
+        (ValueError, io.BytesIO(b"no picture"), "the BytesIO cannot be decoded"),
         (ValueError, png_of(30_000, 30_000, 8, b""), "bytes .* 80,000,000 pixels"),
         (ValueError, png_of(9_000, 9_500, 8, b""), "bytes .* 80,000,000 pixels"),
         (ValueError, png_of(9, 9, 8, bytes(100)), "truncated"),
