@@ -239,34 +239,16 @@ def test_mass_on_object_is_that_of_the_pixels(height, width, side):
     assert_close(mass_on_object(maps / 1000, masks), expected, rtol=0, atol=1e-5)
 
 
-@pytest.fixture
-def masks():
-    """The object is the patches of 4 x 4 pixels in the rows 1 and 2 and in the columns 3 and 4: 4 of 3 x 5."""
-    masks = torch.zeros(2, 12, 20, dtype=torch.bool)
-    masks[:, 4:, 12:] = True
-    return masks
-
-
-OBJECT = [8, 9, 13, 14]
-
-
-@pytest.mark.parametrize("place", [0, 7, 8, 14])
-def test_the_pointing_game_is_won_where_the_strongest_patch_lies_on_the_object(masks, place):
-    maps = torch.rand(2, 15)
-    maps[0, place] = 2
-    maps[1] = -maps[1]  # the strongest may be negative: only the order counts
-    maps[1, place] = 0.1
-    assert pointing_game(maps, masks).tolist() == [place in OBJECT] * 2
-
-
 @pytest.mark.parametrize(("pixels", "won"), [(0, False), (7, False), (8, True), (16, True)])
-def test_half_of_a_patch_is_enough_to_win(pixels, won):
+def test_the_pointing_game_is_won_with_half_of_the_strongest_patch(pixels, won):
+    """The object is a part of the patch in row 1 and column 2; the strongest may be negative: only the order counts."""
     patch = torch.zeros(16, dtype=torch.bool)
     patch[torch.randperm(16)[:pixels]] = True
-    mask = torch.zeros(1, 12, 20, dtype=torch.bool)
-    mask[0, 4:8, 8:12] = patch.reshape(4, 4)
-    strongest = F.one_hot(torch.tensor([7]), 15).float()
-    assert pointing_game(strongest, mask).tolist() == [won]
+    masks = torch.zeros(15, 12, 20, dtype=torch.bool)
+    masks[:, 4:8, 8:12] = patch.reshape(4, 4)
+    strongest = 2 * torch.eye(15) - torch.rand(15, 15)
+    strongest[1:] -= 3
+    assert pointing_game(strongest, masks).tolist() == [won and place == 7 for place in range(15)]
 
 
 @pytest.mark.parametrize("measure", [mass_on_object, pointing_game])
@@ -283,21 +265,20 @@ def test_maps_of_another_shape_than_the_masks_are_refused(measure, maps, masks, 
         measure(torch.rand(maps), torch.ones(masks, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-@pytest.mark.parametrize("measure", [mass_on_object, pointing_game])
-def test_a_map_that_is_not_of_numbers_is_refused(measure, value, masks):
-    maps = torch.rand(2, 15)
-    maps[1, 3] = value
-    with pytest.raises(ValueError, match=r"^a map .* NaN or infinite$"):
-        measure(maps, masks)
-
-
 @pytest.mark.parametrize(
-    "broken", [torch.zeros(15), -torch.ones(15), torch.ones(15).index_fill(0, torch.tensor(4), -1e-3)]
+    ("broken", "measures", "told"),
+    [
+        *[({3: value}, [mass_on_object, pointing_game], "NaN or infinite") for value in (torch.nan, torch.inf)],
+        ({4: -1e-3}, [mass_on_object], "from 0 up, and not all 0"),
+        (dict.fromkeys(range(15), 0.0), [mass_on_object], "from 0 up, and not all 0"),
+    ],
 )
-def test_the_mass_of_a_map_that_is_negative_or_empty_is_refused(broken, masks):
-    with pytest.raises(ValueError, match=r"^a map .* from 0 up, and not all 0$"):
-        mass_on_object(torch.stack([torch.rand(15), broken]), masks)
+def test_maps_of_no_numbers_and_the_mass_of_negative_or_empty_ones_are_refused(broken, measures, told):
+    maps = torch.rand(2, 15)
+    maps[1, list(broken)] = torch.tensor(list(broken.values()))
+    for measure in measures:
+        with pytest.raises(ValueError, match=f"^a map .* {told}$"):
+            measure(maps, torch.ones(2, 12, 20, dtype=torch.bool))
 
 
 # --- deletion and insertion --------------------------------------------------------------------------------------
@@ -328,34 +309,22 @@ def patch_of(image: torch.Tensor, patch: int, config: ViTConfig) -> torch.Tensor
 
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("name", CURVES)
-def test_every_station_has_touched_as_many_patches_as_it_should_and_the_strongest_first(config, images, name, steps):
-    maps = torch.randn(2, 15)
-    witness = Witness(config)
+def test_every_station_has_touched_as_many_patches_as_it_should_and_the_strongest_first(config, name, steps):
+    """Patches that are equally strong in reading order: up to 16, torch keeps this order without being asked."""
+    config, images = replace(config, image_size=(20, 24)), torch.rand(2, 3, 20, 24)
+    maps, witness = torch.randint(-4, 4, (2, 30)).float(), Witness(config)
     curve = CURVES[name](witness, images, maps, torch.tensor([0, 3]), steps)
-    assert curve.shape == (2, steps + 1)
     assert_close(curve, torch.full((2, steps + 1), 1 / 5))
     assert len(witness.seen) == steps + 1
     for station, shown in enumerate(witness.seen):
         for image in range(2):
-            order = sorted(range(15), key=lambda patch: -maps[image, patch].item())
-            touched = set(order[: round(15 * station / steps)])
-            for patch in range(15):
+            order = sorted(range(30), key=lambda patch: -maps[image, patch].item())
+            touched = set(order[: round(30 * station / steps)])
+            for patch in range(30):
                 original = patch_of(images[image], patch, config)
                 blank = median_by_sorting(images[image]).expand_as(original)
                 expected = original if (patch in touched) == (name == "insertion") else blank
                 assert torch.equal(patch_of(shown[image], patch, config), expected)
-
-
-def test_patches_that_are_equally_strong_are_taken_in_reading_order(config):
-    """30 patches: up to 16 torch keeps the order of equals without being asked."""
-    config, images = replace(config, image_size=(20, 24)), torch.rand(2, 3, 20, 24)
-    witness = Witness(config)
-    deletion_curve(witness, images, torch.ones(2, 30), torch.tensor([0, 0]), 5)
-    for station, shown in enumerate(witness.seen):
-        kept = [
-            patch for patch in range(30) if torch.equal(*(patch_of(of[0], patch, config) for of in (shown, images)))
-        ]
-        assert kept == list(range(6 * station, 30))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -384,41 +353,33 @@ def test_curves_refuse_what_they_cannot_draw(config, images, name, change, messa
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("wanted", [None, (4, 1)])
-def test_occlusion_is_what_covering_a_patch_takes_from_the_probability(model, images, wanted):
-    model, images = model.double(), images.double()
+@pytest.mark.parametrize(
+    ("wanted", "count", "together", "calls"),
+    [
+        (None, 2, 64, [2, 30]),
+        ((4, 1), 2, 8, [2, 8, 8, 8, 6]),
+        ((4,), 1, 8, [1, 8, 7]),
+        ((0, 2), 2, 1, [2] * 16),
+    ],
+)
+def test_occlusion_is_what_covering_a_patch_takes_from_the_probability(
+    model, images, monkeypatch, wanted, count, together, calls
+):
+    model, images, shown = model.double(), images.double()[:count], []
     before = model(images).softmax(-1)
     classes = before.argmax(-1) if wanted is None else torch.tensor(wanted)
-    expected = torch.zeros(2, 15, dtype=torch.float64)
-    for image, patch in np.ndindex(2, 15):
+    expected = torch.zeros(count, 15, dtype=torch.float64)
+    for image, patch in np.ndindex(count, 15):
         covered = images[image].clone()
         patch_of(covered, patch, model.config)[:] = median_by_sorting(covered)
         label = classes[image]
         expected[image, patch] = before[image, label] - model(covered[None]).softmax(-1)[0, label]
     assert (expected > 1e-4).any()
     assert (expected < -1e-4).any()  # a class may gain by a cover
-    assert_close(occlusion(model, images, wanted), expected, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("together", "count", "calls"),
-    [(64, 2, [30]), (8, 2, [8, 8, 8, 6]), (8, 1, [8, 7]), (1, 2, [2] * 15)],
-    ids=str,
-)
-def test_occlusion_shows_as_many_images_at_once_as_it_may_each_with_one_patch_covered(
-    config, images, monkeypatch, together, count, calls
-):
     monkeypatch.setattr("vit_walkthrough.look.explain.BATCH_SIZE", together)
-    images, witness = images[:count], Witness(config)
-    assert torch.equal(occlusion(witness, images), torch.zeros(count, 15))
-    whole, *covered = witness.seen
-    assert torch.equal(whole, images)
-    assert [len(shown) for shown in covered] == calls
-    for patch, shown in enumerate(torch.cat(covered).split(count)):
-        for image, original in zip(shown, images, strict=True):
-            expected = original.clone()
-            patch_of(expected, patch, config)[:] = median_by_sorting(original)
-            assert torch.equal(image, expected)
+    model.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
+    assert_close(occlusion(model, images, wanted), expected, rtol=0, atol=1e-9)
+    assert shown == calls
 
 
 def test_covering_what_is_the_ground_already_changes_nothing(model):

@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
-from vit_walkthrough.model.config import VARIANTS, ViTConfig, divisors
+from vit_walkthrough.model.config import VARIANTS, ViTConfig
 
 
 def test_defaults_are_vit_base_16():
@@ -105,8 +105,3 @@ def test_a_size_that_is_no_whole_number_is_refused(name, value):
 )
 def test_values_at_the_edge_are_accepted(changes):
     assert asdict(ViTConfig(**changes)).items() >= changes.items()
-
-
-@pytest.mark.parametrize(("number", "expected"), [(1, [1]), (7, [1, 7]), (48, [1, 2, 3, 4, 6, 8, 12, 16, 24, 48])])
-def test_divisors(number, expected):
-    assert divisors(number) == expected
