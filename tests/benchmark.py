@@ -157,15 +157,12 @@ def import_time(rounds: int) -> Iterator[Row]:
 
 
 def places(control, dice: random.Random) -> list:
-    """Where a control can be put: every option or both ends, and a place between, so that what was computed before is
-    not all that is asked for."""
-    between = []
-    if isinstance(getattr(control, "min", None), int):
-        between = [dice.randint(control.min, control.max)]
-    elif hasattr(control, "min"):
-        low, high = ends(control)
-        between = [dice.uniform(low, high)]
-    return dice.sample(found := ends(control) + between, len(found))
+    """Every option; or both ends and a place between, so that what was computed before is not all that is asked for."""
+    found = ends(control)
+    if hasattr(control, "min"):
+        low, high = found
+        found.append(dice.randint(low, high) if isinstance(low, int) else dice.uniform(low, high))
+    return dice.sample(found, len(found))
 
 
 def panels(rounds: int) -> Iterator[Row]:
@@ -200,10 +197,8 @@ def panels(rounds: int) -> Iterator[Row]:
 
 def training(rounds: int) -> Iterator[Row]:
     """A step of 08's training, which takes 1,600 of them, and what drawing its digits takes of a step's time."""
-    model, digits = (
-        fit(TINY, ClutteredDigits("train"), steps=20, progress=False).model.train(),
-        ClutteredDigits("train"),
-    )
+    digits = ClutteredDigits("train")
+    model = fit(TINY, digits, steps=20, progress=False).model.train()
     optimizer, steps, draws = adamw(model), [], []
     for draw in range(20 * rounds):
         draws.append(timed(digits.sample, 64, draw))

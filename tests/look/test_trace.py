@@ -113,37 +113,29 @@ def test_a_part_can_be_recorded_alone_also_when_it_is_called_by_keyword(model, t
 
 
 @pytest.mark.parametrize(
-    ("patterns", "names"),
+    ("patterns", "names", "fused"),
     [
-        (("*.attention.weights",), ["blocks.0.attention.weights", "blocks.1.attention.weights"]),
-        (("blocks.?",), ["blocks.0", "blocks.1"]),
-        (("output", "input"), ["input", "output"]),
-        (("norm*",), ["norm.input", "norm"]),
-        (("*.norm_2.input", "head"), ["blocks.0.norm_2.input", "blocks.1.norm_2.input", "head"]),
-        (("*",), NAMES),
-        (("Blocks.0", "nothing"), []),
+        ("*", NAMES, 0),
+        ("*.attention.weights", ["blocks.0.attention.weights", "blocks.1.attention.weights"], 0),
+        *[(f"blocks.1.attention.{point}", [f"blocks.1.attention.{point}"], 1) for point in POINTS],
+        ("*.attention.qkv", ["blocks.0.attention.qkv", "blocks.1.attention.qkv"], 2),
+        ("*.attention", ["blocks.0.attention", "blocks.1.attention"], 2),
+        ("blocks.?", ["blocks.0", "blocks.1"], 2),
+        ("norm*", ["norm.input", "norm"], 2),
+        ("output input", ["input", "output"], 2),
+        ("*.norm_2.input head", ["blocks.0.norm_2.input", "blocks.1.norm_2.input", "head"], 2),
+        ("Blocks.0 nothing", [], 2),
     ],
 )
-def test_patterns_choose_the_names(model, images, patterns, names):
-    with record(model, *patterns) as trace:
+def test_patterns_choose_the_names_and_blocks_whose_attention_is_not_chosen_stay_fused(
+    model, images, kernel_calls, patterns, names, fused
+):
+    with record(model, *patterns.split()) as trace:
         model(images)
     assert trace.names == names
-
-
-@pytest.mark.parametrize(
-    ("pattern", "calls"),
-    [
-        *[(name, 2) for name in ("norm", "blocks.?", "*.attention", "*.attention.qkv", "*.input", "output")],
-        *[(f"blocks.1.attention.{point}", 1) for point in POINTS],
-    ],
-)
-def test_the_fused_kernel_is_off_only_where_patterns_need_attention(model, images, kernel_calls, pattern, calls):
-    with record(model, pattern) as trace:
-        model(images)
-    assert trace.names
-    assert len(kernel_calls) == calls
+    assert len(kernel_calls) == fused
     model(images)
-    assert len(kernel_calls) == calls + 2
+    assert len(kernel_calls) == fused + 2
 
 
 # --- the model stays as it was -----------------------------------------------------------------------------------
