@@ -316,10 +316,3 @@ def test_every_question_leads_to_a_heading():
         text = "\n".join(sources(load(path), "markdown"))
         headings = re.findall(r"^#+ (.+)$|^\*\*(.+?)\*\*", text, flags=re.M)
         assert heading in [" ".join(part for part in pair if part) for pair in headings], f"{question}: {heading}"
-
-
-def test_ci_runs_the_command_that_the_readme_gives():
-    script = (ROOT / ".ci" / "run").read_text()
-    commands = re.findall(r"```bash\n(.+?)\n```", README, flags=re.S)
-    assert len(commands) >= 2
-    assert commands[1] in script

@@ -11,7 +11,6 @@ import torch
 
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.train import __main__ as command
 from vit_walkthrough.train.__main__ import main
 from vit_walkthrough.train.loop import evaluate, fit
 from vit_walkthrough.weights.checkpoint import load_checkpoint
@@ -48,14 +47,6 @@ def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_16_bits_with_
     out, err = capsys.readouterr()
     assert losses(out) == pytest.approx(history.loss[:10], abs=1e-5)
     assert err == ""
-
-
-def test_the_defaults_are_those_of_the_bundled_checkpoints(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "TINY", tmp_path)
-    chosen = vars(command.parse(["--patch-size", "6"]))
-    sizes = dict(patch_size=6, heads=4, dim=64, depth=4)
-    recipe = dict(steps=4000, batch_size=64, learning_rate=3e-3, seed=0)
-    assert chosen == sizes | recipe | dict(save_every=500, output=tmp_path / "tiny_p6_h4.safetensors")
 
 
 @pytest.mark.parametrize(("stop", "first"), [(3, 0), (9, 8)])
