@@ -1,6 +1,5 @@
 """What the tests share: seeds, a small model on a grid that is not square, and torch's own modules as references."""
 
-import importlib
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core already; the notebooks' kernels inherit it
@@ -11,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.peers.libraries import import_peer
 from vit_walkthrough import EncoderBlock, MultiHeadSelfAttention, VisionTransformer, ViTConfig
+from vit_walkthrough.model import attention
 
 torch.set_num_threads(1)  # pytest-xdist already runs one process per core
 
@@ -121,19 +122,30 @@ def torch_layer(torch_attention):
 @pytest.fixture(scope="session")
 def peer():
     """Import a public library that some tests compare with, or skip with the reason why it cannot be imported."""
-    libraries = []
 
     def load(name: str):
         try:
-            importlib.import_module("torchvision")
-        except ModuleNotFoundError:
-            pass
-        except RuntimeError:
-            # A CUDA build of torchvision beside a CPU build of torch: its own operators do not load, but its Python
-            # code, which timm and transformers import, needs no more of them than their signatures.
-            libraries.append(torch.library.Library("torchvision", "DEF"))
-            for operator in ("nms", "qnms"):
-                libraries[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return pytest.importorskip(name, reason=f"{name} cannot be imported", exc_type=ImportError)
+            return import_peer(name)
+        except ImportError as error:
+            pytest.skip(f"{name} cannot be imported: {error}")
 
     return load
+
+
+@pytest.fixture
+def kernel_calls(monkeypatch):
+    """The shape of the queries of every call of the fused kernel."""
+    calls, kernel = [], attention.F.scaled_dot_product_attention
+
+    def counted(queries, keys, values):
+        calls.append(tuple(queries.shape))
+        return kernel(queries, keys, values)
+
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", counted)
+    return calls
+
+
+@pytest.fixture
+def on_the_processor(monkeypatch):
+    """What is compared bit for bit is computed where the order of a sum is fixed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

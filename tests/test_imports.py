@@ -99,8 +99,41 @@ def test_arrows_run_one_way(module):
     row = ARROWS[module if module in ARROWS else room]
     # A folder's own files may import one another, but for the stages, whose rows say which; no circle: see below.
     inside = set() if module.startswith("model.") else {room} - {"__init__"}
+    inside = {"exercises.check"} if module.startswith("exercises.") else inside  # each is built on the engine alone
     outside = {arrow for arrow in arrows(TREES[module]) if not within(arrow, row | inside)}
     assert not outside, f"{module} may import {sorted(row)} and no {sorted(outside)}"
+
+
+# Who alone may import a library.
+LIBRARIES = {
+    "ipywidgets": {"widgets"},
+    "matplotlib": {"draw", "living", "widgets", "exercises"},
+    "timm": {"weights.published"},
+    "transformers": {"weights.published"},
+    "torchvision": {"weights.published"},
+    "huggingface_hub": {"weights.published"},
+    "accelerate": {"train.__main__"},
+}
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_libraries_stay_in_their_rooms(module):
+    for library in {name.split(".")[0] for name in imported(TREES[module])} & LIBRARIES.keys():
+        assert within(module, LIBRARIES[library]), library
+
+
+def test_importing_brings_in_nothing_that_is_not_needed_yet():
+    late = {
+        "vit_walkthrough": {"matplotlib", "IPython", "sklearn", "PIL"},
+        "vit_walkthrough.train": {"matplotlib", "sklearn"},
+        "vit_walkthrough.draw": {"sklearn"},
+    }
+    code = "import sys\n" + "".join(f"import {module}\nprint(*sys.modules)\n" for module in late)
+    run = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    for loaded, unwanted in zip(run.stdout.splitlines(), late.values(), strict=True):
+        found = {name.split(".")[0] for name in loaded.split()}
+        assert "torch" in found
+        assert not found & (unwanted | LIBRARIES.keys() - {"matplotlib"})
 
 
 def test_there_is_no_circle():
@@ -108,42 +141,6 @@ def test_there_is_no_circle():
     for module in graph:  # an __init__ that re-exports its own room is below no file of it
         graph[module] -= {module.split(".")[0]} if "." in module else set()
     list(TopologicalSorter(graph).static_order())
-
-
-def test_a_file_of_exercises_is_built_on_the_engine_alone():
-    for module, tree in TREES.items():
-        if module.startswith("exercises.") and module != "exercises.check":
-            assert {arrow for arrow in arrows(tree) if within(arrow, {"exercises"})} <= {"exercises", "exercises.check"}
-
-
-@pytest.mark.parametrize("module", TREES)
-def test_libraries_stay_in_their_rooms(module):
-    libraries = {name.split(".")[0] for name in imported(TREES[module])}
-    room = module.split(".")[0]
-    if room != "widgets":
-        assert "ipywidgets" not in libraries
-    if room in ("model", "data", "look", "weights", "train"):
-        assert "matplotlib" not in libraries
-    if module != "weights.published":
-        assert not libraries & {"timm", "transformers", "torchvision", "huggingface_hub"}
-    if module != "train.__main__":
-        assert "accelerate" not in libraries
-
-
-@pytest.mark.parametrize(
-    ("module", "light"),
-    [
-        ("vit_walkthrough", {"matplotlib", "ipywidgets", "IPython", "sklearn", "PIL"}),
-        ("vit_walkthrough.train", {"matplotlib", "ipywidgets", "accelerate"}),
-        ("vit_walkthrough.draw", {"ipywidgets", "sklearn"}),
-    ],
-)
-def test_importing_brings_in_nothing_that_is_not_needed_yet(module, light):
-    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    run = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
-    loaded = set(run.stdout.split())
-    assert {"vit_walkthrough", "torch"} <= loaded
-    assert not loaded & (light | {"timm", "transformers", "torchvision", "huggingface_hub"})
 
 
 def public(tree: ast.Module) -> list:
@@ -157,16 +154,13 @@ def test_all_lists_the_public_names_of_the_stages_and_of_trace():
 
 
 @pytest.mark.parametrize("module", TREES)
-def test_every_public_name_has_a_docstring(module):
+def test_every_public_name_has_a_docstring_and_the_signature_of_every_stage_is_a_table_of_shapes(module):
     assert ast.get_docstring(TREES[module])
     for node in public(TREES[module]):
         assert ast.get_docstring(node), node.name
-
-
-@pytest.mark.parametrize("module", [module for module in TREES if module.startswith("model.")])
-def test_the_signature_of_every_stage_is_a_table_of_shapes(module):
-    for node in ast.walk(TREES[module]):
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+    functions = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.FunctionDef)]
+    for node in functions if module.startswith("model.") else []:
+        if not node.name.startswith("_"):
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             assert {one.arg for one in arguments if one.annotation is None} <= {"self", "cls"}, node.name
             assert node.returns is not None, node.name
@@ -179,20 +173,18 @@ def test_modules_are_short():
     assert lines["draw/schematics.py"] <= 500
 
 
-def test_the_signatures_are_checked_in_these_tests(tokens):
-    with pytest.raises(jaxtyping.TypeCheckError, match=r"parameters of .*attention_weights"):
-        attention_weights(torch.rand(2, 3, 4), torch.rand(2, 5, 3))
-    with pytest.raises(jaxtyping.TypeCheckError, match=r"parameters of .*patchify"):
-        patchify(torch.rand(3, 12, 20), 4)
-    with pytest.raises(jaxtyping.TypeCheckError, match=r"parameters of .*ViTConfig.__init__"):
-        ViTConfig(pooling="max")
+def test_the_signatures_are_checked_in_these_tests_but_where_one_asks_for_it(request, tokens):
+    for call, part in (
+        (lambda: attention_weights(torch.rand(2, 3, 4), torch.rand(2, 5, 3)), "parameters of .*attention_weights"),
+        (lambda: patchify(torch.rand(3, 12, 20), 4), "parameters of .*patchify"),
+        (lambda: ViTConfig(pooling="max"), "parameters of .*ViTConfig.__init__"),
+    ):
+        with pytest.raises(jaxtyping.TypeCheckError, match=part):
+            call()
     attention = MultiHeadSelfAttention(32, 4)
     attention.dropout = torch.nn.Flatten()
     with pytest.raises(jaxtyping.TypeCheckError, match=r"return value of .*MultiHeadSelfAttention.forward"):
         attention(tokens)
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_the_signatures_are_not_checked_where_a_test_asks_for_it():
+    request.getfixturevalue("unchecked")
     with pytest.raises(RuntimeError, match="must match the size"):
         attention_weights(torch.rand(2, 3, 4), torch.rand(5, 5, 4))

@@ -281,3 +281,13 @@ class View:
             for key in ("ArrowLeft", "ArrowRight"):
                 with self.painted(f"{key} on the block"):
                     self.page.keyboard.press(key)
+
+
+def drag(slider, part: float) -> None:
+    """Pull the handle of a slider there: 0 is the left end of its track, 1 the right one."""
+    mouse, track = slider.page.mouse, slider.locator(".noUi-base").bounding_box()
+    handle = slider.locator(".noUi-handle").bounding_box()
+    mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    mouse.down()
+    mouse.move(track["x"] + part * track["width"], track["y"] + track["height"] / 2, steps=5)
+    mouse.up()

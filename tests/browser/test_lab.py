@@ -56,8 +56,8 @@ MOVES = {
     "slider by keyboard": lambda root: root.get_by_role("slider", name="digit no.").press("ArrowRight"),
     "slider by mouse": lambda root: root.locator(".noUi-base:visible").nth(1).click(position={"x": 2, "y": 2}),
     "menu by keyboard": lambda root: root.locator(".widget-dropdown select").first.press("ArrowDown"),
-    "buttons by keyboard": lambda root: root.get_by_role("button", name="rollout").press("Enter"),
-    "buttons by mouse": lambda root: root.get_by_role("button", name="attention").click(),
+    "buttons by keyboard": lambda root: root.get_by_role("button", name="patch", exact=True).press("Enter"),
+    "buttons by mouse": lambda root: root.get_by_role("button", name="class token").click(),
 }
 
 

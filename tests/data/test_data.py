@@ -1,5 +1,6 @@
 """data.py: every kind of picture comes out with the right values, and what is no picture is refused in words."""
 
+import copy
 import io
 import struct
 import warnings
@@ -76,12 +77,9 @@ def test_photo_shows_its_subject_where_it_was_seen(name, row, col, colour):
     patch = image[:, row - 2 : row + 3, col - 2 : col + 3].mean(dim=(1, 2))
     close(patch, torch.tensor(colour), atol=0.03)
     assert torch.equal(load_image(FOLDER / f"{name}.jpg"), image)
-
-
-@pytest.mark.parametrize("name", ["dog", "Cat", "", "cat.jpg", "../photos/cat"])
-def test_unknown_photo_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match=f"{name!r} .* cat, astronaut, coffee$"):
-        photo(name)
+    with pytest.raises(ValueError, match=f"'{name}.jpg' .* cat, astronaut, coffee$"):
+        photo(f"{name}.jpg")
+    assert photo(name, (8, 9)).shape == (3, 8, 9)
 
 
 def test_every_photo_is_credited_and_small():
@@ -145,10 +143,13 @@ def test_a_path_or_an_open_file_is_read_from_its_start(tmp_path, kind):
     ],
 )
 def test_arrays_and_tensors(array, wanted):
+    before = copy.deepcopy(array)
     image = load_image(array, (2, 3))
     close(image, wanted)
     assert (image.dtype, image.requires_grad) == (torch.float32, False)
     assert image.is_contiguous()
+    image.zero_()
+    assert (before == array).all()  # nothing of the caller's is changed
 
 
 # --- every mode of a file ----------------------------------------------------------------------------------------
@@ -169,10 +170,8 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_of(height: int, width: int, bits: int, content: bytes, *chunks: bytes) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
-    return b"".join(
-        [b"\x89PNG\r\n\x1a\n", header, *chunks, chunk(b"IDAT", zlib.compress(content)), chunk(b"IEND", b"")]
-    )
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)) + b"".join(chunks)
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
 
 
 def tiff(levels: bytes, bits: int, signed=False, white_is_zero=False) -> bytes:
@@ -211,15 +210,9 @@ MODES = {
     ),
     "16-bit tiff": (tiff(SHORT.tobytes(), 16), expected(SHORT, 65535)),
     "16-bit tiff, white is 0": (tiff(SHORT.tobytes(), 16, white_is_zero=True), expected(65535.0 - SHORT, 65535)),
-    "16-bit tiff, signed": (
-        tiff((SHORT // 2).astype(np.int16).tobytes(), 16, signed=True),
-        expected(SHORT // 2, 32767),
-    ),
+    "16-bit tiff, signed": (tiff((SHORT // 2).tobytes(), 16, signed=True), expected(SHORT // 2, 32767)),
     "12-bit tiff": (tiff(TWELVE, 12), expected([[0, 1, 255], [256, 2048, 4095]], 4095)),
-    "16-bit tiff, from the highest byte": (
-        encode(image_of("I;16B", SHORT.astype(">u2")), "TIFF"),
-        expected(SHORT, 65535),
-    ),
+    "16-bit tiff, swapped": (encode(image_of("I;16B", SHORT.astype(">u2")), "TIFF"), expected(SHORT, 65535)),
     "32-bit tiff, signed": (tiff(SHORT.astype(np.int32).tobytes(), 32, signed=True), expected(SHORT, 65535)),
     "32-bit tiff": (tiff(SHORT.astype(np.uint32).tobytes(), 32), expected(SHORT, 65535)),
     "F tiff": (encode(Image.fromarray(UNIT), "TIFF"), expected(UNIT, 1)),
@@ -278,35 +271,13 @@ def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored,
 
 
 def test_animations_give_their_first_frame_and_pillow_images_the_chosen_one():
-    frames = [Image.new("RGB", (6, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
-    content = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    close(load_image(content, (4, 6)), expected(np.array(frames[0])))
+    red, green = (np.full((4, 6, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0)))
+    content = encode(Image.fromarray(red), "GIF", save_all=True, append_images=[Image.fromarray(green)])
+    close(load_image(content, (4, 6)), expected(red))
     image = Image.open(io.BytesIO(content))
     image.seek(1)
-    close(load_image(image, (4, 6)), expected(np.array(frames[1])))
+    close(load_image(image, (4, 6)), expected(green))
     assert image.tell() == 1
-
-
-# --- nothing of the caller's is changed --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("array", [RGB, UNIT, np.dstack([GREY, ALPHA])], ids=["RGB", "float", "LA"])
-@pytest.mark.parametrize("size", [(2, 3), 7])
-def test_the_array_stays_as_it_is(array, size):
-    given_array = array.copy()
-    given_array.setflags(write=False)
-    load_image(given_array, size).zero_()
-    assert np.array_equal(given_array, array)
-
-
-def test_the_callers_files_and_warning_filters_are_left_alone():
-    buffer = io.BytesIO(b"no picture")
-    with warnings.catch_warnings():
-        before = list(warnings.filters)
-        with pytest.raises(ValueError, match="Pillow"):
-            load_image(buffer)
-        assert warnings.filters == before
-    assert not buffer.closed
 
 
 # --- crop and resize ---------------------------------------------------------------------------------------------
@@ -350,56 +321,56 @@ def test_transparency_is_removed_before_the_resize():
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("error", "source", "message"),
     [
-        (b"", r"the bytes cannot be decoded \(Pillow knows no such format\); .* PNG"),
-        (Stream(b""), "the Stream cannot be decoded"),
-        (b"\x89PNG\r\n\x1a\n", "no such format"),
-        *[(png_of(h, w, 8, b""), "bytes .* 80,000,000 pixels") for h, w in [(30_000, 30_000), (9_000, 9_500)]],
-        (png_of(9, 9, 8, bytes(100)), "truncated"),
-        (np.zeros((1, 1, 3)), "^a picture of 1 x 1 pixel .*; give a larger one$"),
-        (Image.new("L", (20_000, 10)), "10 x 20000 pixels .* 224 x 224 .* 0.05%"),
-        (Image.new("RGB", (0, 0)), r"shape \(0, 0, 4\)"),
+        (ValueError, b"", r"the bytes cannot be decoded \(Pillow knows no such format\); .* PNG"),
+        (ValueError, Stream(b""), "the Stream cannot be decoded"),
+        (ValueError, io.BytesIO(b"no picture"), "the BytesIO cannot be decoded"),
+        (ValueError, png_of(30_000, 30_000, 8, b""), "bytes .* 80,000,000 pixels"),
+        (ValueError, png_of(9_000, 9_500, 8, b""), "bytes .* 80,000,000 pixels"),
+        (ValueError, png_of(9, 9, 8, bytes(100)), "truncated"),
+        (ValueError, np.zeros((1, 1, 3)), "^a picture of 1 x 1 pixel .*; give a larger one$"),
+        (ValueError, Image.new("L", (20_000, 10)), "10 x 20000 pixels .* 224 x 224 .* 0.05%"),
+        (ValueError, Image.new("RGB", (0, 0)), r"shape \(0, 0, 4\)"),
         *[
-            (np.zeros(shape), rf"^the shape \({', '.join(map(str, shape))}.*\(height width\)")
+            (ValueError, np.zeros(shape), rf"^the shape \({', '.join(map(str, shape))}.*\(height width\)")
             for shape in [(3,), (1, 4, 4, 3), (3, 8, 9), (0, 4), (4, 4, 0), ()]
         ],
-        (torch.zeros(1, 3, 4, 4), r"shape \(1, 3, 4, 4\) .* torch"),
-        (torch.zeros(8, 9, 3), r"shape \(8, 9, 3\)"),
-        (np.array([[0.5, np.nan], [np.inf, 0.5]]), "floats from nan to nan"),
-        (np.array([[0.5, np.inf]]), "floats from 0.5 to inf"),
-        (np.array([[0.0, 255.0]]), r"floats from 0 to 255; .* \[0, 1\]"),
-        (np.array([[-0.0012, 0.5]]), "floats from -0.0012 to 0.5"),
-        (np.array([[0.5, 1.0012]]), "floats from 0.5 to 1.001"),
-        (Image.fromarray(np.array([[0, 2]], np.float32)), "floats from 0 to 2"),
+        (ValueError, torch.zeros(1, 3, 4, 4), r"shape \(1, 3, 4, 4\) .* torch"),
+        (ValueError, torch.zeros(8, 9, 3), r"shape \(8, 9, 3\)"),
+        *[
+            (ValueError, np.array([levels]), f"floats from {told}")
+            for levels, told in [
+                ([0.5, np.nan, np.inf], "nan to nan"),
+                ([0.5, np.inf], "0.5 to inf"),
+                ([0.0, 255.0], r"0 to 255; .* \[0, 1\]"),
+                ([-0.0012, 0.5], "-0.0012 to 0.5"),
+                ([0.5, 1.0012], "0.5 to 1.001"),
+            ]
+        ],
+        (ValueError, Image.fromarray(np.array([[0, 2]], np.float32)), "floats from 0 to 2"),
+        (FileNotFoundError, "folder/none.png", r"none\.png"),
+        (TypeError, None, "the NoneType is no picture; .*'rb'"),
+        (TypeError, [[0, 1], [1, 0]], "the list is no picture"),
+        (TypeError, io.StringIO("a file opened without b"), "the StringIO is no picture"),
+        *[
+            (TypeError, np.zeros((2, 2), kind), f"type {np.dtype(kind)}")
+            for kind in (np.int64, np.int8, np.uint32, complex, "U1", object)
+        ],
+        (TypeError, torch.zeros(3, 2, 2, dtype=torch.int64), "type int64"),
+        (TypeError, Image.fromarray(np.array([[0, 65_536]], np.int32)), "type int32"),
+        (TypeError, Image.fromarray(np.array([[-1, 7]], np.int32)), "type int32"),
+        (TypeError, tiff(np.arange(-1, 5, dtype=np.int16).tobytes(), 16, signed=True), "type int32"),
     ],
-    ids=lambda value: value[:30] if isinstance(value, str) else type(value).__name__,
+    ids=lambda value: value[:30] if isinstance(value, str) else getattr(value, "__name__", type(value).__name__),
 )
-def test_no_picture(source, message):
-    with pytest.raises(ValueError, match=message) as caught:
+def test_no_picture(error, source, message):
+    before = list(warnings.filters)
+    with pytest.raises(error, match=message) as caught:
         load_image(source)
     assert " object at 0x" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (None, "the NoneType is no picture; .*'rb'"),
-        ([[0, 1], [1, 0]], "the list is no picture"),
-        (io.StringIO("a file opened without b"), "the StringIO is no picture"),
-        *[(np.zeros((2, 2), kind), f"type {np.dtype(kind)}") for kind in (np.int64, np.int8, np.uint32, complex)],
-        (np.array([["a", "b"]]), "type <U1"),
-        (np.array([[None, 1]]), "type object"),
-        (torch.zeros(3, 2, 2, dtype=torch.int64), "type int64"),
-        (Image.fromarray(np.array([[0, 65_536]], np.int32)), "type int32"),
-        (Image.fromarray(np.array([[-1, 7]], np.int32)), "type int32"),
-        (tiff(np.array([-1, 0, 1, 2, 3, 4], np.int16).tobytes(), 16, signed=True), "type int32"),
-    ],
-    ids=lambda value: value[:30] if isinstance(value, str) else type(value).__name__,
-)
-def test_no_source(source, message):
-    with pytest.raises(TypeError, match=message):
-        load_image(source)
+    assert warnings.filters == before
+    assert not getattr(source, "closed", False)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP"])
@@ -410,11 +381,6 @@ def test_a_truncated_file_is_refused_by_its_name(tmp_path, form, part):
     path.write_bytes(content[: int(len(content) * part)])
     with pytest.raises(ValueError, match=r"half\.bin cannot be decoded \(.*\)"):
         load_image(path)
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.png"):
-        load_image(tmp_path / "none.png")
 
 
 @pytest.mark.parametrize("width", [100, 101])
@@ -438,18 +404,19 @@ def test_the_crop_keeps_at_least_a_twentieth(shape):
         load_image(np.zeros((shape[0] + (shape[0] == 200), shape[1] + (shape[1] == 200))), 4)
 
 
-@pytest.mark.parametrize("size", [0, -1, (224, 0), (-3, 224), (10, 11)])
-def test_a_size_that_is_too_small_or_large_is_refused(monkeypatch, size):
+@pytest.mark.parametrize(
+    ("error", "size"),
+    [
+        *[(ValueError, size) for size in [0, -1, (224, 0), (-3, 224), (10, 11)]],
+        *[(TypeError, size) for size in [2.5, "224", True, None, (), (1, 2, 3), (224, 2.5), (224, True)]],
+    ],
+)
+def test_a_size_that_cannot_be_is_refused_before_anything_is_read(monkeypatch, error, size):
     monkeypatch.setattr(data, "MAX_PIXELS", 100)
     assert load_image(RGB, (10, 10)).shape == (3, 10, 10)
-    with pytest.raises(ValueError, match=rf"^size is .*{str(size).strip('()')}.* 1 pixel, .* 100$"):
+    told = rf"{str(size).strip('()')}.* 1 pixel, .* 100$" if error is ValueError else r"\(height, width\)$"
+    with pytest.raises(error, match=rf"^size is .*{told}"):
         load_image("no file", size)
-
-
-@pytest.mark.parametrize("size", [2.5, "224", True, None, (), (1, 2, 3), (224, 2.5), (224, True)])
-def test_no_size(size):
-    with pytest.raises(TypeError, match=r"^size is .*\(height, width\)$"):
-        photo("cat", size)
 
 
 # --- the numbered image ------------------------------------------------------------------------------------------
@@ -460,10 +427,6 @@ def test_numbered_image_counts_in_reading_order_one_channel_after_another():
     image = numbered_image(1, 3, channels=2)
     assert image.dtype == torch.float32
     assert image.tolist() == [[[0, 1, 2]], [[3, 4, 5]]]
-
-
-@pytest.mark.parametrize("sizes", [(0, 6, 1), (4, -1, 1), (4, 6, 0)])
-def test_a_numbered_image_needs_pixels(sizes):
-    height, width, channels = sizes
-    with pytest.raises(ValueError, match=f"{channels} x {height} x {width}"):
-        numbered_image(*sizes)
+    for height, width, channels in [(0, 6, 1), (4, -1, 1), (4, 6, 0)]:
+        with pytest.raises(ValueError, match=f"{channels} x {height} x {width}"):
+            numbered_image(height, width, channels)

@@ -7,7 +7,6 @@ from torch import nn
 from torch.testing import assert_close
 
 from vit_walkthrough.look.trace import Trace, record
-from vit_walkthrough.model import attention as attention_module
 from vit_walkthrough.model.vit import VisionTransformer
 
 POINTS = ["queries", "keys", "values", "weights", "head_outputs"]
@@ -23,19 +22,6 @@ def is_untouched(model: nn.Module) -> bool:
     modules = list(model.modules())
     hooks = [hook for module in modules for hook in (*module._forward_hooks, *module._forward_pre_hooks)]
     return not hooks and all(getattr(module, "fused", True) for module in modules)
-
-
-@pytest.fixture
-def kernel_calls(monkeypatch):
-    """One entry for every call of the fused kernel."""
-    calls, kernel = [], attention_module.F.scaled_dot_product_attention
-
-    def counted(*tensors):
-        calls.append(len(tensors))
-        return kernel(*tensors)
-
-    monkeypatch.setattr(attention_module.F, "scaled_dot_product_attention", counted)
-    return calls
 
 
 # --- what is recorded --------------------------------------------------------------------------------------------
@@ -64,17 +50,7 @@ def test_looking_changes_neither_the_output_nor_the_gradients(model, images):
     assert torch.equal(model(images), before)
 
 
-def test_attention_stacks_the_blocks_as_they_are_computed(config, images, randomize):
-    """Twelve blocks: sorted as words, 10 would come before 2."""
-    model = randomize(VisionTransformer(replace(config, depth=12)))
-    with record(model) as trace:
-        model(images)
-    assert trace.attention.shape == (12, 2, 4, 16, 16)
-    for block in range(12):
-        assert torch.equal(trace.attention[block], trace[f"blocks.{block}.attention.weights"])
-
-
-def test_the_residual_stream_adds_up(model, images):
+def test_every_tensor_is_the_one_that_its_name_says(model, images):
     with record(model) as trace:
         model(images)
     assert torch.equal(trace["blocks.0.norm_1.input"], trace["position_embedding"])
@@ -83,18 +59,21 @@ def test_the_residual_stream_adds_up(model, images):
     for block in ("blocks.0", "blocks.1"):
         assert torch.equal(trace[f"{block}.norm_2.input"], trace[f"{block}.norm_1.input"] + trace[f"{block}.attention"])
         assert torch.equal(trace[block], trace[f"{block}.norm_2.input"] + trace[f"{block}.mlp"])
+        queries, keys, values, weights, outputs = (trace[f"{block}.attention.{name}"] for name in POINTS)
+        split = trace[f"{block}.attention.qkv"].reshape(2, 16, 3, 4, 8).permute(2, 0, 3, 1, 4)
+        assert torch.equal(torch.stack([queries, keys, values]), split)
+        assert_close(weights, (queries @ keys.mT / 8**0.5).softmax(dim=-1), rtol=0, atol=1e-6)
+        assert_close(outputs, weights @ values, rtol=0, atol=1e-6)
 
 
-def test_the_recorded_attention_is_what_the_equations_say(model, images):
+def test_attention_stacks_the_blocks_as_they_are_computed(config, images, randomize):
+    """Twelve blocks: sorted as words, 10 would come before 2."""
+    model = randomize(VisionTransformer(replace(config, depth=12)))
     with record(model) as trace:
         model(images)
-    part = {name: trace[f"blocks.1.attention.{name}"] for name in POINTS}
-    qkv = trace["blocks.1.attention.qkv"].reshape(2, 16, 3, 4, 8)
-    for index, name in enumerate(("queries", "keys", "values")):
-        assert torch.equal(part[name], qkv[:, :, index].transpose(1, 2))
-    scores = part["queries"] @ part["keys"].mT / 8**0.5
-    assert_close(part["weights"], scores.softmax(dim=-1), rtol=0, atol=1e-6)
-    assert_close(part["head_outputs"], part["weights"] @ part["values"], rtol=0, atol=1e-6)
+    assert trace.attention.shape == (12, 2, 4, 16, 16)
+    for block in range(12):
+        assert torch.equal(trace.attention[block], trace[f"blocks.{block}.attention.weights"])
 
 
 def test_the_last_of_several_passes_stays_and_what_is_computed_again_comes_last(model, images):
@@ -110,80 +89,53 @@ def test_the_last_of_several_passes_stays_and_what_is_computed_again_comes_last(
 
 
 @pytest.mark.parametrize(
-    ("part", "patterns", "names"),
+    ("part", "patterns", "names", "argument"),
     [
-        (lambda model: model.blocks[1], (), ["input", *BLOCK, "output"]),
-        (lambda model: model.blocks[0].attention, ("weights", "output"), ["weights", "output"]),
-        (lambda model: nn.Sequential(OrderedDict(X=model.blocks[0].attention)), ("X.weights",), ["X.weights"]),
-        (lambda model: model.norm, (), ["input", "output"]),
+        (lambda model: model.blocks[1], (), ["input", *BLOCK, "output"], "tokens"),
+        (lambda model: model.blocks[0].attention, ("weights", "output"), ["weights", "output"], "tokens"),
+        (lambda model: nn.Sequential(OrderedDict(X=model.blocks[0].attention)), ("X.weights",), ["X.weights"], "input"),
+        (lambda model: model.norm, (), ["input", "output"], "input"),
     ],
     ids=["block", "attention", "container", "norm"],
 )
-def test_a_part_can_be_recorded_alone(model, tokens, part, patterns, names):
+def test_a_part_can_be_recorded_alone_also_when_it_is_called_by_keyword(model, tokens, part, patterns, names, argument):
     module = part(model)
-    with record(module, *patterns) as trace:
-        output = module(tokens)
-    assert trace.names == names
-    assert trace.get("output", output) is output
-    assert is_untouched(module)
-
-
-@pytest.mark.parametrize(
-    ("called", "part"),
-    [
-        (lambda model, x: model(images=x), lambda model: model),
-        (lambda model, x: model.blocks[0](tokens=x), lambda model: model.blocks[0]),
-        (lambda model, x: model.blocks[0].attention(tokens=x), lambda model: model.blocks[0].attention),
-        (lambda model, x: model.norm(input=x), lambda model: model.norm),
-    ],
-    ids=["model", "block", "attention", "norm"],
-)
-def test_calls_by_keyword_are_recorded_as_others(model, images, tokens, called, part):
-    inputs = images if part(model) is model else tokens
-    with record(part(model)) as expected:
-        part(model)(inputs)
-    with record(part(model)) as trace:
-        called(model, inputs)
-    assert trace.names == expected.names
-    assert trace["input"] is inputs
-    assert all(torch.equal(trace[name], expected[name]) for name in trace)
+    for call in (lambda: module(tokens), lambda: module(**{argument: tokens})):
+        with record(module, *patterns) as trace:
+            output = call()
+        assert trace.names == names
+        assert trace.get("input", tokens) is tokens
+        assert trace.get("output", output) is output
+        assert is_untouched(module)
 
 
 # --- patterns ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("patterns", "names"),
+    ("patterns", "names", "fused"),
     [
-        (("*.attention.weights",), ["blocks.0.attention.weights", "blocks.1.attention.weights"]),
-        (("blocks.?",), ["blocks.0", "blocks.1"]),
-        (("output", "input"), ["input", "output"]),
-        (("norm*",), ["norm.input", "norm"]),
-        (("*.norm_2.input", "head"), ["blocks.0.norm_2.input", "blocks.1.norm_2.input", "head"]),
-        (("*",), NAMES),
-        (("Blocks.0", "nothing"), []),
+        ("*", NAMES, 0),
+        ("*.attention.weights", ["blocks.0.attention.weights", "blocks.1.attention.weights"], 0),
+        *[(f"blocks.1.attention.{point}", [f"blocks.1.attention.{point}"], 1) for point in POINTS],
+        ("*.attention.qkv", ["blocks.0.attention.qkv", "blocks.1.attention.qkv"], 2),
+        ("*.attention", ["blocks.0.attention", "blocks.1.attention"], 2),
+        ("blocks.?", ["blocks.0", "blocks.1"], 2),
+        ("norm*", ["norm.input", "norm"], 2),
+        ("output input", ["input", "output"], 2),
+        ("*.norm_2.input head", ["blocks.0.norm_2.input", "blocks.1.norm_2.input", "head"], 2),
+        ("Blocks.0 nothing", [], 2),
     ],
 )
-def test_patterns_choose_the_names(model, images, patterns, names):
-    with record(model, *patterns) as trace:
+def test_patterns_choose_the_names_and_blocks_whose_attention_is_not_chosen_stay_fused(
+    model, images, kernel_calls, patterns, names, fused
+):
+    with record(model, *patterns.split()) as trace:
         model(images)
     assert trace.names == names
-
-
-@pytest.mark.parametrize(
-    ("pattern", "calls"),
-    [
-        *[(name, 2) for name in ("norm", "blocks.?", "*.attention", "*.attention.qkv", "*.input", "output")],
-        *[(f"blocks.1.attention.{point}", 1) for point in POINTS],
-    ],
-)
-def test_the_fused_kernel_is_off_only_where_patterns_need_attention(model, images, kernel_calls, pattern, calls):
-    with record(model, pattern) as trace:
-        model(images)
-    assert trace.names
-    assert kernel_calls == [3] * calls
+    assert len(kernel_calls) == fused
     model(images)
-    assert kernel_calls == [3] * (calls + 2)
+    assert len(kernel_calls) == fused + 2
 
 
 # --- the model stays as it was -----------------------------------------------------------------------------------
@@ -275,16 +227,9 @@ def test_a_name_that_was_not_recorded_is_refused_with_those_that_were(model, ima
     assert trace.get("blocks.7") is None
     with pytest.raises(KeyError, match=r"'blocks\.7' .*: norm, head"):
         trace["blocks.7"]
-    with pytest.raises(KeyError, match=r"'output' .*: nothing yet"):
-        Trace()["output"]
-
-
-def test_attention_that_was_not_recorded_says_how_to(model, images):
-    with record(model, "norm", "head") as trace:
-        model(images)
     with pytest.raises(KeyError, match=r'^"no attention weights .*\*\.attention\.weights.*: norm, head"$'):
         _ = trace.attention
-    with record(model, "attention.weights") as trace:  # which no name is: a path comes before it
-        model(images)
+    with pytest.raises(KeyError, match=r"'output' .*: nothing yet"):
+        Trace()["output"]
     with pytest.raises(KeyError, match=r'recorded: nothing"$'):
-        _ = trace.attention
+        _ = Trace().attention

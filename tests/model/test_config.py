@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
-from vit_walkthrough.model.config import SIZES, VARIANTS, ViTConfig, divisors
+from vit_walkthrough.model.config import VARIANTS, ViTConfig
 
 
 def test_defaults_are_vit_base_16():
@@ -47,32 +47,6 @@ def test_a_config_cannot_be_changed():
         ViTConfig().patch_size = 8
 
 
-@pytest.mark.parametrize(
-    ("variant", "patch_size", "dim", "depth", "heads", "hidden"),
-    [
-        ("Ti/16", 16, 192, 12, 3, 768),
-        ("Ti/32", 32, 192, 12, 3, 768),
-        ("S/16", 16, 384, 12, 6, 1536),
-        ("S/32", 32, 384, 12, 6, 1536),
-        ("B/8", 8, 768, 12, 12, 3072),
-        ("B/16", 16, 768, 12, 12, 3072),
-        ("B/32", 32, 768, 12, 12, 3072),
-        ("L/16", 16, 1024, 24, 16, 4096),
-        ("L/32", 32, 1024, 24, 16, 4096),
-        ("H/14", 14, 1280, 32, 16, 5120),
-    ],
-)
-def test_named_sizes_are_the_published_ones(variant, patch_size, dim, depth, heads, hidden):
-    config = ViTConfig.named(variant)
-    assert (config.patch_size, config.dim, config.depth) == (patch_size, dim, depth)
-    assert (config.heads, config.hidden) == (heads, hidden)
-    assert (config.image_size, config.channels, config.classes) == (224, 3, 1000)
-
-
-def test_every_named_variant_uses_a_known_size():
-    assert {variant.split("/")[0] for variant in VARIANTS} == set(SIZES)
-
-
 def test_named_takes_changes_to_any_field():
     config = ViTConfig.named("S/32", image_size=(96, 160), depth=3, patch_size=16, classes=7)
     assert (config.rows, config.cols, config.depth, config.classes, config.dim) == (6, 10, 3, 7, 384)
@@ -87,62 +61,42 @@ def test_an_unknown_variant_lists_the_known_ones():
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "told"),
     [
         (dict(image_size=48, patch_size=7), "patch_size 7 .* image_size 48; .* 1, 2, 3, 4, 6, 8, 12, 16, 24, 48$"),
         (dict(image_size=(48, 36), patch_size=8), "patch_size 8 .* image_size 48 x 36; .* 1, 2, 3, 4, 6, 12$"),
         (dict(image_size=(36, 48), patch_size=9), "patch_size 9 .* image_size 36 x 48; .* 1, 2, 3, 4, 6, 12$"),
-        (dict(image_size=(13, 13), patch_size=2), "patch_size 2 .* image_size 13; .* 1, 13$"),
         (dict(image_size=16, patch_size=32), "patch_size 32 .* image_size 16; .* 1, 2, 4, 8, 16$"),
         (dict(dim=20, heads=3), "heads 3 .* dim 20; .* 1, 2, 4, 5, 10, 20$"),
-        (dict(image_size=(32, 32, 3)), r"image_size \(32, 32, 3\) .* \(height, width\)$"),
+        (dict(image_size=(32, 32, 3)), r"image_size \(32, 32, 3\)"),
         (dict(image_size=[32]), r"image_size \(32,\)"),
         (dict(image_size=0), r"image_size \(height\) is 0; .* 1$"),
         (dict(image_size=(32, -16)), r"image_size \(width\) is -16; .* 1$"),
-        (dict(patch_size=0), "patch_size is 0; .* 1$"),
-        (dict(channels=0), "channels is 0; .* 1$"),
-        (dict(dim=0), "dim is 0; .* 1$"),
-        (dict(depth=0), "depth is 0; .* 1$"),
-        (dict(heads=-1), "heads is -1; .* 1$"),
-        (dict(hidden=0), "hidden is 0; .* 1$"),
-        (dict(classes=0), "classes is 0; .* 1$"),
-        (dict(dropout=1.0), "dropout is 1.0; .* 0 and below 1$"),
-        (dict(dropout=-0.1), "dropout is -0.1; .* 0 and below 1$"),
-        (dict(dropout=float("nan")), "dropout is nan"),
-        (dict(positions="rotary"), "positions 'rotary' .* learned, sincos or none$"),
-        (dict(positions=None), "positions None .* learned, sincos or none$"),
+        *[({name: 0}, f"{name} is 0; .* 1$") for name in ("patch_size", "channels", "dim", "depth", "hidden")],
+        *[({name: -1}, f"{name} is -1; .* 1$") for name in ("heads", "classes")],
+        *[(dict(dropout=share), f"dropout is {share}; .* 0 and below 1$") for share in (1.0, -0.1, float("nan"))],
+        *[(dict(positions=kind), f"positions {kind!r} .* learned, sincos or none$") for kind in ("rotary", None)],
         (dict(positions="sincos", dim=30, heads=3), "dim 30 .* 4, .* 28 or 32$"),
         (dict(positions="sincos", dim=2, heads=2), "dim 2 .* 4$"),
         (dict(pooling="max"), "pooling 'max' .* class or mean$"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_with_the_choices(changes, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
+def test_a_value_that_cannot_be_is_named_with_the_choices(changes, told):
+    with pytest.raises(ValueError, match=f"^{told}"):
         ViTConfig(**changes)
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (dict(image_size=224.0), r"image_size \(height\) is 224.0;"),
-        (dict(image_size=(224, 224.0)), r"image_size \(width\) is 224.0;"),
-        (dict(image_size="224"), r"image_size \(height\) is '224';"),
-        (dict(image_size=None), r"image_size \(height\) is None;"),
-        (dict(patch_size=True), "patch_size is True;"),
-        (dict(channels=True), "channels is True;"),
-        (dict(dim=768.0), "dim is 768.0;"),
-        (dict(depth=1.5), "depth is 1.5;"),
-        (dict(heads=False), "heads is False;"),
-        (dict(hidden="3072"), "hidden is '3072';"),
-        (dict(classes=None), "classes is None;"),
-        (dict(dropout=True), "dropout is True;"),
-        (dict(dropout="0.1"), "dropout is '0.1';"),
-    ],
-)
-def test_a_value_of_another_type_is_refused(changes, message):
-    with pytest.raises(TypeError, match=f"^{message}"):
-        ViTConfig(**changes)
+@pytest.mark.parametrize("value", [224.0, "224", None, True, False])
+@pytest.mark.parametrize("name", ["image_size", "patch_size", "channels", "dim", "depth", "heads", "hidden", "classes"])
+def test_a_size_that_is_no_whole_number_is_refused(name, value):
+    with pytest.raises(TypeError, match=rf"^{name}( \(height\))? is {value!r};"):
+        ViTConfig(**{name: value})
+    with pytest.raises(TypeError, match=rf"^image_size \(width\) is {value!r};"):
+        ViTConfig((224, value))
+    if not isinstance(value, float):
+        with pytest.raises(TypeError, match=f"^dropout is {value!r};"):
+            ViTConfig(dropout=value)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -151,8 +105,3 @@ def test_a_value_of_another_type_is_refused(changes, message):
 )
 def test_values_at_the_edge_are_accepted(changes):
     assert asdict(ViTConfig(**changes)).items() >= changes.items()
-
-
-@pytest.mark.parametrize(("number", "expected"), [(1, [1]), (7, [1, 7]), (48, [1, 2, 3, 4, 6, 8, 12, 16, 24, 48])])
-def test_divisors(number, expected):
-    assert divisors(number) == expected

@@ -16,42 +16,8 @@ from PIL import Image, features
 from vit_walkthrough import data
 from vit_walkthrough.data import load_image
 
-MODES = (
-    "1",
-    "L",
-    "P",
-    "RGB",
-    "RGBA",
-    "CMYK",
-    "YCbCr",
-    "LAB",
-    "HSV",
-    "I",
-    "F",
-    "LA",
-    "PA",
-    "La",
-    "RGBa",
-    "I;16",
-    "I;16B",
-)
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "PPM",
-    "TGA",
-    "PCX",
-    "ICO",
-    "SGI",
-    "DDS",
-    "JPEG2000",
-    "IM",
-    "MSP",
-    "WEBP",
-)
+MODES = "1 L P RGB RGBA CMYK YCbCr LAB HSV I F LA PA La RGBa I;16 I;16B".split()
+FORMATS = "PNG JPEG GIF BMP TIFF PPM TGA PCX ICO SGI DDS JPEG2000 IM MSP WEBP".split()
 ENOUGH = 1 << 30  # bytes
 
 
@@ -96,29 +62,22 @@ def saved(picture: Image.Image, dice: random.Random) -> bytes:
 
 def broken(file: bytes, other: bytes, dice: random.Random) -> bytes:
     """The file as it is, cut, with other bytes, with another file's beginning, longer, or with another size."""
-    content = bytearray(file)
-    match dice.randrange(7):
-        case 0:
-            pass
-        case 1:
-            del content[dice.randrange(len(content) + 1) :]
-        case 2:
-            for _ in range(dice.randint(1, 20)):
-                if content:
-                    content[dice.randrange(len(content))] = dice.randrange(256)
-        case 3:
-            length = dice.randint(1, 40)
-            content[:length] = other[:length]
-        case 4:
-            place = dice.randrange(len(content) + 1)
-            content[place:place] = dice.randbytes(dice.randint(1, 200))
-        case 5:
-            place = dice.randrange(max(1, min(64, len(content))))
-            content[place : place + 4] = struct.pack(
-                dice.choice("<>") + "I", dice.choice([0, 1, 65535, 2**31, 2**32 - 1])
-            )
-        case 6:
-            content += other
+    content, damage = bytearray(file), dice.choice(("none", "cut", "bytes", "start", "longer", "size", "two"))
+    if damage == "cut":
+        del content[dice.randrange(len(content) + 1) :]
+    elif damage == "bytes":
+        for place in dice.choices(range(len(content)), k=dice.randint(1, 20)) if content else []:
+            content[place] = dice.randrange(256)
+    elif damage == "start":
+        content[: dice.randint(1, 40)] = other[: dice.randint(1, 40)]
+    elif damage == "longer":
+        place = dice.randrange(len(content) + 1)
+        content[place:place] = dice.randbytes(dice.randint(1, 200))
+    elif damage == "size":
+        place, number = dice.randrange(max(1, min(64, len(content)))), dice.choice([0, 1, 65535, 2**31, 2**32 - 1])
+        content[place : place + 4] = struct.pack(dice.choice("<>") + "I", number)
+    elif damage == "two":
+        content += other
     return bytes(content)
 
 

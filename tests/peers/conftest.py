@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.peers.libraries import build_peer
 from vit_walkthrough import ViTConfig
 
 LIBRARIES = ("timm", "torchvision", "transformers")
@@ -26,25 +27,10 @@ def build(peer):
     """A peer's model of a config, with random weights."""
 
     def build(library: str, config: ViTConfig, **options) -> nn.Module:
-        size, dim, depth, heads = (config.height, config.width), config.dim, config.depth, config.heads
-        if library == "timm":
-            peer("timm")
-            from timm import create_model
-
-            sizes = dict(img_size=size, patch_size=config.patch_size, in_chans=config.channels, embed_dim=dim)
-            sizes |= dict(depth=depth, num_heads=heads, mlp_ratio=config.hidden / dim, num_classes=config.classes)
-            model = create_model("vit_base_patch16_224", **sizes | options)
-        elif library == "torchvision":
-            sizes = (config.height, config.patch_size, depth, heads, dim, config.hidden)
-            model = peer("torchvision.models").VisionTransformer(*sizes, num_classes=config.classes, **options)
-        else:
-            peer("transformers.models.vit.modeling_vit")
-            transformers = peer("transformers")
-            sizes = dict(image_size=size, patch_size=config.patch_size, num_channels=config.channels, hidden_size=dim)
-            sizes |= dict(num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=config.hidden)
-            sizes |= dict(num_labels=config.classes, attn_implementation="eager")
-            model = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, **options))
-        return fill(model)
+        peer({"transformers": "transformers.models.vit.modeling_vit"}.get(library, library))
+        if library == "transformers":
+            options = {"attn_implementation": "eager"} | options
+        return fill(build_peer(library, config, **options))
 
     return build
 
