@@ -26,15 +26,11 @@ ARROWS = {
     "model": set(),
     "data": set(),
     "look": {"model"},
-    "weights.checkpoint": {"model"},
-    "weights.convert": {"model"},
-    "weights.published": {"model", "data"},
-    "weights": set(),
+    "weights": {"model"},
     "train.loop": {"model", "data"},
     "train": {"model", "data", "weights.checkpoint"},
     "draw.plots": set(),
     "draw": {"model", "data", "look"},
-    "draw.readme": {"model", "data", "look", "weights.checkpoint", "train.loop"},  # it shows what a trained model sees
     "living": {"look", "draw"},
     "widgets": {"model", "data", "look", "weights", "train", "draw", "living"},
     "exercises": {"model.config", "draw"},  # and no stage: what a check compares with is written a second time
@@ -109,9 +105,9 @@ LIBRARIES = {
     "ipywidgets": {"widgets"},
     "matplotlib": {"draw", "living", "widgets", "exercises"},
     "timm": {"weights.published"},
-    "transformers": {"weights.published"},
-    "torchvision": {"weights.published"},
-    "huggingface_hub": {"weights.published"},
+    "transformers": set(),
+    "torchvision": set(),
+    "huggingface_hub": set(),
     "accelerate": {"train.__main__"},
 }
 
@@ -168,7 +164,7 @@ def test_every_public_name_has_a_docstring_and_the_signature_of_every_stage_is_a
 
 def test_modules_are_short():
     lines = {path.relative_to(PACKAGE).as_posix(): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert sum(lines.values()) <= 8000
+    assert sum(lines.values()) <= 7000
     assert {name for name, count in lines.items() if count > 400} <= {"draw/schematics.py"}
     assert lines["draw/schematics.py"] <= 500
 

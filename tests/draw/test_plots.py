@@ -14,7 +14,6 @@ from vit_walkthrough.draw.plots import (
     plot_distributions,
     plot_dots,
     plot_probabilities,
-    plot_stream,
     side_by_side,
 )
 from vit_walkthrough.draw.theme import ROLES
@@ -60,29 +59,6 @@ def test_plot_distributions_draws_densities_over_common_bins():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("score", "density")
     stds = [f"narrow (std {samples['narrow'].std(correction=0):.2f})", f"wide (std {samples['wide'].std():.2f})"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == stds
-
-
-def test_plot_stream_holds_every_token_at_every_station():
-    ax = plot_stream(NORMS)
-    mean, class_token = ax.lines
-    np.testing.assert_array_equal(class_token.get_xydata().T, [np.arange(4), NORMS[:, 0]])
-    np.testing.assert_allclose(mean.get_xydata().T, [np.arange(4), NORMS[:, 1:].mean(axis=1)])
-    assert same_color(class_token.get_color(), ROLES["class"])
-    assert same_color(mean.get_color(), ROLES["patch"])
-    assert class_token.get_linestyle() != mean.get_linestyle()
-    patches = np.array(segments(ax))  # (patches, stations, xy)
-    np.testing.assert_array_equal(patches[:, :, 1], NORMS[:, 1:].T)
-    np.testing.assert_array_equal(patches[:, :, 0], [range(4)] * 6)
-    assert ax.get_ylim()[0] == 0
-
-
-@pytest.mark.parametrize("stations", [2, 5, 25])
-@pytest.mark.parametrize("small", [False, True])
-def test_plot_stream_knows_no_half_blocks(stations, small):
-    ax = plot_stream(np.ones((stations, 3)), ax=side_by_side(2)[0] if small else None)
-    shown = [tick for tick in ax.get_xticks() if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
-    assert len(shown) >= 2
-    assert all(tick % 1 == 0 for tick in shown)
 
 
 # plot_bars, plot_probabilities, plot_dots
@@ -212,7 +188,6 @@ def test_side_by_side_has_few_labels_and_none_between_whole_numbers_of_which_the
         (lambda: plot_curves({"a": (CURVE, CURVE[:2])}), "same first dimension"),
         (lambda: plot_curves({"a": (CURVE, CURVE)}, role="star"), "role 'star' is unknown; choose patch"),
         (lambda: plot_distributions({"a": NORMS, "b": []}), r"'b' .* shape \(0,\)"),
-        (lambda: plot_stream(NORMS[0]), r"\(stations, tokens\)"),
         (lambda: plot_probabilities(NORMS), r"\(classes,\)"),
         (lambda: plot_probabilities([0.5, 0.5], names=["a"]), "1 names for 2 classes"),
         (lambda: plot_bars({"a": 1.0, "b": 2.0}, errors={"a": 1.0}), "^errors of a for values of a, b$"),

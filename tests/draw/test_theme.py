@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 from tests.draw.artists import overlapping, pixels_of, words_drawn
 from tests.draw.test_images import COLS, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
-from tests.draw.test_plots import CURVE, NORMS
+from tests.draw.test_plots import CURVE
 from vit_walkthrough import draw
 from vit_walkthrough.data import photo
 from vit_walkthrough.draw import theme
@@ -38,7 +38,6 @@ PLOTS = {
     "plot_maps": (IMAGES, ({"a": WEIGHTS[:4]},), dict(masks=MASKS, titles=["i", "j", "k", "l"])),
     "plot_curves": (CURVE, (), {}),
     "plot_distributions": (MATRIX, (), {}),
-    "plot_stream": (NORMS, (), {}),
     "plot_probabilities": (WEIGHTS[0].ravel(), (), {}),
     "plot_bars": (CURVE + 1, (), dict(chance=2.5)),
     "plot_dots": (CURVE / 10, (), dict(chance=0.1)),

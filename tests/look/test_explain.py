@@ -15,7 +15,6 @@ from torch.testing import assert_close
 
 from vit_walkthrough.look.explain import (
     attention_distance,
-    attention_entropy,
     deletion_curve,
     insertion_curve,
     logit_lens,
@@ -62,7 +61,6 @@ def test_rollout_equals_the_equations_in_numpy(attention):
 READERS = {
     "rollout": rollout,
     "distance": lambda attention: attention_distance(attention, 3, 5, 4),
-    "entropy": attention_entropy,
 }
 
 
@@ -120,17 +118,6 @@ def test_a_patch_that_looks_at_the_class_token_alone_is_left_out_of_the_mean():
 def test_a_grid_that_does_not_fit_is_refused(attention, grid):
     with pytest.raises(ValueError, match=rf"16 tokens, .* {grid[0]} \* {grid[1]} patches"):
         attention_distance(attention, *grid, 4)
-
-
-# --- entropy -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_entropy_is_in_bits_and_the_mean_over_images_and_queries(attention, dtype):
-    assert attention_entropy(one_hot(2, 0, 1, 1).to(dtype)).item() == 0
-    assert attention_entropy(torch.full((1, 1, 1, 16, 16), 1 / 16, dtype=dtype)).item() == pytest.approx(4, abs=1e-6)
-    expected = -(attention * attention.log2()).sum(dim=-1).mean(dim=(1, 3))
-    assert_close(attention_entropy(attention), expected, rtol=0, atol=1e-5)
 
 
 # --- relevance ---------------------------------------------------------------------------------------------------

@@ -1,11 +1,44 @@
-"""Several processes that are killed in the middle, and a batch that they cannot share."""
+"""Several processes beside one, killed in the middle, and a batch that they cannot share."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.train.test_main import assert_same_checkpoint, torchrun
+from tests.train.test_main import SMALL, assert_same_checkpoint, losses
+from vit_walkthrough.train.__main__ import main
+
+
+def torchrun(*arguments: str, processes: int = 2) -> subprocess.Popen:
+    """Start the command as the README gives it, without any setting of Accelerate's."""
+    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.Popen(
+        [*start, "-m", "vit_walkthrough.train", *SMALL, *arguments],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path, capsys):
+    main([*SMALL, "--steps", "12", "--output", str(tmp_path / "one.safetensors")])
+    both = torchrun("--steps", "12", "--save-every", "5", "--output", str(tmp_path / "two.safetensors"))
+    out, err = both.communicate(timeout=110)
+    assert both.returncode == 0, err
+    one, two = losses(capsys.readouterr().out), losses(out)
+    assert len(one) == 10
+    assert two == pytest.approx(one, abs=1e-4)
+    assert max(one) - min(one) > 0.02  # something was learned, or there would be nothing to compare
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.safetensors", "two.safetensors"]
+    assert_same_checkpoint(tmp_path / "one.safetensors", tmp_path / "two.safetensors", atol=1e-3)
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.3])

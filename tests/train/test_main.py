@@ -1,9 +1,6 @@
-"""__main__.py: what the command writes, how it continues after an interruption, and two processes beside one."""
+"""__main__.py: what the command writes, and how it continues after an interruption."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -91,31 +88,3 @@ def test_with_bad_arguments_nothing_is_written(tmp_path, monkeypatch, wrong):
         main([*SMALL, "--steps", "2", "--output", "tiny.safetensors", *wrong.split()])
     assert caught.type is ValueError or caught.value.code == 2
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
-def torchrun(*arguments: str, processes: int = 2) -> subprocess.Popen:
-    """Start the command as the README gives it, without any setting of Accelerate's."""
-    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
-    environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.Popen(
-        [*start, "-m", "vit_walkthrough.train", *SMALL, *arguments],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_two_processes_have_the_losses_of_one(tmp_path, capsys):
-    main([*SMALL, "--steps", "12", "--output", str(tmp_path / "one.safetensors")])
-    both = torchrun("--steps", "12", "--save-every", "5", "--output", str(tmp_path / "two.safetensors"))
-    out, err = both.communicate(timeout=110)
-    assert both.returncode == 0, err
-    one, two = losses(capsys.readouterr().out), losses(out)
-    assert len(one) == 10
-    assert two == pytest.approx(one, abs=1e-4)
-    assert max(one) - min(one) > 0.02  # something was learned, or there would be nothing to compare
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.safetensors", "two.safetensors"]
-    assert_same_checkpoint(tmp_path / "one.safetensors", tmp_path / "two.safetensors", atol=1e-3)

@@ -87,7 +87,11 @@ def test_a_folder_that_timm_wrote_is_loaded(repository, folder, file, kind):
     assert not loaded.model.training
 
 
-@pytest.mark.parametrize("name", ["./weights", "/no/where", "a/b/c", "~/vit", Path("timm/vit")], ids=str)
+@pytest.mark.parametrize(
+    "name",
+    ["./weights", "a/b/c", "~/vit", Path("timm/vit"), "run7.ckpt", "checkpoints/last.ckpt", "M.SAFETENSORS"],
+    ids=str,
+)
 def test_a_path_that_does_not_exist_is_a_path(name):
     with pytest.raises(FileNotFoundError, match=Path(name).name):
         load_pretrained(name)

@@ -12,17 +12,16 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from tests.widgets.panels import Page, address, count_draws, ends, file_of, leaves
+from tests.widgets.panels import PANELS, Page, address, count_draws, ends, file_of, leaves
 from vit_walkthrough import widgets
 from vit_walkthrough.widgets import panel as panel_module
 
-PANELS = [name for name in dir(widgets) if name.startswith(("explore_", "train_"))]
 A_PICTURE = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)))
 
 
 def opened(name: str) -> widgets.Panel:
     """A panel in which every control has something to change."""
-    panel = getattr(widgets, name)()
+    panel = PANELS[name]()
     if "query" in panel.controls:
         panel.controls["query"].value = "patch"
     if chooser := panel.controls.get("chosen"):

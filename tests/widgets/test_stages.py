@@ -53,10 +53,10 @@ def test_explore_attention_shows_the_softmax_of_the_scores(spy, place, temperatu
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(("queries", "keys", "words"), [(15, 15, "15 queries"), (16, 9, "9 keys"), (16, None, "none")])
+@pytest.mark.parametrize(("queries", "keys", "words"), [(15, 15, "15 queries"), (16, 9, "9 keys")])
 def test_explore_attention_refuses_what_is_no_square_grid(queries, keys, words):
     with pytest.raises(ValueError, match=words):
-        widgets.explore_attention(torch.rand(3, 32, 32), torch.randn(queries, 5), keys and torch.randn(keys, 5))
+        widgets.explore_attention(torch.rand(3, 32, 32), torch.randn(queries, 5), torch.randn(keys, 5))
 
 
 @pytest.mark.parametrize("heads", [1, 12, 48])
@@ -81,7 +81,7 @@ def test_explore_heads_shows_that_heads_cost_no_parameters(spy, heads):
 @pytest.mark.parametrize(("norm", "depth"), [("before", 24), ("after", 24), ("nowhere", 1)])
 @torch.no_grad()
 def test_explore_depth_shows_how_long_and_how_alike_the_tokens_are(spy, stream, norm, depth):
-    lengths, likeness, panel = spy("plot_stream"), spy("plot_matrix"), widgets.explore_depth()
+    lengths, likeness, panel = spy("plot_curves"), spy("plot_matrix"), widgets.explore_depth()
     turn(panel, depth=depth, photo_name="coffee", stream=stream, norm=norm)
     patches = made(PatchEmbedding, 32, 3, 64)(data.photo("coffee", 224)[None])[0]
     tokens = torch.cat([made(ClassToken, 64).token[0], patches - patches.mean(dim=0)])
@@ -95,7 +95,8 @@ def test_explore_depth_shows_how_long_and_how_alike_the_tokens_are(spy, stream, 
             tokens = normed(tokens) if norm == "after" else tokens
         stations.append(tokens)
     expected = torch.stack(stations).double().norm(dim=-1)
-    torch.testing.assert_close(lengths[-1][0][0].double(), expected, rtol=1e-3, atol=1e-9)
+    for name, each in (("mean of the patches", expected[:, 1:].mean(1)), ("class token", expected[:, 0])):
+        torch.testing.assert_close(lengths[-1][0][0][name][1].double(), each, rtol=1e-3, atol=1e-9)
     alike = F.cosine_similarity(tokens[:, None].double(), tokens[None].double(), dim=-1, eps=1e-30)
     torch.testing.assert_close(likeness[-1][0][0].double(), alike, rtol=0, atol=2e-3)
     start, end, mean = numbers(panel.text, r"from ([\d.]+) to ([\d.e+-]+)\. Two .* average (-?[\d.]+) alike")

@@ -1,4 +1,4 @@
-"""What draws a model, standing still: plots of arrays, schematics of a config, and the README's pictures."""
+"""What draws a model, standing still: plots of arrays and schematics of a config."""
 
 from vit_walkthrough.draw.images import (
     blend,
@@ -19,7 +19,6 @@ from vit_walkthrough.draw.plots import (
     plot_distributions,
     plot_dots,
     plot_probabilities,
-    plot_stream,
     side_by_side,
 )
 from vit_walkthrough.draw.schematics import (

@@ -49,7 +49,7 @@ def _unflatten(patches, cols: int) -> np.ndarray:
     return _pictures(patches.reshape(count, channels, side, side)).repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def _tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number | np.uint8 = 1.0) -> tuple[np.ndarray, list]:
+def tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number | np.uint8 = 1.0) -> tuple[np.ndarray, list]:
     """A canvas with tiles (count, height, width, ...) in reading order, `gap` pixels apart; the (top, left) of each."""
     count, height, width = tiles.shape[:3]
     rows = -(-count // cols)
@@ -120,7 +120,7 @@ def plot_patches(patches, cols: int, *, number: bool = True, marked: Marked = No
     tiles = _unflatten(patches, cols)
     side = tiles.shape[1]
     gap = max(1, side * (9 if number else 3) // 20)
-    canvas, places = _tiled(tiles, cols, gap)
+    canvas, places = tiled(tiles, cols, gap)
     ax = as_axes(ax, 4.8, 4.8 * canvas.shape[0] / canvas.shape[1])
     ax.imshow(canvas, interpolation="nearest")
     for patch, (top, left) in enumerate(places if number else ()):
@@ -147,7 +147,7 @@ def plot_sequence(patches, *, class_token: bool = False, title=None, ax=None) ->
         words.insert(0, "0")
     side = tiles.shape[1]
     gap = max(1, round(0.14 * side))
-    canvas, places = _tiled(tiles, len(tiles), gap)
+    canvas, places = tiled(tiles, len(tiles), gap)
     ax = as_axes(ax, min(9, 0.75 * len(tiles)), 1.15)
     ax.imshow(canvas, interpolation="nearest")
     for word, (_, left) in zip(words, places, strict=True):
@@ -229,7 +229,7 @@ def plot_filters(filters, *, cols: int = 16, title=None, ax=None) -> Axes:
     filters = as_array(filters, 2, "filters are (dim, patch_dim)").astype(float)
     low, high = filters.min(axis=1, keepdims=True), filters.max(axis=1, keepdims=True)
     tiles = _unflatten((filters - low) / np.where(high > low, high - low, 1), cols)
-    canvas, _ = _tiled(tiles, cols, max(1, tiles.shape[1] // 8))
+    canvas, _ = tiled(tiles, cols, max(1, tiles.shape[1] // 8))
     ax = as_axes(ax, 6.5, 6.5 * canvas.shape[0] / canvas.shape[1])
     ax.imshow(canvas, interpolation="nearest")
     return titled(ax, title, bare=True)
@@ -242,7 +242,7 @@ def plot_similarity(similarity, rows: int, cols: int, *, marked: Marked = None, 
     similarity, count = as_array(similarity, 2, "similarities are (patches, patches)"), rows * cols
     if similarity.shape != (count, count):
         raise ValueError(f"similarities of a {rows} x {cols} grid are ({count}, {count}), not {similarity.shape}")
-    canvas, places = _tiled(similarity.reshape(-1, rows, cols), cols, 1, ground=np.nan)
+    canvas, places = tiled(similarity.reshape(-1, rows, cols), cols, 1, ground=np.nan)
     ax = as_axes(ax, 5, 5 * rows**2 / cols**2)
     heat = ax.imshow(canvas, cmap=COLORMAPS["similarity"], clim=(-1, 1), interpolation="nearest")
     every = math.ceil(max(rows, cols) / 4)  # as in side_by_side, not more labels than are of use
@@ -287,17 +287,13 @@ def _blends(picture: np.ndarray, weights: np.ndarray) -> Iterator[np.ndarray]:
     return ((light * colours[:, None, :, None] + dark).reshape(height, width, 3) for colours in heat)
 
 
-def _queried(query: int | None) -> Marked:
-    return None if query is None else {query: "query"}
-
-
 @style()
 def plot_attention(image, weights, *, query: int | None = None, title=None, ax=None) -> Axes:
     """Where one query looks: weights (rows, cols) over the image, the brightest the largest; `query` is outlined."""
     ax = as_axes(ax, 3.4, 3.4)
     blended, (rows, cols) = blend(image, weights), np.shape(weights)
     ax.imshow(blended, interpolation="nearest")
-    _mark(ax, _queried(query), rows, cols, len(blended) // rows)
+    _mark(ax, {} if query is None else {query: "query"}, rows, cols, len(blended) // rows)
     return titled(ax, title, bare=True)
 
 
@@ -314,15 +310,16 @@ def plot_heads(
     cols = min(cols, heads)
     tiles = np.stack([(255 * each).round().astype(np.uint8) for each in _blends(_picture(image), weights)])
     height, width = tiles.shape[1:3]
+    marked = {} if query is None else {query: "query"}
     gap = round(0.18 * width) if any(titles) else max(2, width // 20)
-    canvas, places = _tiled(tiles, cols, gap, ground=np.uint8(255))
+    canvas, places = tiled(tiles, cols, gap, ground=np.uint8(255))
     inches = min(2.4, 9 / cols)
     ax = as_axes(ax, inches * cols, inches * cols * canvas.shape[0] / canvas.shape[1] + 0.2)
     ax.imshow(canvas, interpolation="nearest")
     for title, (top, left) in zip(titles, places, strict=True):
         if title:
             ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
-        _mark(ax, _queried(query), *grid, height // grid[0], (top, left), line=2)
+        _mark(ax, marked, *grid, height // grid[0], (top, left), line=2)
     ax.set(ylim=(canvas.shape[0], -gap))
     return titled(ax, None, bare=True)
 
@@ -351,7 +348,7 @@ def plot_maps(
             raise ValueError(f"{len(weights)} maps {name!r} for {count} images")
         rows.append([next(_blends(*pair)) for pair in zip(pictures, weights[:, None], strict=True)])
     gap = round((0.3 if titles and not maps else 0.08) * height)
-    canvas, places = _tiled(np.concatenate(rows), count, gap)
+    canvas, places = tiled(np.concatenate(rows), count, gap)
     inches = min(1.5, 9 / count)
     ax = as_axes(ax, inches * (count + (0.9 if maps else 0)), inches * canvas.shape[0] / width + 0.3)
     ax.imshow(canvas, interpolation="nearest")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vit_walkthrough.data import photo
-from vit_walkthrough.draw.images import blend
+from vit_walkthrough.draw.images import blend, tiled
 from vit_walkthrough.draw.layout import (
     FRAME,
     IMAGE,
@@ -39,21 +39,14 @@ from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
 
-MOST_WEIGHTS = 9_000_000  # of the blocks of a random model
-
-
-def block_weights(config: ViTConfig) -> int:
-    """What one block learns: four square matrices, the MLP, their biases and two LayerNorms."""
-    return 4 * config.dim**2 + 2 * config.dim * config.hidden + config.hidden + 9 * config.dim
-
 
 @lru_cache(maxsize=2)
 def random_model(config: ViTConfig) -> VisionTransformer:
     """A model with random weights so large that they keep a signal's size: every strip shows something.
 
-    Of a large config it has only as many blocks as are built quickly, of ViT-B/16 one.
+    Of a wide config it has one block: more would take long to fill.
     """
-    depth = min(config.depth, max(1, MOST_WEIGHTS // block_weights(config)))
+    depth = config.depth if config.dim < 256 else 1
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model = VisionTransformer(replace(config, depth=depth)).eval()
@@ -155,11 +148,6 @@ def followed(look: Look, first: int = 0) -> list[int | None]:
     return slots
 
 
-def role_of(token: int) -> str:
-    """The role in whose colour a token is drawn."""
-    return "class" if token == 0 else "patch"
-
-
 def face(look: Look, token: int, side: Number = 0.28) -> Part:
     """A token's patch, or the star of the class token, which has no picture."""
     if token:
@@ -186,8 +174,9 @@ def scale_of(slots: list, *tables: np.ndarray, cells: int = 10) -> float:
 def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, scale=0.0, **look) -> list[Part]:
     """The rows of a table (tokens, numbers) that are drawn, on one scale."""
     look |= dict(width=width, cells=cells, scale=scale or scale_of(slots, table, cells=cells))
-    gap = dots(down=not look.get("down", False))
-    return [gap if token is None else strip(table[token], role or role_of(token), **look) for token in slots]
+    gap, roles = dots(down=not look.get("down", False)), [role or ("patch" if token else "class") for token in slots]
+    shown = zip(slots, roles, strict=True)
+    return [gap if token is None else strip(table[token], role, **look) for token, role in shown]
 
 
 def stack(*lists: list, high: Number = 0.4, across: Number = 0.1) -> Part:
@@ -219,13 +208,11 @@ def place(look: Look, photo: Part, patch: int) -> tuple[Number, Number, Number, 
 
 def apart(look: Look, room: Number, gap: Number = 0.2) -> Part:
     """The patches pulled apart, in their places."""
-    rows, cols, side = look.config.rows, look.config.cols, look.config.patch_size
-    pitch = max(4, 560 // max(rows, cols))
+    pitch = max(4, 560 // max(look.config.rows, look.config.cols))
     kept = max(2, round(pitch * (1 - gap)))
-    pick = np.arange(kept) * side // kept
-    canvas = np.ones((rows, pitch, cols, pitch, 3))
-    canvas[:, :kept, :, :kept] = look.picture.reshape(rows, side, cols, side, 3)[:, pick][:, :, :, pick]
-    canvas = canvas.reshape(rows * pitch, cols * pitch, 3)[: kept - pitch, : kept - pitch]
+    pick = np.arange(kept) * look.config.patch_size // kept
+    patches = np.stack([look.tile(patch)[pick][:, pick] for patch in range(look.config.patches)])
+    canvas, _ = tiled(patches, look.config.cols, pitch - kept)
     height, width = room * np.array(canvas.shape[:2]) / max(canvas.shape[:2])
     return picture(canvas, width, height, line=0)
 
@@ -305,18 +292,3 @@ def branch(sheet: Page, fork: Number, norm: Part, step: Part, plus: Part) -> Non
     sheet.arrow((plus.x, fork), (norm.x, fork), (norm.x, norm.bottom), head=0.09)
     sheet.arrow((norm.x, norm.top), (step.x, step.bottom), head=0.09)
     sheet.arrow((step.x, step.top), (step.x, plus.y), (plus.right, plus.y), level=WIRE)
-
-
-def bracket(sheet: Page, x: Number, top: Number, bottom: Number) -> None:
-    """A bracket that opens to the left, from top to bottom."""
-    sheet.line((x - 0.07, top), (x, top), (x, bottom), (x - 0.07, bottom), width=1.1)
-
-
-def chip(number: int) -> Part:
-    """The number of a step in a dark disc."""
-
-    def paint(sheet, x, y):
-        sheet.disc(x, y, 0.125)
-        sheet.put(words(str(number), 9.5, bold=True, colour="white"), x, y)
-
-    return Part(0.25, 0.25, paint)

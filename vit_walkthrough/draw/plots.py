@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -50,22 +49,6 @@ def plot_distributions(samples: Mapping[str, object], *, bins: int = 60, xlabel=
     ax.set_ylim(0, 1.35 * max(map(max, densities.values())))  # room for the legend
     ax.legend(loc="upper right", handlelength=2.8)
     return ax
-
-
-@style()
-def plot_stream(norms, *, title=None, ax=None) -> Axes:
-    """The length of every token at every station of the residual stream: (stations, tokens), the class token first."""
-    norms = as_array(norms, 2, "norms are (stations, tokens)")
-    ax = as_axes(ax, 5.6, 3.4)
-    lines = [np.stack([np.arange(len(norms)), each], axis=1) for each in norms.T[1:]]
-    faint = min(0.35, 16 / norms.shape[1])
-    ax.add_collection(LineCollection(lines, colors=ROLES["patch"], lw=0.7, alpha=faint), autolim=True)
-    ax.plot(norms[:, 1:].mean(axis=1), color=ROLES["patch"], ls="--", label="patches, and their mean")
-    ax.plot(norms[:, 0], color=ROLES["class"], label="class token")
-    ax.set(xlabel="after how many blocks", ylabel="length of the token", ylim=(0, None))
-    ax.xaxis.get_major_locator().set_params(integer=True)  # there is no half block
-    ax.legend(loc="lower right")
-    return titled(ax, title)
 
 
 @style()

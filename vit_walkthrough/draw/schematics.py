@@ -299,7 +299,9 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
     slots, positions, size = parts.followed(look), config.positions != "none", shape(config, "tokens dim")
 
     def step(number: int, text: str) -> Part:
-        return replace(row(parts.chip(number), head(text), across=0.08), align=0)
+        disc = words(str(number), 9.5, bold=True, colour="white")
+        disc = box(disc, width=0.25, height=0.25, fill=ROLES["neutral"], line=0, radius=0.125)
+        return replace(row(disc, head(text), across=0.08), align=0)
 
     def one(number: int, text: str) -> Part:
         return replace(column(step(number, text), Part(0, 0.25)), align=0)
@@ -340,7 +342,8 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
     sheet = page("The Vision Transformer on one page", how, body, look.ran)
     last = places if positions else tokens
     leave, turn, entry, x = last[0].right + 0.15, blocks.left - 0.12, blocks.bottom + 0.15, joins[0].x
-    parts.bracket(sheet, leave, last[0].top, last[-1].bottom)
+    ends = [(leave - 0.07, last[0].top), (leave, last[0].top), (leave, last[-1].bottom)]
+    sheet.line(*ends, (leave - 0.07, last[-1].bottom), width=1.1)
     sheet.line((leave, blocks.y), (turn, blocks.y), (turn, entry), (x, entry), (x, features.y))
     sheet.arrow((x, features.y), (features.left - 0.06, features.y))
     for fork, norm, work, join in zip((entry, joins[0].top), norms, (attention, mlp), joins, strict=True):

@@ -44,10 +44,7 @@ def check_unpatchify(patches, patch_size, height, width):
 
     yield put(0, 3, 1, 4, 2, 5)
     only_reshaped = patches.reshape(batch, -1, height, width)
-    yield (
-        "Only reshaped, so each number kept its place in memory. First bring the axes into another order",
-        only_reshaped,
-    )
+    yield "Only reshaped, so each number kept its place in memory. First reorder the axes", only_reshaped
     yield "The patches were laid down column by column; reading order is row by row", put(0, 3, 2, 4, 1, 5, cut=by_cols)
     yield "Every patch is mirrored on its diagonal: ph (down) and pw (across) are exchanged", put(0, 3, 1, 5, 2, 4)
     yield "The channels were read last; a patch is (channels ph pw)", put(0, 5, 1, 3, 2, 4, cut=channels_last)

@@ -1,6 +1,5 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -118,12 +117,6 @@ def attention_distance(attention: Attention, rows: int, cols: int, patch_size: i
     patches = attention[..., 1:, 1:]
     patches = patches / patches.sum(dim=-1, keepdim=True)
     return (patches * distances).sum(dim=-1).nanmean(dim=(1, 3))
-
-
-def attention_entropy(attention: Attention) -> Float[Tensor, "blocks heads"]:
-    """How spread the attention is, in bits: 0 for looking at one token, log2(tokens) for looking everywhere alike."""
-    attention = _check_attention(attention)
-    return torch.special.entr(attention).sum(dim=-1).mean(dim=(1, 3)) / math.log(2)
 
 
 @_exact

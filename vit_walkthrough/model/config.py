@@ -10,10 +10,6 @@ def divisors(number: int) -> list[int]:
     return [candidate for candidate in range(1, number + 1) if number % candidate == 0]
 
 
-def _choices(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers))
-
-
 # dim, depth, heads, hidden: Table 1 for B, L and H; Steiner et al. 2021, arXiv 2106.10270, Table 2 for Ti and S
 SIZES = {
     "Ti": (192, 12, 3, 768),
@@ -71,11 +67,11 @@ class ViTConfig:
             size = self.height if self.height == self.width else f"{self.height} x {self.width}"
             raise ValueError(
                 f"patch_size {self.patch_size} does not divide image_size {size}; "
-                f"choose one of {_choices(divisors(gcd(self.height, self.width)))}"
+                f"choose one of {str(divisors(gcd(self.height, self.width)))[1:-1]}"
             )
         if self.dim % self.heads:
             raise ValueError(
-                f"heads {self.heads} does not divide dim {self.dim}; choose one of {_choices(divisors(self.dim))}"
+                f"heads {self.heads} does not divide dim {self.dim}; choose one of {str(divisors(self.dim))[1:-1]}"
             )
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, (int, float)):
             raise TypeError(f"dropout is {self.dropout!r}; it must be a number")

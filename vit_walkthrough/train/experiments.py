@@ -260,22 +260,18 @@ def results() -> dict[str, dict[str, dict[str, dict[str, float | int]]]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train what has no result yet, or all of some groups again, and keep the results."""
-    parser = argparse.ArgumentParser(prog="python -m vit_walkthrough.train.experiments", description=main.__doc__)
+    parser = argparse.ArgumentParser("python -m vit_walkthrough.train.experiments", description=main.__doc__)
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(EXPERIMENTS)}")
-    chosen = parser.parse_args(arguments)
-    if unknown := set(chosen.groups) - set(EXPERIMENTS):
+    groups = parser.parse_args(arguments).groups
+    if unknown := set(groups) - set(EXPERIMENTS):
         parser.error(f"no group {', '.join(sorted(unknown))}; choose from {', '.join(EXPERIMENTS)}")
     before = results() if RESULTS.exists() else {}
     known = {  # in the order of EXPERIMENTS, without experiments that are there no longer
         group: {name: before.get(group, {}).get(name, {}) for name in names} for group, names in EXPERIMENTS.items()
     }
-    wanted = [
-        (group, name, seed)
-        for seed in SEEDS
-        for group, names in EXPERIMENTS.items()
-        for name in names
-        if group in chosen.groups or (not chosen.groups and str(seed) not in known[group][name])
-    ]
+    every = [(group, name, seed) for seed in SEEDS for group, names in known.items() for name in names]
+    missing = [one for one in every if str(one[2]) not in known[one[0]][one[1]]]
+    wanted = [one for one in every if one[0] in groups] or missing
     # The models are small: two runs at once are faster than one run with two threads.
     with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
         jobs = {pool.submit(run, *one): one for one in wanted}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.weights.convert import convert_weights
 
+FILES = (".safetensors", ".npz", ".pth", ".pt", ".ckpt", ".bin", ".pkl", ".h5", ".onnx", ".msgpack")
 OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
 Transform = Callable[[Image.Image], Tensor]
 
@@ -81,9 +82,9 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
     ConnectionError if the weights are neither cached nor can be fetched; ValueError for whatever else is refused.
     """
     source, folder = str(name), Path(name)
-    if isinstance(name, os.PathLike) or source.startswith(("/", ".", "~")) or source.count("/") > 1:
-        if not folder.exists():
-            raise FileNotFoundError(f"there is no folder at {folder}")
+    is_path = isinstance(name, os.PathLike) or source.startswith(("/", ".", "~")) or source.count("/") > 1
+    if (is_path or folder.suffix.lower() in FILES or "\\" in source) and not folder.exists():
+        raise FileNotFoundError(f"there is no file or folder at {folder}")
     if folder.is_file():
         raise ValueError(f"{folder} is a file; convert_weights(read_weights({source!r}), source) reads it")
     try:

@@ -143,20 +143,15 @@ def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:
 
 
 def query_at(side: int) -> tuple[dict, Callable[[int], None]]:
-    """Sliders for a patch's row and column on a square grid, and a function that fits them to another grid.
-
-    They begin in the middle. On another grid they stay at the same place of the picture, and when the old grid comes
-    back, they return to the same patch.
-    """
+    """Sliders for a patch's row and column on a square grid, at first in the middle; and a function that fits them to
+    another grid, where they stay at the same place of the picture."""
     controls = {"row": number("row", side // 2, 0, side - 1), "col": number("column", side // 2, 0, side - 1)}
-    place = {name: (slider.value + 0.5) / side for name, slider in controls.items()}
 
     def fit(side: int) -> None:
-        for name, slider in controls.items():
-            if slider.value != int(place[name] * (slider.max + 1)):  # the reader has moved it
-                place[name] = (slider.value + 0.5) / (slider.max + 1)
+        for slider in controls.values():
+            place = (slider.value + 0.5) / (slider.max + 1)
             slider.max = side - 1
-            slider.value = int(place[name] * side)
+            slider.value = int(place * side)
 
     return controls, fit
 

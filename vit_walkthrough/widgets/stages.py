@@ -58,22 +58,16 @@ def explore_patches() -> Panel:
 
 
 def explore_attention(
-    image: Float[Tensor, "channels height width"] | None = None,
-    queries: Float[Tensor, "patches head_dim"] | None = None,
-    keys: Float[Tensor, "patches head_dim"] | None = None,
+    image: Float[Tensor, "channels height width"],
+    queries: Float[Tensor, "patches head_dim"],
+    keys: Float[Tensor, "patches head_dim"],
 ) -> Panel:
     """One head: where one query patch looks, and what the scale 1 / sqrt(head_dim) and a temperature do to its softmax.
 
-    queries, keys: one row for each patch of a square grid. Without arguments, the image is the cat, and queries and
-    keys are its 14 x 14 patches, each centred and scaled to unit variance: a patch looks for patches like itself.
+    queries, keys: one row for each patch of a square grid.
 
-    Raises: ValueError if only some of the three are given, or queries and keys are not those of one square grid.
+    Raises: ValueError if queries and keys are not those of one square grid.
     """
-    if image is None and queries is None and keys is None:
-        image, patches = photo("cat"), patchify(photo("cat")[None], 16)[0]
-        queries = keys = layer_norm(patches, patches.shape[-1:])
-    if image is None or queries is None or keys is None:
-        raise ValueError("give an image, queries and keys, or none of the three")
     queries, keys = queries.detach(), keys.detach()
     side, head_dim = round(len(queries) ** 0.5), queries.shape[-1]
     if side * side != len(queries) or len(keys) != len(queries):
@@ -178,7 +172,10 @@ def explore_depth() -> Panel:
         lengths, directions = tokens.norm(dim=-1), normalize(tokens[-1], dim=-1)
         alike, stack = directions @ directions.T, counted(depth, "block")
         left, right = axes_row(2, width=8.8, height=3.5, margins=(0.08, 0.16, 0.98, 0.9, 0.16), ratios=(1.35, 1))
-        draw.plot_stream(lengths, title="how long the tokens are", ax=left)
+        curves = {"mean of the patches": lengths[:, 1:].mean(1), "class token": lengths[:, 0]}
+        stations = range(depth + 1)
+        draw.plot_curves({name: (stations, each) for name, each in curves.items()}, xlabel="after block", ax=left)
+        left.set(ylim=(0, None), title="how long the tokens are")
         plain = dict(kind="similarity", numbers=False, colorbar=False, xlabel="token", ylabel="token")
         draw.plot_matrix(alike, title=f"how alike they are after {stack}", ax=right, **plain)
         right.set_aspect("equal")

@@ -1,6 +1,6 @@
 """The README's pictures: the whole ViT, and the patches on their way into the sequence.
 
-They show what the package computes here and now. `python -m vit_walkthrough.draw.readme` writes them into images/.
+They show what the package computes here and now. `python images/draw.py` writes them beside this file.
 """
 
 import io
@@ -87,4 +87,4 @@ IMAGES = {
 
 if __name__ == "__main__":
     for name, made in IMAGES.items():
-        (Path(__file__).parents[2] / "images" / name).write_bytes(made())
+        Path(__file__).with_name(name).write_bytes(made())
