@@ -130,7 +130,6 @@ def test_a_path_or_an_open_file_is_read_from_its_start(tmp_path, kind):
         (SHORT.astype(">u2"), expected(SHORT, 65535)),
         (np.dstack([SHORT, ALPHA * np.uint16(257)]), on_white(SHORT, ALPHA, 65535)),
         (UNIT.astype(np.float64), expected(UNIT, 1)),
-        (UNIT.astype(np.float16), expected(UNIT.astype(np.float16), 1)),
         (GREY > 100, expected(GREY > 100, 1)),
         (RGB[::-1, ::-1], expected(RGB[::-1, ::-1])),
         (UNIT + np.float32(9e-4), expected(UNIT + 9e-4, 1).clamp(0, 1)),
@@ -139,7 +138,6 @@ def test_a_path_or_an_open_file_is_read_from_its_start(tmp_path, kind):
         (torch.from_numpy(UNIT), expected(UNIT, 1)),
         (expected(RGB).bfloat16(), expected(RGB).bfloat16().float()),
         (torch.from_numpy(RGB).movedim(-1, 0), expected(RGB)),  # of a tensor the channels come first
-        (torch.from_numpy(GREY > 100), expected(GREY > 100, 1)),
     ],
 )
 def test_arrays_and_tensors(array, wanted):
@@ -158,10 +156,6 @@ def test_arrays_and_tensors(array, wanted):
 def image_of(mode: str, array: np.ndarray) -> Image.Image:
     """As Image.fromarray(array, mode), which Pillow is taking away."""
     return Image.frombytes(mode, array.shape[1::-1], np.ascontiguousarray(array).tobytes())
-
-
-def by_palette(alpha) -> bytes:
-    return encode(palette(), "PNG", transparency=alpha)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -190,13 +184,10 @@ DEEP_PNG = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP_RGB)
 SHOWN = np.where((DEEP_RGB == DEEP_RGB[1, 1]).all(-1), 0, 255)
 
 MODES = {
-    "1 png": (encode(Image.fromarray(GREY).point(lambda value: value > 100, "1"), "PNG"), expected(GREY > 100, 1)),
     "L png": (png(GREY), expected(GREY)),
     "L png, a transparent grey": (png(GREY, transparency=1), on_white(GREY, WITHOUT_GREEN)),
-    "LA png": (encode(image_of("LA", np.dstack([GREY, ALPHA])), "PNG"), on_white(GREY, ALPHA)),
     "P png": (encode(palette(), "PNG"), expected(RGB)),
-    "P png, a transparent colour": (by_palette(1), on_white(RGB, WITHOUT_GREEN)),
-    "P png, alpha for every colour": (by_palette(bytes(ALPHA.reshape(-1).tolist())), on_white(RGB, ALPHA)),
+    "P png, alpha for every colour": (encode(palette(), "PNG", transparency=ALPHA.tobytes()), on_white(RGB, ALPHA)),
     "P gif, a transparent colour": (encode(palette(), "GIF", transparency=1), on_white(RGB, WITHOUT_GREEN)),
     "RGB png, a transparent colour": (png(transparency=(0, 255, 0)), on_white(RGB, WITHOUT_GREEN)),
     "RGB webp": (encode(Image.fromarray(RGB), "WEBP", lossless=True), expected(RGB)),
@@ -208,13 +199,11 @@ MODES = {
         png_of(2, 3, 16, DEEP_PNG, chunk(b"tRNS", DEEP_RGB[1, 1].astype(">u2").tobytes())),
         on_white(DEEP_RGB >> 8, SHOWN),
     ),
-    "16-bit tiff": (tiff(SHORT.tobytes(), 16), expected(SHORT, 65535)),
     "16-bit tiff, white is 0": (tiff(SHORT.tobytes(), 16, white_is_zero=True), expected(65535.0 - SHORT, 65535)),
     "16-bit tiff, signed": (tiff((SHORT // 2).tobytes(), 16, signed=True), expected(SHORT // 2, 32767)),
     "12-bit tiff": (tiff(TWELVE, 12), expected([[0, 1, 255], [256, 2048, 4095]], 4095)),
     "16-bit tiff, swapped": (encode(image_of("I;16B", SHORT.astype(">u2")), "TIFF"), expected(SHORT, 65535)),
     "32-bit tiff, signed": (tiff(SHORT.astype(np.int32).tobytes(), 32, signed=True), expected(SHORT, 65535)),
-    "32-bit tiff": (tiff(SHORT.astype(np.uint32).tobytes(), 32), expected(SHORT, 65535)),
     "F tiff": (encode(Image.fromarray(UNIT), "TIFF"), expected(UNIT, 1)),
 }
 
@@ -234,13 +223,8 @@ def test_modes_of_files(mode):
     ("mode", "ink", "wanted"),
     [
         ("HSV", (0, 255, 255), (1, 0, 0)),
-        ("YCbCr", (255, 128, 128), (1, 1, 1)),
         ("LAB", 0, (0, 59 / 255, 195 / 255)),  # as greenish and bluish as it gets; its spare byte is 0
-        ("RGBX", (51, 102, 153, 0), (0.2, 0.4, 0.6)),
-        ("RGBA", (51, 102, 153, 0), (1, 1, 1)),
-        ("I;16", 13107, (0.2, 0.2, 0.2)),
         ("I", 65535, (1, 1, 1)),
-        ("F", 0.3, (0.3, 0.3, 0.3)),
     ],
 )
 def test_modes_of_pillow_images(mode, ink, wanted):
@@ -324,7 +308,6 @@ def test_transparency_is_removed_before_the_resize():
     ("error", "source", "message"),
     [
         (ValueError, b"", r"the bytes cannot be decoded \(Pillow knows no such format\); .* PNG"),
-        (ValueError, Stream(b""), "the Stream cannot be decoded"),
         (ValueError, io.BytesIO(b"no picture"), "the BytesIO cannot be decoded"),
         (ValueError, png_of(30_000, 30_000, 8, b""), "bytes .* 80,000,000 pixels"),
         (ValueError, png_of(9_000, 9_500, 8, b""), "bytes .* 80,000,000 pixels"),
@@ -338,16 +321,10 @@ def test_transparency_is_removed_before_the_resize():
         ],
         (ValueError, torch.zeros(1, 3, 4, 4), r"shape \(1, 3, 4, 4\) .* torch"),
         (ValueError, torch.zeros(8, 9, 3), r"shape \(8, 9, 3\)"),
-        *[
-            (ValueError, np.array([levels]), f"floats from {told}")
-            for levels, told in [
-                ([0.5, np.nan, np.inf], "nan to nan"),
-                ([0.5, np.inf], "0.5 to inf"),
-                ([0.0, 255.0], r"0 to 255; .* \[0, 1\]"),
-                ([-0.0012, 0.5], "-0.0012 to 0.5"),
-                ([0.5, 1.0012], "0.5 to 1.001"),
-            ]
-        ],
+        (ValueError, np.array([[0.5, np.nan, np.inf]]), "floats from nan to nan"),
+        (ValueError, np.array([[0.0, 255.0]]), r"floats from 0 to 255; .* \[0, 1\]"),
+        (ValueError, np.array([[-0.0012, 0.5]]), "floats from -0.0012 to 0.5"),
+        (ValueError, np.array([[0.5, 1.0012]]), "floats from 0.5 to 1.001"),
         (ValueError, Image.fromarray(np.array([[0, 2]], np.float32)), "floats from 0 to 2"),
         (FileNotFoundError, "folder/none.png", r"none\.png"),
         (TypeError, None, "the NoneType is no picture; .*'rb'"),
@@ -359,7 +336,6 @@ def test_transparency_is_removed_before_the_resize():
         ],
         (TypeError, torch.zeros(3, 2, 2, dtype=torch.int64), "type int64"),
         (TypeError, Image.fromarray(np.array([[0, 65_536]], np.int32)), "type int32"),
-        (TypeError, Image.fromarray(np.array([[-1, 7]], np.int32)), "type int32"),
         (TypeError, tiff(np.arange(-1, 5, dtype=np.int16).tobytes(), 16, signed=True), "type int32"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else getattr(value, "__name__", type(value).__name__),

@@ -225,15 +225,6 @@ def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
     assert torch.equal(masks, places)
 
 
-def test_the_fragments_are_of_the_few_scans_too(monkeypatch):
-    """Of one scan without ink there are only fragments without ink."""
-    digits = ClutteredDigits("test", scans=1)
-    digits.scans.zero_()
-    images = digits.sample(100, draw=0)[0]
-    monkeypatch.setattr(ClutteredDigits, "DIMMED", 0)
-    assert torch.equal(digits.sample(100, draw=0)[0], images)
-
-
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 

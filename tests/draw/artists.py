@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import same_color
+from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -60,6 +60,12 @@ def words_drawn(figure: Figure) -> list[Text]:
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     boxes = [(text.get_text(), text.get_window_extent().padded(-1)) for text in words_drawn(figure)]
     return [(one, two) for (one, box), (two, other) in itertools.combinations(boxes, 2) if box.overlaps(other)]
+
+
+def linear(colour) -> np.ndarray:
+    """A colour of the screen as the light (red, green, blue) that it gives."""
+    rgb = np.array(to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
 def pixels_of(png: bytes) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.colors import same_color, to_rgb
 
-from tests.draw.artists import outlines, overlapping, segments, ticks, tile_places, tiles, words_at, words_drawn
+from tests.draw.artists import linear, outlines, overlapping, segments, ticks, tile_places, tiles, words_at, words_drawn
 from vit_walkthrough.draw.images import (
     COLORMAPS,
     blend,
@@ -73,9 +73,9 @@ BETWEEN_PATCHES = [[[-0.5, 1.5], [5.5, 1.5]], [[1.5, -0.5], [1.5, 3.5]], [[3.5, 
         (IMAGE[0], np.stack([IMAGE[0]] * 3, axis=-1)),
         (IMAGE[:1], np.stack([IMAGE[0]] * 3, axis=-1)),
         (np.array([[-1.0, 0.5, 2.0]]), np.array([[[0.0] * 3, [0.5] * 3, [1.0] * 3]])),
-        *((np.eye(4, 6).astype(kind), np.eye(4, 6)[..., None].repeat(3, -1)) for kind in (np.uint8, np.int64, bool)),
+        *((np.eye(4, 6).astype(kind), np.eye(4, 6)[..., None].repeat(3, -1)) for kind in (np.float16, np.int64, bool)),
     ],
-    ids=["rgb", "flat", "grey", "beyond 0 to 1", "bytes", "whole numbers", "truths"],
+    ids=["rgb", "flat", "grey", "beyond 0 to 1", "half precision", "whole numbers", "truths"],
 )
 def test_plot_image_holds_the_image(image, shown):
     ax = plot_image(image)
@@ -128,11 +128,6 @@ def test_plot_patches_lays_patch_k_on_tile_k_with_its_number_above(cols, number)
     for (across, down), (rows, columns) in zip(words_at(ax).values(), places, strict=number):
         assert across == (columns.start + columns.stop) / 2
         assert rows.start - 2 <= down < rows.start
-
-
-def test_one_patch_fills_the_axes_as_the_image_does():
-    ax = plot_patches(IMAGE[None, :, :, :4].reshape(1, -1), 1, number=False)
-    assert np.abs(np.ptp(ax.get_ylim())) == pytest.approx(len(held(ax)), rel=0.02)
 
 
 @pytest.mark.parametrize("plot", [lambda patch: plot_patches(patch, 1), plot_sequence])
@@ -204,7 +199,6 @@ def test_plot_matrix_writes_each_value_on_its_cell(values, words):
         ((8, 10), {}, 80, 0),
         ((9, 9), {}, 0, 1),
         ((9, 9), {"numbers": True}, 81, 0),
-        ((2, 3), {"numbers": False}, 0, 1),
         ((2, 3), {"numbers": False, "colorbar": False}, 0, 0),
     ],
 )
@@ -215,15 +209,12 @@ def test_plot_matrix_writes_numbers_on_up_to_80_cells_and_explains_the_colours_o
 
 @pytest.mark.parametrize("kind", COLORMAPS)
 def test_plot_matrix_writes_numbers_that_can_be_told_from_their_cell(kind):
-    def luminance(colour):
-        rgb = np.array(to_rgb(colour))
-        return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
-
     values = np.linspace(-1 if kind == "signed" else 0, 1, 64)
     ax = plot_matrix(values, kind=kind)
     heat = ax.images[0]
     for text, value in zip(ax.texts, values, strict=True):
-        light, dark = sorted((luminance(text.get_color()), luminance(heat.cmap(heat.norm(value))[:3])), reverse=True)
+        colours = text.get_color(), heat.cmap(heat.norm(value))[:3]
+        dark, light = sorted(linear(colour) @ (0.2126, 0.7152, 0.0722) for colour in colours)
         assert (light + 0.05) / (dark + 0.05) >= 4, value  # a ratio of the Web Content Accessibility Guidelines
 
 
@@ -278,25 +269,16 @@ def test_plot_similarity_lays_row_k_on_tile_k_and_names_rows_and_columns():
     assert (ticks(ax.xaxis), ticks(ax.yaxis)) == (["0", "1", "2"], ["0", "1"])
 
 
-@pytest.mark.parametrize(("rows", "cols"), [(2, 3), (7, 7), (14, 14)])
-def test_plot_similarity_outlines_the_marked_tile_and_no_part_of_another(rows, cols):
+@pytest.mark.parametrize(("rows", "cols", "labels"), [(2, 3, "0 1 2"), (7, 7, "0 2 4 6"), (14, 14, "0 4 8 12")])
+def test_plot_similarity_outlines_the_marked_tile_and_no_part_of_another_and_has_few_labels(rows, cols, labels):
     patch = rows * cols - 2
     ax = plot_similarity(np.zeros((rows * cols, rows * cols)), rows, cols, marked={patch: "query"})
+    assert ticks(ax.xaxis) == labels.split()
     ((left, top, width, height),) = outlines(ax, "query")
     row, col = divmod(patch, cols)
     tile_left, tile_top = col * (cols + 1) - 0.5, row * (rows + 1) - 0.5
     assert tile_left - 1 < left <= tile_left < tile_left + cols <= left + width < tile_left + cols + 1
     assert tile_top - 1 < top <= tile_top < tile_top + rows <= top + height < tile_top + rows + 1
-
-
-@pytest.mark.parametrize("side", [3, 10, 14, 20])
-def test_plot_similarity_keeps_its_labels_apart_in_half_a_figure(side):
-    left, right = side_by_side(2, width=8.6, height=3.9)
-    right.set_axis_off()
-    plot_similarity(np.eye(side * side), side, side, ax=left)
-    assert not overlapping(left.figure)
-    boxes = [label.get_window_extent() for label in left.get_xticklabels()]
-    assert all(other.x0 - one.x1 >= 4 for one, other in itertools.pairwise(boxes))
 
 
 # blend and plot_attention
@@ -315,19 +297,13 @@ def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture(ima
 
 
 @pytest.mark.parametrize("image", [np.zeros((3, 4, 6)), np.ones((3, 4, 6)), IMAGE], ids=["black", "white", "picture"])
-@pytest.mark.parametrize("weights", [np.zeros((2, 3)), np.ones((2, 3)), np.eye(2, 3), -np.eye(2, 3)])
+@pytest.mark.parametrize("weights", [np.zeros((2, 3)), np.ones((2, 3)), np.eye(2, 3, dtype=int), -np.eye(2, 3)])
 def test_blend_stays_within_0_and_1_and_draws_what_is_below_zero_as_nothing(image, weights):
     blended = blend(image, weights)
     assert blended.shape == (4, 6, 3)
     assert blended.min() >= 0
     assert blended.max() <= 1
     np.testing.assert_array_equal(blended, blend(image, weights.clip(0)))
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, bool])
-def test_blend_takes_weights_of_every_kind(dtype):
-    weights = (10 * WEIGHTS[0]).astype(dtype)
-    np.testing.assert_array_equal(blend(IMAGE, weights), blend(IMAGE, weights.astype(float)))
 
 
 def test_plot_attention_holds_the_blend_and_outlines_the_query():
@@ -362,87 +338,67 @@ def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
 # plot_maps
 
 
-@pytest.mark.parametrize("titles", [None, list("pqrs")])
-@pytest.mark.parametrize("maps", [None, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
-@pytest.mark.parametrize("masks", [None, MASKS, torch.tensor(MASKS)], ids=["no masks", "masks", "torch"])
-def test_plot_maps_puts_rows_of_blends_under_the_pictures(titles, maps, masks):
-    ax = plot_maps(IMAGES, maps, titles=titles, masks=masks)
+@pytest.mark.parametrize("maps", [{}, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
+@pytest.mark.parametrize("masks", [MASKS, torch.tensor(MASKS)], ids=["array", "torch"])
+def test_plot_maps_puts_rows_of_blends_under_the_pictures(maps, masks):
+    ax = plot_maps(IMAGES, maps, titles=list("pqrs"), masks=masks)
     places = tile_places(held(ax))
     expected = [hwc(image) for image in IMAGES]
-    for weights in (maps or {}).values():
+    for weights in maps.values():
         expected += [blend(image, each) for image, each in zip(IMAGES, weights, strict=True)]
     for place, picture in zip(places, expected, strict=True):
         np.testing.assert_allclose(held(ax)[place], picture)
     corners = [(columns.start, rows.start) for rows, columns in places]
-    found = words_at(ax)
-    assert list(found) == [*(titles or ()), *(maps or ())]
-    for title, (left, top) in zip(titles or (), corners, strict=False):
-        assert found[title][0] == left + 18
-        assert top - 5 < found[title][1] <= top
-    for (left, top), name in zip(corners[4::4], maps or (), strict=True):
-        across, down = found[name]
+    words = {text.get_text(): text for text in ax.texts}
+    assert list(words) == [*"pqrs", *maps]
+    for title, (left, top) in zip("pqrs", corners[:4], strict=True):
+        across, down = words[title].get_position()
+        assert across == left + 18
+        assert top - 5 < down <= top
+    for name, (left, top) in zip(maps, corners[4::4], strict=True):
+        across, down = words[name].get_position()
         assert (across < left, down) == (True, top + 12)
-    (text,) = [text for text in ax.texts if text.get_text() == "asked"] or [None]
-    assert text is None or text.get_horizontalalignment() == "right"  # so that it does not reach into the picture
-    boxes = [] if masks is None else [(corner, SQUARES[place % 4]) for place, corner in enumerate(corners)]
+        assert words[name].get_horizontalalignment() == "right"  # so that it does not reach into the picture
+    boxes = [(corner, SQUARES[place % 4]) for place, corner in enumerate(corners)]
     assert outlines(ax, "query") == [
         (left + col - 0.5, top + row - 0.5, side, side) for (left, top), (row, col, side) in boxes
     ]
-    assert not titles or not overlapping(ax.figure)
+    assert not overlapping(ax.figure)
 
 
-def test_plot_maps_shows_one_channel_as_grey():
-    np.testing.assert_allclose(tiles(held(plot_maps(IMAGES[:, :1])))[0], IMAGES[0, 0][..., None].repeat(3, -1))
+def test_plot_maps_shows_pictures_alone_and_one_channel_as_grey():
+    ax = plot_maps(IMAGES[:, :1])
+    np.testing.assert_allclose(tiles(held(ax))[0], IMAGES[0, 0][..., None].repeat(3, -1))
+    assert not [*ax.texts, *ax.patches]
 
 
 WRONG = [
     (lambda: plot_image(np.zeros((1, 3, 4, 4))), r"\(channels, height, width\) or .* shape \(1, 3, 4, 4\)"),
-    (lambda: plot_image(np.zeros((3, 0, 4))), r"shape \(3, 0, 4\)"),
     (lambda: plot_image(np.zeros((2, 4, 4))), "1 or 3 channels, not 2"),
     (lambda: plot_image((255 * IMAGE).astype(np.uint8)), r"\[0, 1\]; divide whole numbers by 255"),
-    (lambda: blend(torch.full((1, 4, 6), 2), WEIGHTS[0]), "255"),
-    (lambda: plot_patches(np.full((6, 12), 255), COLS), "255"),
-    (lambda: plot_image(np.zeros((1, 4, 6)), numbers=True), r"\(1, 4, 6\)"),
-    (lambda: plot_image(np.zeros((4, 6)), numbers=True, patch_size=4), "patch_size 4 .* 4 x 6 pixels"),
     *((lambda side=side: plot_grid(IMAGE, side), f"patch_size {side} .* 4 x 6 pixels") for side in (4, 3, 0)),
     *((lambda place=place: plot_grid(IMAGE, 2, marked={place: "key"}), f"^{place} .* 0 to 5") for place in (6, -1)),
     (lambda: plot_grid(IMAGE, 2, marked={0: "star"}), "'star' is unknown; choose patch, class, position, query"),
     (lambda: plot_patches(PATCHES[0], 3), r"\(patches, patch_dim\), not .* \(12,\)"),
-    (lambda: plot_patches(PATCHES[:0], 3), r"\(0, 12\)"),
     (lambda: plot_patches(PATCHES[:, :8], 3), "patch_dim 8 "),
     (lambda: plot_patches(PATCHES, 3, marked={6: "query"}), "^6 .* 0 to 5"),
-    (lambda: plot_sequence(IMAGE), r"\(3, 4, 6\)"),
     *((lambda values=values: plot_matrix(values), "one or two axes") for values in (IMAGE, [], 1.0)),
-    (
-        lambda: plot_matrix(MATRIX, kind="colours"),
-        "'colours' is unknown; choose magnitude, weights, similarity, signed",
-    ),
+    (lambda: plot_matrix(MATRIX, kind="no"), "'no' is unknown; choose magnitude, weights, similarity, signed"),
     (lambda: plot_matrix(MATRIX, marked={2: "query"}), "^2 .* 0 to 1"),
     (lambda: plot_filters(PATCHES[0]), r"\(dim, patch_dim\), not .* \(12,\)"),
     (lambda: plot_similarity(SIMILARITY, 2, 2), r"2 x 2 grid are \(4, 4\), not \(6, 6\)"),
     (lambda: plot_similarity(SIMILARITY[0], 2, 3), r"\(patches, patches\)"),
     (lambda: plot_similarity(SIMILARITY, 2, 3, marked={6: "query"}), "^6 .* 0 to 5"),
     (lambda: plot_attention(IMAGE, WEIGHTS), r"\(rows, cols\)"),
-    *(
-        (lambda grid=grid: plot_attention(IMAGE, np.ones(grid)), rf"\({grid[0]}, {grid[1]}\) .* 4 x 6 pixels")
-        for grid in ((3, 3), (2, 4), (2, 2))
-    ),
+    (lambda: plot_attention(IMAGE, np.ones((3, 3))), r"\(3, 3\) .* 4 x 6 pixels"),
+    (lambda: plot_attention(IMAGE, np.ones((2, 4))), r"\(2, 4\) .* 4 x 6 pixels"),
     *((lambda query=query: plot_attention(IMAGE, WEIGHTS[0], query=query), f"^{query} .* 0 to 5") for query in (6, -1)),
-    *((lambda query=query: plot_heads(IMAGE, WEIGHTS, query=query), f"^{query} .* 0 to 5") for query in (6, -1)),
     (lambda: plot_heads(IMAGE, WEIGHTS[0]), r"\(heads, rows, cols\)"),
     (lambda: plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
-    (lambda: plot_heads(IMAGES, WEIGHTS), r"shape \(4, 3, 24, 36\)"),
-    (lambda: plot_heads(np.ones((3, 112, 112)), np.ones((20, 7, 8)), cols=20), r"\(7, 8\) .* 112 x 112 pixels"),
     (lambda: plot_maps(IMAGE), r"\(count, channels, height, width\), not .* \(3, 4, 6\)"),
-    (lambda: plot_maps(IMAGES[:0]), r"\(0, 3, 24, 36\)"),
-    (lambda: plot_maps(IMAGES[:, :2]), "1 or 3 channels, not 2"),
-    *(
-        (lambda titles=titles: plot_maps(IMAGES, titles=titles), f"^{len(titles)} titles for 4")
-        for titles in (["a"], [])
-    ),
+    (lambda: plot_maps(IMAGES, titles=[]), "^0 titles for 4"),
     (lambda: plot_maps(IMAGES, {"a": WEIGHTS[0]}), r"'a' are \(count, rows, cols\), not .* \(2, 3\)"),
     (lambda: plot_maps(IMAGES, {"a": WEIGHTS[:4], "b": WEIGHTS}), "^5 maps 'b' for 4 images$"),
-    (lambda: plot_maps(IMAGES, {"a": np.ones((4, 3, 3))}), r"\(3, 3\) .* 24 x 36 pixels"),
     (lambda: plot_maps(IMAGES, masks=MASKS[0]), r"\(count, height, width\), not .* \(24, 36\)"),
     (lambda: plot_maps(IMAGES, masks=MASKS & False), r"masks \(4, 24, 36\)"),
 ]

@@ -10,10 +10,10 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
+from tests.draw.artists import linear
 from tests.draw.test_theme import LOUD
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.draw import parts, schematics
-from vit_walkthrough.draw.layout import Page, grid, strip
 from vit_walkthrough.draw.theme import ROLES, render
 
 DRAWINGS = {name.removeprefix("draw_"): draw for name, draw in vars(schematics).items() if name.startswith("draw_")}
@@ -110,13 +110,6 @@ def test_the_numbers_are_the_config_s(key, name):
     for number in expected(CONFIGS[key])[name]:
         whole = number.replace(",", "").replace(" × ", "").isdigit()
         assert number in words if whole else any(number in text for text in words), number
-
-
-def test_the_axis_words_stand_under_their_numbers():
-    places = {text.get_text(): text.get_position() for text in texts(drawn("tiny", "patches"))}
-    (x, y), (also_x, above) = places["patches × patch_dim"], places["36 × 192"]
-    assert x == pytest.approx(also_x)
-    assert y < above
 
 
 @pytest.mark.parametrize("key", ["wide", "grey"])
@@ -233,15 +226,6 @@ def test_what_is_left_out_no_positions_and_the_mean_are_drawn_as_such():
     assert "each class: 10.0%" in said(untrained)
 
 
-def test_a_grid_puts_its_parts_where_they_belong():
-    sheet, cells = Page(4, 2), [[strip(np.arange(20.0), "patch", width) for width in (1, 0.5)] for _ in range(2)]
-    cells[1][0].align = 1
-    sheet.put(grid(cells, across=0.5, down=0.4), 2, 1)
-    places = [(part.left, part.y) for row in cells for part in row]
-    assert np.allclose(places, [(1, 1.3), (2.5, 1.3), (1, 0.7), (2.5, 0.7)])
-    assert all(np.array_equal(array, np.arange(8.0)[None]) for array in arrays(sheet.done()))
-
-
 # Colours.
 
 SEEN = {  # Machado et al. 2009, Table 1, severity 1.0; on linear RGB
@@ -250,11 +234,6 @@ SEEN = {  # Machado et al. 2009, Table 1, severity 1.0; on linear RGB
     "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
     "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 }
-
-
-def linear(colour):
-    rgb = np.array(to_rgb(colour))
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
 def lab(rgb):

@@ -20,8 +20,6 @@ from tests.draw.artists import overlapping, pixels_of, words_drawn
 from tests.draw.test_images import COLS, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
 from tests.draw.test_plots import CURVE
 from vit_walkthrough import draw
-from vit_walkthrough.data import photo
-from vit_walkthrough.draw import theme
 from vit_walkthrough.draw.theme import ROLES, SMALL, render, show, style
 
 # One call of every plot: what is drawn first, and the rest.
@@ -84,10 +82,6 @@ def test_a_tensor_draws_what_an_array_draws_and_is_left_as_it_is(name, dtype):
     np.testing.assert_array_equal(array, before.float() if dtype != torch.float64 else before)
 
 
-def test_an_array_of_half_precision_is_drawn():
-    assert render(draw.plot_image(IMAGE.astype(np.float16)))
-
-
 LOUD = {
     "axes.autolimit_mode": "round_numbers", "axes.axisbelow": False, "axes.facecolor": "black", "axes.grid": True,
     "axes.titlelocation": "left", "axes.titlesize": 30, "axes.titley": None, "axes.xmargin": 0.5, "figure.dpi": 200,
@@ -109,11 +103,8 @@ def test_the_settings_of_a_reader_change_no_picture_and_are_left_as_they_are(nam
         assert dict(matplotlib.rcParams) == before
 
 
-def test_style_holds_only_inside_its_block_even_after_an_error():
+def test_the_settings_of_a_reader_are_back_after_an_error_too():
     before = dict(matplotlib.rcParams)
-    with style():
-        assert matplotlib.rcParams["axes.spines.top"] is False
-    assert dict(matplotlib.rcParams) == before
     with pytest.raises(ZeroDivisionError), style():
         _ = 1 / 0
     assert dict(matplotlib.rcParams) == before
@@ -132,16 +123,11 @@ def test_words_are_large_apart_and_inside_the_picture(name):
 
 
 @pytest.mark.parametrize("name", [name for name in PLOTS if name not in ("plot_heads", "plot_maps")])
-def test_a_title_sits_where_matplotlib_would_put_it(name, monkeypatch):
-    def place() -> list[float]:
-        ax = plotted(name, title="of what", ax=draw.side_by_side(2)[1])
-        (title,) = [text for text in words_drawn(ax.figure) if text is ax.title]
-        assert title.get_text() == "of what"
-        return title.get_window_extent().extents.tolist()
-
-    told = place()
-    monkeypatch.setitem(theme.LOOK, "axes.titley", None)
-    assert place() == pytest.approx(told, abs=1e-6)
+def test_a_title_stands_above_the_axes(name):
+    ax = plotted(name, title="of what", ax=draw.side_by_side(2)[1])
+    assert ax.title in words_drawn(ax.figure)
+    assert ax.title.get_text() == "of what"
+    assert ax.title.get_window_extent().y0 > ax.get_window_extent().y1
 
 
 def test_pyplot_is_never_imported_and_nothing_is_printed():
@@ -219,13 +205,6 @@ def test_few_colours_make_a_small_file_that_keeps_the_colours_of_the_roles(noise
         assert np.abs(after[there] - before[there]).max() <= 10  # two roles differ by at least 65
 
 
-def test_a_photo_in_few_colours_stays_close_to_the_full_one():
-    cat = draw.plot_image(photo("cat"))
-    full, small = render(cat), render(cat, colours=256)
-    assert len(small) < len(full) / 2
-    assert 0 < np.abs(pixels_of(full) - pixels_of(small)).mean() < 4
-
-
 def test_a_file_that_is_small_anyway_keeps_all_its_colours():
     ax = draw.plot_matrix(np.arange(900.0).reshape(30, 30))
     assert len(render(ax, colours=2)) < SMALL
@@ -252,10 +231,9 @@ def test_show_displays_one_picture_with_its_description(shown):
     assert base64.b64decode(output.data["image/png"], validate=True) == render(ax, caption=alt, colours=256)
 
 
-@pytest.mark.parametrize("alt", ["", "  \n"])
-def test_show_refuses_to_show_without_a_description(shown, alt):
+def test_show_refuses_to_show_without_a_description(shown):
     with pytest.raises(ValueError, match="alt is empty"):
-        show(draw.plot_matrix(MATRIX), alt)
+        show(draw.plot_matrix(MATRIX), "  \n")
     assert not shown.outputs
 
 

@@ -172,34 +172,16 @@ class Fails(nn.Module):
         return patches[height * width]
 
 
-def wide_awake(*arguments):
-    print("here")
-    return reshaped(*arguments)
-
-
 @exercise(cases=[([1, 2],), ([3],)], holds="All.")
 def check_sum(numbers):
     """yours(numbers)"""
     yield sum(numbers)
 
 
-@exercise(cases=[(1, 3), (2, 1)], holds="Both.", axes=("weight (out)", "bias (out)"))
-def check_pair(out, number):
-    """yours(out, number)"""
-    yield torch.ones(out), torch.full((out,), float(number))
-    yield "They are exchanged", lambda: (torch.full((out,), float(number)), torch.ones(out))
-
-
 @exercise(cases=[(2.0,), (3.0,)], holds="A third.")
 def check_third(number):
     """yours(number)"""
     yield number / 3
-
-
-@exercise(cases=[("a",)], holds="Twice.")
-def check_word(word):
-    """yours(word)"""
-    yield 2 * word
 
 
 def test_the_smallest_failing_case_is_shown_expected_beside_got():
@@ -230,9 +212,7 @@ def test_a_loop_that_never_ends_is_ended(monkeypatch):
 @pytest.mark.parametrize(
     ("check", "answer", "says"),
     [
-        (check_unpatchify, nn.Fold((4, 6), 2, stride=2), "Fold raised TypeError"),
         (check_unpatchify, nn.Fold, "Fold is a class: "),
-        (check_unpatchify, Fails(), "Fails raised IndexError"),
         (check_unpatchify, partial(by_view, patch_size=2), "by_view raised TypeError"),
         (check_unpatchify, lambda *arguments: sys.exit(), "<lambda> raised SystemExit"),
         (check_unpatchify, lambda *arguments: by_view(*arguments) + 1e30, "<lambda> returned the right shape, but"),
@@ -241,11 +221,9 @@ def test_a_loop_that_never_ends_is_ended(monkeypatch):
         (check_sum, lambda numbers: True, "<lambda> returned a bool, expected a number"),
         (check_sum, lambda numbers: 4, "<lambda> returned a wrong answer"),
         (check_third, lambda number: torch.tensor(float("nan")), "<lambda> returned nan"),
-        (check_word, lambda word: 2, "<lambda> returned an int, expected a str"),
-        (check_pair, lambda out, number: torch.ones(out), "<lambda> returned a tensor of shape (1,), expected 2 tens"),
-        (check_pair, lambda out, number: (torch.ones(out), 3), "<lambda> returned an int, expected a tensor"),
-        (check_pair, lambda out, number: (torch.full((out,), float(number)), torch.ones(out)), "They are exchanged"),
-        (check_pair, lambda *_: (torch.ones(1), torch.ones(2)), "<lambda> returned the shape (2,), expected (1,) ("),
+        (exercises.check_name, lambda theirs: 2, "<lambda> returned an int, expected a str"),
+        (check_clip, lambda *given: torch.ones(1), "<lambda> returned a tensor of shape (1,), expected 2 tensors"),
+        (check_clip, lambda *given: (given[0], 3), "<lambda> returned an int, expected a tensor"),
     ],
 )
 def test_odd_answers_get_a_sentence(check, answer, says):
@@ -255,8 +233,7 @@ def test_odd_answers_get_a_sentence(check, answer, says):
 
 
 def test_the_readers_own_line_is_named_and_not_a_library_s():
-    assert ", in your line " in said_of(check_unpatchify, Fails())
-    assert "`return patches[height * width]`" in said_of(check_unpatchify, Fails())
+    assert re.match(r"Fails raised IndexError.*, in your line \d+, `return patches", said_of(check_unpatchify, Fails()))
     assert "einsum(" in said_of(check_unpatchify, lambda *arguments: torch.einsum("ab->a", *arguments[:1]))
     assert "in your" not in said_of(check_unpatchify, nn.functional.fold)
 
@@ -265,8 +242,7 @@ def test_numbers_are_numbers_whoever_made_them(capsys):
     check_sum(lambda numbers: torch.tensor(numbers).sum())
     check_sum(np.sum)
     check_third(lambda number: np.float32(number / 3))
-    check_pair(lambda out, number: [torch.ones(out), torch.full((out,), float(number))])
-    assert capsys.readouterr().out == "✓ All.\n✓ All.\n✓ A third.\n✓ Both.\n"
+    assert capsys.readouterr().out == "✓ All.\n✓ All.\n✓ A third.\n"
 
 
 def test_numbers_that_look_alike_are_written_out():
@@ -275,7 +251,7 @@ def test_numbers_that_look_alike_are_written_out():
 
 
 def test_what_the_reader_prints_is_printed_once(capsys):
-    said_of(check_unpatchify, wide_awake)
+    said_of(check_unpatchify, lambda *given: print("here") or reshaped(*given))
     assert capsys.readouterr().out == "here\n"
 
 
@@ -312,10 +288,8 @@ def test_matrices_of_both_signs_are_drawn_in_one_scale(monkeypatch):
 @pytest.mark.parametrize(
     ("yours", "truth"),
     [
-        (5, 5),
         ([2, 3], torch.zeros(2, 3).shape),
         (3, torch.tensor(3)),
-        ([14, 15], torch.tensor([14, 15])),
         (Fraction(1, 50), 0.02),
         (2.3, np.float32(2.302585)),
         (np.array([2, 3]), (2, 3)),
@@ -337,7 +311,6 @@ def test_a_right_prediction_is_confirmed(yours, truth, capsys):
         (2.2, torch.tensor(2.302585), "You said 2.2, but it is 2.303."),
         ("Right", "left", "You said Right, but it is left: the other one."),
         ([1, [2]], 3, "You said [1, [2]], but it is 3."),
-        ({}, 5, "You said {}, but it is 5."),
     ],
     ids=str,
 )

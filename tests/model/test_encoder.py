@@ -43,14 +43,6 @@ def test_dropout_is_passed_on_and_off_unless_asked_for(kind, sizes, dropout):
     assert {part.p for part in module.modules() if isinstance(part, nn.Dropout)} == {dropout or 0.0}
 
 
-def test_dropout_never_touches_the_residual_stream(block, tokens):
-    for module in block.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 1.0
-    assert torch.equal(block.train()(tokens), tokens)
-    assert not torch.equal(block.eval()(tokens), tokens)
-
-
 def test_blocks_start_distinct():
     encoder = Encoder(3, 32, 4, 48)
     for one, other in combinations(encoder, 2):

@@ -1,9 +1,7 @@
 import pytest
 import torch
-from torch import nn
-from torch.testing import assert_close
 
-from vit_walkthrough.model.patches import PatchEmbedding, patchify, unpatchify
+from vit_walkthrough.model.patches import patchify, unpatchify
 
 
 @pytest.mark.parametrize(
@@ -32,16 +30,6 @@ def test_patchify_keeps_the_dtype_and_leaves_the_images_alone(images, dtype):
 def test_half_precision_images_whose_sum_overflows_are_fine():
     images = torch.full((1, 3, 64, 64), 60000.0, dtype=torch.float16)
     assert patchify(images, 16).shape == (1, 16, 768)
-
-
-@pytest.mark.parametrize(("patch_size", "channels", "dim"), [(4, 3, 32), (2, 1, 5)])
-def test_patch_embedding_equals_a_strided_convolution(randomize, patch_size, channels, dim):
-    embedding = randomize(PatchEmbedding(patch_size, channels, dim))
-    convolution = nn.Conv2d(channels, dim, kernel_size=patch_size, stride=patch_size)
-    convolution.weight.data = embedding.projection.weight.data.reshape(dim, channels, patch_size, patch_size)
-    convolution.bias.data = embedding.projection.bias.data
-    images = torch.rand(2, channels, 12, 20)
-    assert_close(embedding(images), convolution(images).flatten(2).mT, rtol=0, atol=1e-5)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -96,18 +96,6 @@ def test_resampling_equals_timm(peer, target):
     assert_close(resample_positions(positions, *target), theirs["bicubic"], rtol=0, atol=1e-6)
 
 
-def test_bilinear_doubling_by_hand():
-    positions = torch.tensor([9.0, 0.0, 4.0, 8.0])[None, :, None]
-    resampled = resample_positions(positions, 1, 6, mode="bilinear", grid=(1, 3))
-    assert resampled[0, :, 0].tolist() == [9.0, 0.0, 1.0, 3.0, 5.0, 7.0, 8.0]
-
-
-def test_positions_learn_through_resampling():
-    positions = torch.randn(1, 16, 8, requires_grad=True)
-    resample_positions(positions, 6, 10, grid=(3, 5)).sum().backward()
-    assert (positions.grad > 0).all()
-
-
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("tokens", "arguments", "message"),

@@ -24,9 +24,8 @@ def test_a_copy_for_another_size_resamples_the_positions_and_keeps_the_rest(conf
         numbers = resample_positions(model.position_embedding.positions.float(), 5, 9, grid=(3, 5)).to(dtype)
         expected["position_embedding.positions"] = numbers
     if positions == "sincos":
-        expected |= (
-            VisionTransformer(larger.config).to(dtype).position_embedding.state_dict(prefix="position_embedding.")
-        )
+        computed = VisionTransformer(larger.config).to(dtype).position_embedding
+        expected |= computed.state_dict(prefix="position_embedding.")
     assert larger.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in larger.state_dict().items())
     assert larger(torch.rand(1, 3, 20, 36, dtype=dtype)).dtype == dtype

@@ -78,19 +78,10 @@ def test_every_kind_of_config_comes_back_and_what_a_converted_model_has_beyond_i
     assert {module.eps for module in loaded.modules() if hasattr(module, "eps")} == {beyond.get("eps", 1e-6)}
 
 
-def compiled(module):
-    return torch.compile(module, backend="eager")
-
-
-def compiled_inside(model):
-    model.blocks[1] = compiled(model.blocks[1])
-    return nn.DataParallel(model)
-
-
-@pytest.mark.parametrize("wrap", [compiled, compiled_inside, torch.optim.swa_utils.AveragedModel])
-def test_a_wrapped_model_is_saved_as_the_model_inside(path, model, images, wrap):
+def test_a_wrapped_model_is_saved_as_the_model_inside(path, model, images):
     expected = model(images)
-    save_checkpoint(path, wrap(model))
+    model.blocks[1] = torch.compile(model.blocks[1], backend="eager")
+    save_checkpoint(path, nn.DataParallel(model))
     loaded = load_checkpoint(path)[0]
     assert torch.equal(loaded(images), expected)
     assert not any("_orig_mod" in name or "module" in name for name in loaded.state_dict())

@@ -119,21 +119,15 @@ def test_no_tensor_can_be_left_out(write, source):
 
 
 def test_nothing_may_be_left_over(write):
-    state, of_transformers = write(), write("transformers")
+    state, twice = write(), write("transformers")
+    twice["vit.layernorm.weight"] = twice["layernorm.weight"]
+    more = {"decoder.weight": torch.rand(2), "norm.extra": torch.rand(2)}
     for refused, source, named in (
-        (
-            state | {"decoder.weight": torch.rand(2), "norm.extra": torch.rand(2)},
-            "timm",
-            r"decoder\.weight, norm\.extra",
-        ),
+        (state | more, "timm", r"decoder\.weight, norm\.extra"),
         (write("torchvision"), "timm", "18 missing: patch_embed.*, pos_embed; 32 left over: conv_proj"),
         ({name.replace("blocks.1.", "blocks.2."): one for name, one in state.items()}, "timm", r"blocks\.1.*blocks\.2"),
         ({}, "google", "missing: embedding/kernel"),
-        (
-            of_transformers | {"vit.layernorm.weight": of_transformers["layernorm.weight"]},
-            "transformers",
-            "two tensors",
-        ),
+        (twice, "transformers", "two tensors"),
     ):
         with pytest.raises(ValueError, match=named):
             converted(refused, source)
@@ -147,19 +141,13 @@ def test_nothing_may_be_left_over(write):
     [
         ("norm.bias", torch.zeros(33), "norm.bias: (33,), expected (32,)"),
         ("head.weight", torch.zeros(7, 32), "head.logits.weight: (7, 32), expected (5, 32)"),
-        ("blocks.1.mlp.fc1.weight", torch.zeros(32, 48), "(32, 48), expected (48, 32)"),
-        ("cls_token", torch.zeros(1, 2, 32), "(1, 2, 32), expected (1, 1, 32)"),
-        ("pos_embed", torch.zeros(1, 10, 31), "(1, 10, 31), expected (1, 10, 32)"),
         ("pos_embed", torch.zeros(10, 32), "positions of (10, 32)"),
         ("pos_embed", torch.zeros(1, 9, 32), "9 positions.*grid="),
         ("pos_embed", torch.zeros(1, 0, 32), "0 positions"),
         ("patch_embed.proj.weight", torch.zeros(32, 48), "patch kernel of (32, 48)"),
         ("patch_embed.proj.weight", torch.zeros(32, 3, 4, 8), "patch kernel of (32, 3, 4, 8)"),
         ("norm.weight", torch.zeros(32, dtype=torch.int8), "norm.weight .*torch.int8"),
-        *[
-            ("norm.weight", what, "norm.weight")
-            for what in (torch.tensor(1.0), np.zeros(32, dtype="V2"), "a name", None)
-        ],
+        *[("norm.weight", what, "norm.weight") for what in (torch.tensor(1.0), np.zeros(32, dtype="V2"), "a name")],
     ],
     ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )
@@ -212,25 +200,20 @@ def test_files_are_read_and_may_be_overwritten_afterwards(tmp_path, write, model
         assert read_weights(tmp_path / "beside.pth").keys() == write().keys()
 
 
-class Trap:
-    """What runs code when it is unpickled: it makes a file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
 @pytest.mark.parametrize("name", ["whole.pth", "inside.pth", "bare.pth", "old.bin", "array.npz"])
 def test_code_in_a_file_is_not_run(tmp_path, write, name):
     ran, path = tmp_path / "executed", tmp_path / name
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (ran,))
+
     if name == "array.npz":
-        np.savez(path, trap=np.array([Trap(ran)], dtype=object))
+        np.savez(path, trap=np.array([Trap()], dtype=object))
     elif name == "bare.pth":
-        path.write_bytes(pickle.dumps(Trap(ran), protocol=2))
+        path.write_bytes(pickle.dumps(Trap(), protocol=2))
     else:
-        content = Trap(ran) if name == "whole.pth" else write() | {"norm.extra": Trap(ran)}
+        content = Trap() if name == "whole.pth" else write() | {"norm.extra": Trap()}
         torch.save(content, path, _use_new_zipfile_serialization=path.suffix != ".bin")
     with pytest.raises(ValueError, match=f"^{name} "):
         read_weights(path)

@@ -87,11 +87,7 @@ def test_a_folder_that_timm_wrote_is_loaded(repository, folder, file, kind):
     assert not loaded.model.training
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["./weights", "a/b/c", "~/vit", Path("timm/vit"), "run7.ckpt", "checkpoints/last.ckpt", "M.SAFETENSORS"],
-    ids=str,
-)
+@pytest.mark.parametrize("name", ["./weights", "a/b/c", "~/vit", Path("timm/vit"), "run7.ckpt", "M.SAFETENSORS"])
 def test_a_path_that_does_not_exist_is_a_path(name):
     with pytest.raises(FileNotFoundError, match=Path(name).name):
         load_pretrained(name)
@@ -120,7 +116,6 @@ def test_without_timm_its_reason_and_a_way_out_are_told(repository, monkeypatch,
     [
         ({"architecture": "vit_of_nobody"}, "vit_of_nobody"),
         ({"num_classes": 3}, "5"),
-        ({"model_args": {"img_size": 32, "num_classes": 7}}, "7"),
         ({"model_args": {"img_size": 32, "embed_dim": 48}}, "48"),
         ({"model_args": {"img_size": 32, "num_classes": 5, "act_layer": "relu"}}, "ReLU"),
         ({"label_names": ["a", "b"]}, "2 classes .* 5"),
@@ -164,7 +159,6 @@ def test_broken_weights_and_code_in_them_are_refused(folder, tmp_path):
         ("HFValidationError", ValueError, "timm/vit_tiny"),
         ("GatedRepoError", ConnectionError, r"huggingface\.co/someone/vit .*load_tiny"),
         ("LocalEntryNotFoundError", ConnectionError, "someone/vit .*load_tiny"),
-        ("OfflineModeIsEnabled", ConnectionError, "someone/vit .*load_tiny"),
     ],
 )
 def test_what_cannot_be_fetched_says_what_to_do(peer, monkeypatch, error, kind, named):
@@ -183,17 +177,10 @@ def test_what_cannot_be_fetched_says_what_to_do(peer, monkeypatch, error, kind, 
 
 
 @pytest.mark.network
-@pytest.mark.parametrize(
-    "name",
-    [
-        "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
-        "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
-        "timm/vit_small_patch16_224.dino",
-    ],
-)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224.augreg_in21k_ft_in1k", "vit_small_patch16_224.dino"])
 @torch.inference_mode()
 def test_the_photos_are_what_they_are(name):
-    loaded = load_pretrained(name)
+    loaded = load_pretrained(f"timm/{name}")
     for picture, expected in {"cat": "tabby|tiger cat|egyptian cat|lynx", "coffee": "espresso|cup|mug|eggnog"}.items():
         answer = loaded.model(loaded.prepare(photo(picture)))
         if "dino" in name:
