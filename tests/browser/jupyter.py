@@ -23,7 +23,6 @@ PATIENCE = 120  # seconds: other processes share the cores
 PANEL, VIEW = ".vit-panel", ".vit-explorer"
 PICTURE = 'img[alt]:not([alt=""])'
 ALERT, LOST = "[role=alert]:not(.vit-lost)", ".vit-lost"
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def until(page, holds: Callable, seconds: float = PATIENCE, what: str = ""):
@@ -40,7 +39,7 @@ def until(page, holds: Callable, seconds: float = PATIENCE, what: str = ""):
 
 def is_panel(data: dict) -> bool:
     """Whether an output with this data is a panel."""
-    return WIDGET_VIEW in data
+    return "application/vnd.jupyter.widget-view+json" in data
 
 
 def is_view(data: dict) -> bool:
@@ -237,50 +236,31 @@ class View:
         self.picture, self.pinned = root.locator(".vit-picture"), root.locator(".vit-pinned")
         self.picture.wait_for()
 
-    def pixels(self, what: str = "now") -> list[str]:
+    def pixels(self) -> list[str]:
         """What is painted on each map."""
-        maps = self.root.locator(f'canvas[aria-label^="{what}, "]')
+        maps = self.root.locator('canvas[aria-label^="now, "]')
         return maps.evaluate_all("list => list.map((one) => one.toDataURL())")
 
     def hover(self, across: float, down: float) -> None:
         box = self.picture.bounding_box()
         self.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
-    @contextlib.contextmanager
-    def painted(self, what: str):
-        """What is done in the block paints other maps."""
-        before = self.pixels()
-        assert len(before) > 1
-        yield
-        assert until(self.page, lambda: self.pixels() not in ([], before), 5), f"{what} paints no other maps"
-
     def use(self) -> None:
-        """Hover, walk, pin and compare, and choose a block: each paints other maps."""
-        self.picture.scroll_into_view_if_needed()
-        for place in ((0.1, 0.1), (0.9, 0.9)):
-            with self.painted(f"hovering at {place}"):
-                self.hover(*place)
-        self.picture.focus()
-        for key in ("ArrowLeft", "ArrowUp", "Home"):
-            with self.painted(key):
-                self.page.keyboard.press(key)
-        self.hover(0.1, 0.9)
-        self.page.mouse.down()
-        self.page.mouse.up()
-        self.pinned.wait_for()
-        held = self.pixels("pinned")
-        with self.painted("hovering beside what is pinned"):
-            self.hover(0.9, 0.1)
-        assert self.pixels("pinned") == held
-        self.picture.focus()
-        self.page.keyboard.press("Escape")
-        self.pinned.wait_for(state="hidden")
+        """Hover, walk, choose a block, and pin: the maps become others, as test_explorer.py compares them."""
+        acts = {"hovering": lambda: self.hover(0.1, 0.1), "hovering elsewhere": lambda: self.hover(0.9, 0.9)}
+        acts["walking"] = lambda: self.picture.press("ArrowLeft")
         slider = self.root.locator("input[type=range]")
         if slider.get_attribute("max") != "0":
-            slider.focus()
-            for key in ("ArrowLeft", "ArrowRight"):
-                with self.painted(f"{key} on the block"):
-                    self.page.keyboard.press(key)
+            acts["another block"] = lambda: slider.press("ArrowLeft")
+        self.picture.scroll_into_view_if_needed()
+        for what, act in acts.items():
+            before = self.pixels()
+            assert len(before) > 1
+            act()
+            changed = until(self.page, lambda before=before: self.pixels() not in ([], before), 5)
+            assert changed, f"{what} paints no other maps"
+        self.picture.click()
+        self.pinned.wait_for()
 
 
 def drag(slider, part: float) -> None:

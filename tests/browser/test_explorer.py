@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.browser import jupyter
 from vit_walkthrough.draw import blend
 from vit_walkthrough.living import explore
 
@@ -36,15 +37,13 @@ def attention():
     return random_attention()
 
 
-class View:
+class View(jupyter.View):
     """One explorer on a page, as its reader sees it."""
 
     def __init__(self, page, number: int = 0):
-        self.page, self.root = page, page.locator(".vit-explorer").nth(number)
-        self.picture, self.slider = self.root.locator(".vit-picture"), self.root.locator("input[type=range]")
+        super().__init__(page, page.locator(".vit-explorer").nth(number))
+        self.told, self.slider = self.root.locator(".vit-text"), self.root.locator("input[type=range]")
         self.button = self.root.get_by_role("button", name="class token")
-        self.told, self.pinned = self.root.locator(".vit-text"), self.root.locator(".vit-pinned")
-        self.picture.wait_for()
 
     @property
     def state(self) -> tuple:

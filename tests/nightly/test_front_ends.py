@@ -1,7 +1,6 @@
 """The notebooks in JupyterLab and in Notebook 7: every control moved by keyboard and by mouse, every view used."""
 
 import shutil
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -9,100 +8,60 @@ from tests.browser.conftest import browser, open_file  # noqa: F401
 from tests.browser.jupyter import NOTEBOOKS, OPENED, Notebook, Panel, Server, drag, until
 from tests.browser.test_exported import expect_alive, export
 
-GRACE = 2.5  # seconds after which a change that changed no picture is followed by the next one
-
 
 class Control:
-    """One control of a panel. A place is where it stands; `steps` moves it once at every `next`, through all places."""
+    """One control of a panel: `place` is where it stands, `put` brings it there; `keyboard` and `mouse` move it."""
 
     css = part_css = ""
 
     def __init__(self, panel: Panel, root):
         self.panel, self.page, self.root, self.part = panel, panel.page, root, root.locator(self.part_css).first
 
-    def place(self):
-        raise NotImplementedError
-
-    def put(self, place) -> None:
-        raise NotImplementedError
-
-    def steps(self, how: str) -> Iterator[None]:
-        raise NotImplementedError
-
-    @property
-    def name(self) -> str:
-        words = self.root.locator(".widget-label").all_text_contents() or [self.root.inner_text()]
-        return f"{type(self).__name__.lower()} {words[0].strip()!r}"
-
-    def awake(self) -> bool:
-        return self.root.is_visible() and self.part.evaluate("one => !one.closest('[disabled]')")
-
-    def expect(self, holds: Callable[[], bool], what: str) -> None:
-        assert until(self.page, holds, 2), f"{self.name}: {what}"
+    def mouse(self) -> None:  # the list that a menu opens is the system's, out of the page's reach
+        self.put(0 if self.place() else 1)
 
     def move(self, how: str) -> None:
-        """Move it until the picture changes, and back, to the same picture again."""
+        """Move it, so that the picture changes, and back, to the same picture again."""
         self.root.scroll_into_view_if_needed()
+        name = f"{type(self).__name__} {self.root.inner_text()!r}"
         before, place = self.panel.settled(), self.place()
         if how == "keyboard":
             self.part.focus()
             self.page.keyboard.press("Tab")
             self.page.keyboard.press("Shift+Tab")
-            assert self.root.evaluate("one => one.contains(document.activeElement)"), f"no Tab leads to {self.name}"
-        if not any(self.panel.changed(before, GRACE) for _ in self.steps(how)):
-            pytest.fail(f"wherever {how} moves {self.name}, the picture is still: {before[1]}")
+            assert self.root.evaluate("one => one.contains(document.activeElement)"), f"no Tab leads to {name}"
+        getattr(self, how)()
+        assert self.panel.changed(before), f"{how} moves {name}, and the picture is still: {before[1]}"
         assert self.panel.alerts == []
-        self.back(place, before)
-
-    def back(self, place, shown: tuple[str, str]) -> None:
         self.put(place)
-        until(self.page, lambda: self.panel.shown() == shown, what=f"the picture from before {self.name} moved")
+        until(self.page, lambda: self.panel.shown() == before, what=f"the picture from before {name} moved")
 
 
 class Slider(Control):
     css, part_css = ".widget-slider", ".noUi-handle"
 
     def place(self) -> str:
+        assert self.part.get_attribute("aria-label") == self.root.locator(".widget-label").inner_text()
         return self.part.get_attribute("aria-valuetext")
 
-    def press(self, key: str) -> bool:
-        """Whether the key moved it."""
-        old = self.place()
-        self.part.press(key)
-        return bool(until(self.page, lambda: self.place() != old, 2))
-
     def put(self, place: str) -> None:
-        self.press("Home")
-        while self.place() != place:
-            assert self.press("ArrowRight"), f"{self.name} does not come back to {place}"
+        self.part.press("Home")
+        while (now := self.place()) != place:
+            self.part.press("ArrowRight")
+            until(self.page, lambda now=now: self.place() != now, 2, f"ArrowRight that moves on from {now} to {place}")
 
-    def steps(self, how: str) -> Iterator[None]:
-        assert self.part.get_attribute("aria-label") == self.root.locator(".widget-label").inner_text()
-        if how == "mouse":
-            for part in (1, 0, 0.5, 0.25, 0.75, 0.1, 0.9):
-                drag(self.root, part)
-                yield
-            return
-        end = "one => one.getAttribute('aria-valuenow') === one.getAttribute('aria-valuemax')"
-        while not self.part.evaluate(end):
-            assert self.press("ArrowRight"), f"ArrowRight does not move {self.name} from {self.place()}"
-            yield
-        while self.press("ArrowLeft"):
-            yield
+    def at_the_end(self) -> bool:
+        return self.part.evaluate("one => one.getAttribute('aria-valuenow') === one.getAttribute('aria-valuemax')")
+
+    def keyboard(self) -> None:
+        self.part.press("Home" if self.at_the_end() else "End")
+
+    def mouse(self) -> None:
+        drag(self.root, 0 if self.at_the_end() else 1)
 
 
-class Choice(Control):
-    """One of several options, which are all tried. Its place is the number of the option."""
-
-    def count(self) -> int:
-        raise NotImplementedError
-
-
-class Dropdown(Choice):
+class Dropdown(Control):
     css, part_css = ".widget-dropdown", "select"
-
-    def count(self) -> int:
-        return self.part.evaluate("one => one.options.length")
 
     def place(self) -> int:
         return self.part.evaluate("one => one.selectedIndex")
@@ -110,25 +69,12 @@ class Dropdown(Choice):
     def put(self, place: int) -> None:
         self.part.select_option(index=place)
 
-    def steps(self, how: str) -> Iterator[None]:
-        if how == "mouse":  # the list that opens is the system's, out of the page's reach
-            for option in [option for option in range(self.count()) if option != self.place()]:
-                self.put(option)
-                yield
-            return
-        for key, step, end in (("ArrowDown", 1, self.count() - 1), ("ArrowUp", -1, 0)):
-            while self.place() != end:
-                wanted = self.place() + step
-                self.part.press(key)
-                self.expect(lambda wanted=wanted: self.place() == wanted, f"{key} does not lead to option {wanted}")
-                yield
+    def keyboard(self) -> None:
+        self.part.press("ArrowUp" if self.place() else "ArrowDown")
 
 
-class Toggles(Choice):
+class Toggles(Control):
     css, part_css = ".widget-toggle-buttons", "button"
-
-    def count(self) -> int:
-        return self.root.locator("button").count()
 
     def place(self) -> int:
         return self.root.locator("button").evaluate_all("all => all.findIndex(one => one.matches('.mod-active'))")
@@ -136,77 +82,20 @@ class Toggles(Choice):
     def put(self, place: int) -> None:
         self.root.locator("button").nth(place).click()
 
-    def steps(self, how: str) -> Iterator[None]:
-        first = self.place()
-        for option in [*range(first + 1, self.count()), *range(first)]:
-            if how == "mouse":
-                self.put(option)
-            else:
-                self.part.focus()
-                for _ in range(option):
-                    self.page.keyboard.press("Tab")
-                self.page.keyboard.press(("Enter", " ")[option % 2])
-            self.expect(lambda option=option: self.place() == option, f"{how} does not lead to option {option}")
-            yield
-
-
-class Checkbox(Control):
-    css, part_css = ".widget-checkbox", "input"
-
-    def place(self) -> bool:
-        return self.part.is_checked()
-
-    def put(self, place: bool) -> None:
-        self.part.set_checked(place)
-
-    def steps(self, how: str) -> Iterator[None]:
-        for _ in range(2):
-            self.part.click() if how == "mouse" else self.part.press(" ")
-            yield
-
-
-def controls(panel: Panel) -> list[Control]:
-    """All but those around a file input, which wait for a file and have their own test."""
-    kinds = {kind.css: kind for kind in (Slider, Dropdown, Toggles, Checkbox)}
-    found = panel.root.locator(", ".join(kinds))
-    names = found.evaluate_all(
-        """(list, kinds) => list.map((one) => {
-            const box = one.parentElement.closest(".widget-box"), file = box.querySelector("input[type=file]");
-            if (file && file.closest(".widget-box") === box) return null;
-            return kinds.find((kind) => one.matches(kind)); })""",
-        list(kinds),
-    )
-    return [kinds[name](panel, found.nth(place)) for place, name in enumerate(names) if name]
+    def keyboard(self) -> None:
+        if not self.place():
+            self.page.keyboard.press("Tab")
+        self.page.keyboard.press("Enter")
 
 
 def sweep(panel: Panel, how: str) -> None:
-    """Move every control, and see picture and text change. Those that are disabled or hidden are moved in a state of
-    the others that wakes them."""
-    every = controls(panel)
-    assert every
-    awake = [control for control in every if control.awake()]
+    """Move every control that can be moved as the panel is when it is opened."""
+    every = [kind(panel, root) for kind in (Slider, Dropdown, Toggles) for root in panel.root.locator(kind.css).all()]
+    asleep = "one => one.closest('[disabled]') !== null"
+    awake = [each for each in every if each.root.is_visible() and not each.part.evaluate(asleep)]
+    assert awake
     for control in awake:
         control.move(how)
-    for control in every:
-        if control not in awake:
-            sleep = wake(control, every)
-            control.move(how)
-            sleep()
-
-
-def wake(control: Control, every: list[Control]) -> Callable[[], None]:
-    """Choose what makes this control one that can be moved; gives back what takes that choice back."""
-    choices = [other for other in every if isinstance(other, Choice) and other.awake()]
-    for other in sorted(choices, key=Choice.count):  # what has few options is soon tried
-        first, place = control.panel.settled(), other.place()
-        for option in [option for option in range(other.count()) if option != place]:
-            before = control.panel.settled()
-            other.put(option)
-            control.panel.changed(before, 2 * GRACE)  # until it is drawn: the control itself wakes before
-            if control.awake():
-                return lambda other=other, place=place, first=first: other.back(place, first)
-        other.back(place, first)
-    pytest.fail(f"no choice wakes {control.name}")
 
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])

@@ -61,8 +61,8 @@ def saved(picture: Image.Image, dice: random.Random) -> bytes:
 
 
 def broken(file: bytes, other: bytes, dice: random.Random) -> bytes:
-    """The file as it is, cut, with other bytes, with another file's beginning, longer, or with another size."""
-    content, damage = bytearray(file), dice.choice(("none", "cut", "bytes", "start", "longer", "size", "two"))
+    """The file as it is, cut, with other bytes, with another file's beginning, or with another size."""
+    content, damage = bytearray(file), dice.choice(("none", "cut", "bytes", "start", "size"))
     if damage == "cut":
         del content[dice.randrange(len(content) + 1) :]
     elif damage == "bytes":
@@ -70,14 +70,9 @@ def broken(file: bytes, other: bytes, dice: random.Random) -> bytes:
             content[place] = dice.randrange(256)
     elif damage == "start":
         content[: dice.randint(1, 40)] = other[: dice.randint(1, 40)]
-    elif damage == "longer":
-        place = dice.randrange(len(content) + 1)
-        content[place:place] = dice.randbytes(dice.randint(1, 200))
     elif damage == "size":
         place, number = dice.randrange(max(1, min(64, len(content)))), dice.choice([0, 1, 65535, 2**31, 2**32 - 1])
         content[place : place + 4] = struct.pack(dice.choice("<>") + "I", number)
-    elif damage == "two":
-        content += other
     return bytes(content)
 
 

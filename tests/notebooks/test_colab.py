@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,11 +55,19 @@ exec(compile(Path(cell).read_text(), "first cell", "exec"), names)
 assert sorted(sys.path) == sorted(before + added), "a second run in the same kernel adds nothing"
 """
 
+GITCONFIG = """
+[url "{github}/"] insteadOf = https://github.com/
+[protocol "file"] allow = always
+[user] name = a
+[user] email = a@b
+"""
 
-def session(repository="reader/fork", branch="main", name="04_one_head", quoted=True):
-    address = f"https://github.com/{repository}/blob/{branch}/notebooks/{name}.ipynb"
+
+def session(repository="reader/fork", branch="main", quoted=True, host="https://github.com"):
+    """One of the sessions that Colab's server lists: of a notebook that was opened from GitHub."""
+    address = f"{host}/{repository}/blob/{branch}/notebooks/04_one_head.ipynb"
     encoded = address.replace(":", "%3A").replace("/", "%2F") if quoted else address
-    return {"id": "1", "name": f"{name}.ipynb", "path": f"fileId={encoded}", "type": "notebook", "kernel": {"id": "k"}}
+    return {"id": "1", "name": "04_one_head.ipynb", "path": f"fileId={encoded}", "type": "notebook"}
 
 
 DRIVE = {"id": "2", "name": "Copy of 04_one_head.ipynb", "path": "fileId=1AbC_d-EfG", "type": "notebook"}
@@ -88,18 +95,12 @@ def colab(tmp_path):
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_COUNT": "2",
-        "GIT_CONFIG_KEY_0": f"url.{github.as_uri()}/.insteadOf",
-        "GIT_CONFIG_VALUE_0": "https://github.com/",
-        "GIT_CONFIG_KEY_1": "protocol.file.allow",
-        "GIT_CONFIG_VALUE_1": "always",
     }
+    (tmp_path / ".gitconfig").write_text(GITCONFIG.format(github=github.as_uri()))
 
     def git(*arguments, cwd):
-        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-        subprocess.run(["git", *who, *arguments], cwd=cwd, env=environment, check=True, capture_output=True)
+        subprocess.run(["git", *arguments], cwd=cwd, env=environment, check=True, capture_output=True)
 
     def repository(name, branch="main", package="vit_walkthrough"):
         """One more branch of a repository, with a package that says which it is."""
@@ -113,9 +114,9 @@ def colab(tmp_path):
         git("add", "-A", cwd=here)
         git("commit", "-q", "-m", branch, cwd=here)
 
-    def run(*, sessions=None, text=None, inside=True, jaxtyping=False, cwd=content):
-        if sessions is not None or text is not None:
-            answer.write_text(json.dumps(sessions) if text is None else text)
+    def run(*sessions, inside=True, jaxtyping=False, cwd=content):
+        if sessions:
+            answer.write_text(json.dumps(sessions))
         for file in (log, pip):
             file.unlink(missing_ok=True)
         (tmp_path / "cell.py").write_text(CELL)
@@ -157,17 +158,11 @@ def refused(result):
     return True
 
 
-# ------------------------------------------------------------------------------------------- the cell, as a document
-
-
 def test_the_first_code_cell_is_the_same_in_every_notebook():
     cells = [first_cell(path) for path in NOTEBOOKS]
     assert [cell["source"] for cell in cells] == [cells[0]["source"]] * len(cells)
     assert [cell["metadata"] for cell in cells] == [cells[0]["metadata"]] * len(cells)
     assert all(cell["outputs"] == [] for cell in cells)
-
-
-# --------------------------------------------------------------------------------------------------- outside Colab
 
 
 @pytest.mark.parametrize("where", ["library", "clone"])
@@ -188,12 +183,9 @@ def test_outside_colab_it_finds_the_package_without_a_word_or_a_request(colab, w
 
 def test_outside_colab_a_missing_package_is_one_line_and_no_request(colab):
     (colab.root / "library" / "vit_walkthrough" / "photos").mkdir(parents=True)
-    result = colab.run(sessions=[session()], inside=False, jaxtyping=True)
+    result = colab.run(session(), inside=False, jaxtyping=True)
     assert refused(result)
     assert (result.done.stdout, result.noted) == ("", "")
-
-
-# ---------------------------------------------------------------------------------------------------------- in Colab
 
 
 def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
@@ -201,7 +193,7 @@ def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
     colab.repository("reader/fork")
     (colab.content / "requirements.txt").write_text("torch==0.1\n")
     intro = {"name": "other.ipynb", "path": "fileId=https%3A%2F%2Fgithub.com%2Fsomeone%2Felse%2Fblob%2Fmain%2Fin.ipynb"}
-    result = colab.run(sessions=[DRIVE, intro, session("reader/fork")])
+    result = colab.run(DRIVE, intro, session("reader/fork"))
     assert (result.done.returncode, result.done.stderr) == (0, "")
     assert result.package.endswith("reader/fork main")
     assert result.fetched == ["Fetching https://github.com/reader/fork, branch main."]
@@ -223,61 +215,46 @@ def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
 
 @pytest.mark.parametrize(
     ("repository", "branch", "quoted"),
-    [
-        ("reader/fork", "feature/heads", True),
-        ("some-body/vit.walk-through_2", "a/b/notebooks/c", False),
-        ("reader/vit-walkthrough", "blob/main", True),
-        ("reader/notebooks", "v1.0", False),
-    ],
+    [("reader/vit-walkthrough", "blob/main", True), ("some-body/vit.walk-through_2", "a/b/notebooks/c", False)],
 )
 def test_a_branch_may_have_slashes_and_the_repository_any_name(colab, repository, branch, quoted):
     colab.repository(repository)
     colab.repository(repository, branch)
-    result = colab.run(sessions=[session(repository, branch, quoted=quoted)])
+    result = colab.run(session(repository, branch, quoted))
     assert result.package.endswith(f"{repository} {branch}"), result.done.stderr
 
 
-# ------------------------------------------------------------------------------------------------------ cannot tell
+ELSEWHERE = [json.dumps([session(host=host)]) for host in ("https://github.com.elsewhere.example", "http://github.com")]
 
 
-def elsewhere(host: str) -> str:
-    path = f"fileId={host}/reader/fork/blob/main/notebooks/04_one_head.ipynb"
-    return json.dumps([{"name": "04_one_head.ipynb", "path": path}])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *["", "[]", "null", "<html>404</html>", '[{"name": 3}]', "\x00\xff %ZZ", "[" * 5000],
-        *map(elsewhere, ("https://gitlab.com", "https://github.com.elsewhere.example", "http://github.com", "file://")),
-    ],
-)
+@pytest.mark.parametrize("text", ["", "[]", "<html>404</html>", "\x00\xff %ZZ", *ELSEWHERE])
 def test_an_answer_that_tells_nothing(colab, text):
     colab.repository("reader/fork")
-    result = colab.run(text=text)
+    colab.answer.write_text(text)
+    result = colab.run()
     assert refused(result)
     assert (result.clones, result.pip) == ([], [])
 
 
 def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
     colab.repository("reader/fork")
-    assert refused(colab.run(sessions=[DRIVE]))
+    assert refused(colab.run(DRIVE))
     source = (colab.root / "github" / "reader" / "fork").as_uri()
     command = ["git", "clone", "-q", "--depth", "1", source, "vit-walkthrough"]
     subprocess.run(command, cwd=colab.content, check=True)
-    result = colab.run(sessions=[DRIVE])
+    result = colab.run(DRIVE)
     assert result.package.endswith("reader/fork main")
     assert result.pip
 
 
 @pytest.mark.parametrize(
     ("repository", "branch"),
-    [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/fork", "a..b"), ("reader/other", "main")],
+    [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/other", "main")],
 )
 def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository, branch):
     colab.repository("reader/fork")
     colab.repository("reader/other", package="something")
-    result = colab.run(sessions=[session(repository, branch)])
+    result = colab.run(session(repository, branch))
     assert refused(result)
     assert len(result.clones) == 1
     assert result.pip == []
@@ -287,18 +264,16 @@ def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository,
     ("repository", "branch"),
     [
         ("reader/fork", "--upload-pack=touch${IFS}broken"),
-        ("reader/fork", "../main"),
         ("reader/fork", "$(touch broken)"),
         ("--upload-pack=x/fork", "main"),
-        ("../fork", "main"),
-        ("reader/--config", "main"),
         ("reader@elsewhere.example/fork", "main"),
+        ("reader/--config", "main"),
         ("reader/fork/deeper", "main"),
     ],
 )
 def test_names_that_are_no_names_never_reach_git(colab, repository, branch):
     colab.repository("reader/fork")
-    result = colab.run(sessions=[session(repository, branch, quoted=False)])
+    result = colab.run(session(repository, branch, quoted=False))
     assert refused(result)
     assert result.clones == []
     assert not list(colab.content.iterdir())
@@ -307,22 +282,6 @@ def test_names_that_are_no_names_never_reach_git(colab, repository, branch):
 def test_where_pip_fails_its_own_error_is_seen(colab):
     colab.repository("reader/fork")
     (colab.root / "no-index").touch()
-    result = colab.run(sessions=[session()])
+    result = colab.run(session())
     assert result.done.returncode == 1
     assert "jaxtyping" in result.done.stderr.strip().splitlines()[-1]
-
-
-def test_the_runner_notices_a_request(colab, monkeypatch):
-    """The hook that the tests above rely on sees a connection and a process."""
-    reckless = textwrap.dedent("""
-        import socket, subprocess
-        subprocess.run(["true"])
-        try:
-            socket.create_connection(("127.0.0.1", 9), timeout=0.1)
-        except OSError:
-            pass
-    """)
-    monkeypatch.setitem(globals(), "CELL", reckless)
-    result = colab.run(inside=False)
-    assert "subprocess.Popen" in result.noted
-    assert "socket.connect" in result.noted

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import vit_walkthrough
-from vit_walkthrough import draw, exercises, weights
+from vit_walkthrough import draw, weights
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.tokens import resample_positions
 from vit_walkthrough.model.vit import VisionTransformer
@@ -94,29 +94,17 @@ def test_every_picture_says_what_it_shows_and_every_widget_has_one_beside_it(not
     assert all(widget in pictures for widget in widgets)
 
 
-def test_nothing_is_compared_without_an_assertion_that_can_fail(notebook):
-    for source in sources(notebook, "code"):
-        last = ast.parse(source).body[-1]
-        assert not (isinstance(last, ast.Expr) and isinstance(last.value, ast.Compare)), source
-        if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
-            name = ast.unparse(last.value.func).split(".")[-1]
-            assert name not in {"allclose", "equal", "array_equal", "isclose"}, source
+def test_what_it_claims_it_asserts(notebook):
     tests = [node.test for node in ast.walk(code(notebook)) if isinstance(node, ast.Assert)]
     assert len(tests) >= 5
     assert not [ast.unparse(test) for test in tests if isinstance(test, (ast.Constant, ast.Tuple))]
 
 
-def test_it_starts_with_its_question_in_short_cells_whose_links_lead_somewhere(notebook):
-    for source in sources(notebook, "code"):
-        assert len(source.splitlines()) <= 30, source
+def test_it_starts_with_its_question_and_its_links_lead_somewhere(notebook):
     assert re.match(r"# \d\d · .+\?\n", sources(notebook, "markdown")[0])
     for source in sources(notebook, "markdown"):
-        assert len(source.split()) <= 120, source
         for target in re.findall(r"\]\(((?!http)[^)#]+)", source):
             assert (ROOT / "notebooks" / target).exists(), target
-
-
-# ------------------------------------------------------------------------------------------------ exercises
 
 
 def cells_of_exercises(notebook):
@@ -165,31 +153,13 @@ def test_an_exercise_has_a_hole_a_hint_and_a_hidden_solution_which_goes_through_
 
 
 def test_the_reader_predicts_before_the_answer_is_computed(notebook):
-    asked = [
-        (place, target.id)
-        for place, source in enumerate(sources(notebook, "code"))
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.value) == "..."
-        for target in node.targets
-    ]
-    answered = {
-        ast.unparse(node.args[0]): place
-        for place, source in enumerate(sources(notebook, "code"))
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "predict"
-    }
+    asked, answered = {}, {}
+    for place, source in enumerate(sources(notebook, "code")):
+        asked |= dict.fromkeys(re.findall(r"^(\w+) = \.\.\.", source, flags=re.M), place)
+        answered |= dict.fromkeys(re.findall(r"^predict\(\s*(\w+),", source, flags=re.M), place)
     assert asked
-    assert answered.keys() == {name for _, name in asked}
-    assert all(place < answered[name] for place, name in asked)
-
-
-def test_every_check_belongs_to_an_exercise():
-    used = {check for path in NOTEBOOKS for cells in cells_of_exercises(load(path)) for cell in cells
-            if cell["cell_type"] == "code" for check, _ in checked(cell)}  # fmt: skip
-    assert used == {name for name in exercises.__all__ if name.startswith("check_")}
-
-
-# ------------------------------------------------------------------------------------------------ 10, with a network
+    assert asked.keys() == answered.keys()
+    assert all(place < answered[name] for name, place in asked.items())
 
 
 def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
@@ -231,9 +201,6 @@ def test_with_a_network_notebook_10_runs_on_what_it_fetches(monkeypatch):
     assert names["fine_model"].config.tokens == 24 * 24 + 1
     assert asked == [(True, True), (False, True)]
     assert len(shown) >= 9
-
-
-# ------------------------------------------------------------------------------------------------ the weld
 
 
 class Bare(ast.NodeTransformer):
@@ -296,15 +263,6 @@ def test_a_notebook_imports_no_later_stage_and_what_it_defines_under_a_stage_s_n
     welded = {**WELDED, **WELDED_BY_BEHAVIOUR}.get(path.stem, {})
     for name in definitions(code(notebook)).keys() & stages.keys():
         assert name in welded.get(stages[name], []), f"{name} is defined here and in model/{stages[name]}.py"
-
-
-def test_the_weld_notices_a_difference():
-    one, other = ast.parse("def f(x: int):\n    'doc'\n    return x + 1"), ast.parse("def f(x):\n    return x + 1")
-    assert bare(one) == bare(other)
-    assert bare(one) != bare(ast.parse("def f(x):\n    return x + 2"))
-
-
-# ------------------------------------------------------------------------------------------------ the README
 
 
 def test_every_question_leads_to_a_heading():

@@ -16,16 +16,16 @@ from vit_walkthrough.widgets.panel import Panel
 from vit_walkthrough.widgets.pictures import PictureChooser
 
 
-def cat_and_its_patches() -> tuple:
-    """The cat and its 14 x 14 patches, each of mean 0 and variance 1, as queries and as keys."""
+def explore_attention_of_the_cat() -> Panel:
+    """Its 14 x 14 patches, each of mean 0 and variance 1, are the queries and the keys."""
     patches = patchify(photo("cat")[None], 16)[0]
     patches = layer_norm(patches, patches.shape[-1:])
-    return photo("cat"), patches, patches
+    return widgets.explore_attention(photo("cat"), patches, patches)
 
 
 # Every panel by name: a function that opens it.
 PANELS = {name: panel for name, panel in vars(widgets).items() if name.startswith(("explore_", "train_"))}
-PANELS["explore_attention"] = lambda: widgets.explore_attention(*cat_and_its_patches())
+PANELS["explore_attention"] = explore_attention_of_the_cat
 
 
 class Page(HTMLParser):

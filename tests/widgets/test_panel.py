@@ -51,16 +51,6 @@ def test_an_error_is_shown_and_raised_and_leaves_the_last_picture(panel, monkeyp
     assert (draws, panel.message.value, panel.picture.value) == ([{"side": 2}], "", before)
 
 
-def test_a_change_that_changes_nothing_draws_nothing_and_a_demand_always_draws(panel):
-    draws = count_draws(panel)
-    panel.update({"name": "value"})
-    assert draws == []
-    panel.update()
-    panel.controls["side"].value = 4
-    panel.update({"name": "value"})
-    assert draws == [{"side": 2}, {"side": 4}]
-
-
 @pytest.mark.parametrize(("quick", "drawn"), [((3, 4), [1, 4]), ((4, 1), [1])])
 def test_of_changes_while_it_draws_the_last_one_is_drawn_afterwards_if_it_is_another(panel, quick, drawn):
     draws, real, left = [], panel.draw, list(quick)
