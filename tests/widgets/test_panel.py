@@ -89,11 +89,12 @@ def test_while_it_draws_nothing_is_collected_and_one_thread_computes_and_an_inte
 
 
 @pytest.mark.parametrize("cell", [(4, 4), (0, 0), (7, 0), (5, 2)])
-def test_a_query_stays_at_its_place_in_the_picture(cell):
-    for side in (1, 3, 8, 14):
-        controls, fit = query_at(8)
-        controls["row"].value, controls["col"].value = cell
+def test_a_query_stays_at_its_place_in_the_picture_and_comes_back_to_its_patch(cell):
+    controls, fit = query_at(8)
+    controls["row"].value, controls["col"].value = cell
+    for side in (8, 3, 1, 14, 16, 14, 1, 3, 8):
         fit(side)
         for slider, start in zip(controls.values(), cell, strict=True):
             assert (slider.min, slider.max) == (0, side - 1)
             assert slider.value / side <= (start + 0.5) / 8 < (slider.value + 1) / side
+    assert (controls["row"].value, controls["col"].value) == cell

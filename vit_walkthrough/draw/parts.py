@@ -174,9 +174,8 @@ def scale_of(slots: list, *tables: np.ndarray, cells: int = 10) -> float:
 def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, scale=0.0, **look) -> list[Part]:
     """The rows of a table (tokens, numbers) that are drawn, on one scale."""
     look |= dict(width=width, cells=cells, scale=scale or scale_of(slots, table, cells=cells))
-    gap, roles = dots(down=not look.get("down", False)), [role or ("patch" if token else "class") for token in slots]
-    shown = zip(slots, roles, strict=True)
-    return [gap if token is None else strip(table[token], role, **look) for token, role in shown]
+    gap = dots(down=not look.get("down", False))
+    return [gap if one is None else strip(table[one], role or ("patch" if one else "class"), **look) for one in slots]
 
 
 def stack(*lists: list, high: Number = 0.4, across: Number = 0.1) -> Part:

@@ -144,14 +144,15 @@ def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:
 
 def query_at(side: int) -> tuple[dict, Callable[[int], None]]:
     """Sliders for a patch's row and column on a square grid, at first in the middle; and a function that fits them to
-    another grid, where they stay at the same place of the picture."""
+    another grid: there they stay at the same place of the picture, and back on the old one at the same patch."""
     controls = {"row": number("row", side // 2, 0, side - 1), "col": number("column", side // 2, 0, side - 1)}
+    places = {}
 
     def fit(side: int) -> None:
-        for slider in controls.values():
-            place = (slider.value + 0.5) / (slider.max + 1)
-            slider.max = side - 1
-            slider.value = int(place * side)
+        for name, slider in controls.items():
+            if slider.value != int(places.get(name, -1) * (slider.max + 1)):  # the reader has moved it
+                places[name] = (slider.value + 0.5) / (slider.max + 1)
+            slider.max, slider.value = side - 1, int(places[name] * side)
 
     return controls, fit
 

@@ -37,7 +37,7 @@ def execute_with_one_hook(runner, params: list[str], **options) -> int:
 
 
 def run_own_tests_first(runner, *, mutant_name: str | None, tests) -> int:
-    """The tests of the mutant's own room (the folder of its module's name in tests), the fastest first; and only if they
+    """The tests of the mutant's own room (the folder of its module's name in tests), the fastest first. Only if they
     notice nothing, the others: they are in more files, whose collection takes longer than the tests themselves."""
     if not mutant_name:
         return run_tests(runner, mutant_name=mutant_name, tests=tests)
