@@ -16,7 +16,6 @@ def check_patch_of_pixel(y, x, width, patch_size):
     yield "y and x are exchanged: y says the row, x the column", col * cols + row
     yield "The patches are counted from 1; in Python, and in a tensor, the first is 0", row * cols + col + 1
     yield "Counted in pixels: a row has width // patch_size patches, not width", row * width + col
-    yield "The row was multiplied by patch_size; a row has width // patch_size patches", row * patch_size + col
     yield "Row and column were added; all patches of the rows above come before: row * cols + col", row + col
     number_of_pixel = y * width + x
     yield "The pixels before were counted; find row and column separately", number_of_pixel // patch_size**2

@@ -22,7 +22,6 @@ def check_count_learned(height, width, patch_size, channels, dim):
     yield "That is the matrix alone: its bias has dim numbers, and so has the class token", matrix
     yield "The channels are missing: a patch is flattened with all of them", patch_size**2 * dim + 2 * dim
     yield "You counted a matrix for each patch, but all patches share one", patches * matrix + 2 * dim
-    yield "You counted a matrix and a bias for each patch, but all share one", patches * (matrix + dim) + dim
     yield "You counted positions too, but they come in notebook 03", learned + (patches + 1) * dim
     yield "Those are the numbers in the tokens, but only the class token is learned", (patches + 1) * dim
 

@@ -71,7 +71,6 @@ def check_projection(kernel):
     yield square(2, 0, 1)
     yield "Not transposed: theirs is (in, out), torch's Linear keeps (out, in)", square(0, 1, 2)
     yield "The columns are mixed up: first come all numbers of head 0, then all of head 1", square(2, 1, 0)
-    yield "Not transposed, and heads and head_dim are exchanged; first come all numbers of head 0", square(1, 0, 2)
     yield "Each head was transposed by itself; the heads must stand side by side, in the columns", square(0, 2, 1)
 
 
