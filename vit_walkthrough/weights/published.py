@@ -95,8 +95,6 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
         ) from error
     try:
         theirs = timm.create_model(f"{'local-dir' if folder.is_dir() else 'hf-hub'}:{source}", pretrained=True)
-        model, (preprocessing, transform) = convert_weights(theirs, "timm"), _preparation(timm, theirs)
-        class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError) as error:
         raise ConnectionError(f"{source} is not in the cache and cannot be fetched. {OFFLINE}") from error
     except hub.GatedRepoError as error:
@@ -106,6 +104,8 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
         raise ValueError(
             f"timm cannot load {source} ({error!r}); {hint}, and convert_weights takes the model of another library"
         ) from error
+    model, (preprocessing, transform) = convert_weights(theirs, "timm"), _preparation(timm, theirs)
+    class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
     return Pretrained(model, preprocessing, class_names, source, transform)
 
 
