@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 PHOTOS = ("cat", "astronaut", "coffee")
+SPLITS = {"train": slice(700, None), "validation": slice(500, 700), "test": slice(500)}  # of the shuffled digits
 MAX_PIXELS = 80_000_000  # a file of a few bytes can declare a picture that fills the memory
 MIN_KEPT = 1 / 20  # of the picture's area, by the crop: a square keeps a tenth of a panorama that is ten times as wide
 
@@ -164,37 +165,47 @@ def _on_white(pixels: np.ndarray) -> Float[Tensor, "3 height width"]:
 class ClutteredDigits:
     """Handwritten digits to find: each in a random place, size and hue, on dark noise among dimmer fragments of others.
 
-    They are the 1,797 scans of 8 x 8 pixels that scikit-learn brings along, so nothing is downloaded. Train and test
-    share no scan, not even for the fragments. Every sample has the mask of the square in which its digit stands.
+    They are the 1,797 scans of 8 x 8 pixels that scikit-learn brings along, so nothing is downloaded. The splits share
+    no scan, not even for the fragments. Every sample has the mask of the square in which its digit stands.
 
-    split: "train" draws from 1,297 scans, "test" from the other 500. size: side of the images in pixels; the digit is
-    half as wide. seed: of all draws. scans: only the first so many of the split's, to see what fewer are worth.
-    augment: whether each scan is turned, sheared and scaled a little; by default those of train are.
+    split: "train" draws from 1,097 scans, "validation" from 200 others, on which settings are chosen, and "test" from
+    the last 500. size: side of the images in pixels; the digit is half as wide. seed: of all draws. scans: only the
+    first so many of the split's, to see what fewer are worth. augment: whether each scan is turned, sheared and scaled
+    a little; by default those of train are. dim_fragments: how bright a fragment is, as a share of the digit.
 
-    Raises: ValueError for an unknown split, a size that is odd or below 32, more scans than there are or none.
+    Raises: ValueError for an unknown split, a size that is odd or below 32, more scans than there are or none, and
+    dim_fragments outside 0 to 1.
     Source: after the cluttered MNIST of Mnih et al. 2014 (arXiv 1406.6247), section 4.2.
     """
 
     FRAGMENTS = 3
-    DIMMED = 0.4  # how bright a fragment is beside the digit
 
     def __init__(
-        self, split: str = "train", size: int = 48, seed: int = 0, scans: int | None = None, augment: bool | None = None
+        self,
+        split: str = "train",
+        size: int = 48,
+        seed: int = 0,
+        scans: int | None = None,
+        augment: bool | None = None,
+        dim_fragments: float = 0.4,
     ):
         from sklearn.datasets import load_digits  # here, so that photos do not wait for it
 
-        if split not in ("train", "test"):
-            raise ValueError(f"split {split!r} is unknown; choose train or test")
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+        if not 0 <= dim_fragments <= 1:
+            raise ValueError(f"dim_fragments is {dim_fragments}; it is a share from 0 to 1")
         if size < 32 or size % 2:
             raise ValueError(f"size {size} is odd or too small; choose an even size, at least 32")
         pixels, labels = load_digits(return_X_y=True)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu").numpy()
-        own = order[500:] if split == "train" else order[:500]
+        own = order[SPLITS[split]]
         if scans is not None and not 1 <= scans <= len(own):
             raise ValueError(f"scans is {scans}; {split} has 1 to {len(own):,}")
         own = own[:scans]
         small = torch.from_numpy(pixels[own].astype(np.float32)).reshape(-1, 1, 8, 8) / 16
         self.split, self.size, self.seed, self.draws = split, size, seed, 0
+        self.dim_fragments = dim_fragments
         self.augment = split == "train" if augment is None else augment
         self.scans = F.interpolate(small, (size // 2, size // 2), mode="bicubic", antialias=True).clamp(0, 1)
         self.labels = torch.from_numpy(labels[own])
@@ -213,8 +224,9 @@ class ClutteredDigits:
         if draw is None:
             draw, self.draws = self.draws, self.draws + 1
         number = 1_000_003 * self.seed + draw
-        # The test counts backwards, or its draws would have the noise, hues and places of the training's.
-        generator = torch.Generator().manual_seed(number if self.split == "train" else ~number)
+        # Numbers of their own, or two splits would have the same noise, hues and places. torch reads the last 32 bits.
+        numbers = {"train": number, "validation": number + 2**31, "test": ~number}
+        generator = torch.Generator().manual_seed(numbers[self.split])
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             numbers = torch.empty(shape, dtype=torch.float32, device="cpu")
@@ -235,7 +247,7 @@ class ClutteredDigits:
         corner = side // 4 + integers(side // 2 - piece + 1, count, self.FRAGMENTS, 2)
         fragments = self.scans[(other[..., None, None], 0, *_window(corner, piece))]
         place = (batch[..., None], *_window(integers(self.size - piece + 1, count, self.FRAGMENTS, 2), piece))
-        colours = self.DIMMED * fragments[..., None] * hues[:, 1:, None, None]
+        colours = self.dim_fragments * fragments[..., None] * hues[:, 1:, None, None]
         canvas.index_put_(place, colours, accumulate=True)
 
         which = integers(len(self.scans), count)

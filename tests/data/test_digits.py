@@ -1,5 +1,6 @@
 """ClutteredDigits: the digit is where the mask says, draws come from their numbers, train and test are apart."""
 
+import math
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -9,7 +10,7 @@ from torch.testing import assert_close
 
 from vit_walkthrough.data import ClutteredDigits, _turned
 
-SPLITS = ["train", "test"]
+SPLITS = ["train", "validation", "test"]
 
 
 def equal(one, other) -> bool:
@@ -56,7 +57,8 @@ def test_a_sample_is_images_labels_and_square_masks(split, size):
 @pytest.mark.parametrize(
     ("split", "means", "labels", "corners"),
     [
-        ("train", (0.156821, 0.170388, 0.165753), [4, 2, 9, 2, 3, 0], [129, 52, 289, 659, 572, 213]),
+        ("train", (0.153126, 0.168606, 0.162953), [5, 7, 5, 8, 2, 9], [129, 52, 289, 659, 572, 213]),
+        ("validation", (0.147804, 0.148405, 0.175924), [6, 3, 4, 6, 7, 3], [726, 811, 289, 57, 42, 493]),
         ("test", (0.142061, 0.162622, 0.134166), [8, 7, 8, 8, 6, 4], [208, 643, 496, 687, 579, 564]),
     ],
 )
@@ -104,18 +106,24 @@ def test_the_handwriting_in_the_mask_is_a_scan_of_the_label(monkeypatch):
     assert torch.equal(digits.labels[which], labels)
 
 
-def test_three_fragments_less_bright_than_the_digit_lie_around_it():
-    """White scans: every fragment is a square of 8 x 8 pixels and as bright as 0.4 of its hue."""
-    (images, _, masks), (empty, _, same) = inked(1).sample(200, draw=0), inked(0).sample(200, draw=0)
+@pytest.mark.parametrize("share", [None, 0.3, 0.0])
+def test_three_fragments_less_bright_than_the_digit_lie_around_it(share):
+    """White scans: every fragment is a square of 8 x 8 pixels and as bright as 0.4 of its hue, or as is asked for."""
+    asked = {} if share is None else {"dim_fragments": share}
+    (images, _, masks), (empty, _, same) = (inked(ink, **asked).sample(200, draw=0) for ink in (1, 0))
+    if share == 0:
+        assert torch.equal(torch.where(masks[:, None], 0, images), torch.where(masks[:, None], 0, empty))
+        return
+    share = share or 0.4
     assert torch.equal(masks, same)
     added = torch.where(masks[:, None], 0, images - empty)
     pieces = (added != 0).any(dim=1).flatten(1).sum(dim=1)
     assert pieces.max() == 3 * 8 * 8
     assert 1 < (pieces.float() / 64).mean() < 3  # a part lies under the digit or under another
-    assert added.max() <= 3 * 0.4 + 1e-6
+    assert added.max() <= 3 * share + 1e-6
     alone = pieces == 3 * 8 * 8
     assert alone.sum() > 10
-    assert added[alone].max() == pytest.approx(0.4, abs=1e-3)
+    assert added[alone].max() == pytest.approx(share, abs=1e-3)
     assert empty.max() < 0.5
 
 
@@ -153,7 +161,7 @@ def test_every_draw_seed_and_split_gives_other_images_in_other_places(digits):
     others = [
         digits.sample(20, draw=1),
         ClutteredDigits(digits.split, seed=1).sample(20, draw=0),
-        ClutteredDigits("test" if digits.split == "train" else "train").sample(20, draw=0),
+        *(ClutteredDigits(split).sample(20, draw=0) for split in SPLITS if split != digits.split),
     ]
     for other, _, places in others:
         assert (other == images).float().mean() < 0.02  # not even the noise
@@ -200,14 +208,14 @@ def test_what_surrounds_it_neither_matters_nor_is_touched(digits, around):
 # --- train, test and fewer scans ---------------------------------------------------------------------------------
 
 
-def test_train_and_test_share_no_scan_and_are_all_there_are():
+def test_the_splits_share_no_scan_and_are_all_there_are():
     """Back at 8 x 8 pixels, each of ours is one of scikit-learn's, and has its label."""
     scans, labels = load_digits(return_X_y=True)
     ours = []
-    for split, count in (("train", 1297), ("test", 500)):
+    for split, count in (("train", 1097), ("validation", 200), ("test", 500)):
         digits = ClutteredDigits(split, 48, seed=5)
         assert len(digits.scans) == len(digits.labels) == count
-        assert (digits.labels.bincount(minlength=10) > 30).all()
+        assert (digits.labels.bincount(minlength=10) > count / 20).all()
         small = torch.nn.functional.avg_pool2d(digits.scans, 3).flatten(1)
         nearest = torch.cdist(small, torch.tensor(scans / 16, dtype=torch.float32)).argmin(dim=1)
         assert torch.equal(digits.labels, torch.tensor(labels)[nearest])
@@ -216,7 +224,9 @@ def test_train_and_test_share_no_scan_and_are_all_there_are():
     assert len(torch.cat(ours).unique(dim=0)) == 1797
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 1), ("test", 2), ("train", 1297), ("test", 500)])
+@pytest.mark.parametrize(
+    ("split", "count"), [("train", 1), ("test", 2), ("train", 1097), ("validation", 200), ("test", 500)]
+)
 def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
     few, all_ = ClutteredDigits(split, scans=count), ClutteredDigits(split)
     assert torch.equal(few.scans, all_.scans[:count])
@@ -231,10 +241,11 @@ def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        *[(dict(split=split), f"^split {split!r} .* train or test$") for split in ("validation", "Train", "")],
+        *[(dict(split=split), f"^split {split!r} .* train, validation, test$") for split in ("valid", "Train", "")],
         *[(dict(size=size), f"^size {size} .* 32$") for size in (49, 33, 30, 0, -48)],
         *[(dict(split="test", scans=scans), f"^scans is {scans}; test .* 1 to 500$") for scans in (0, -1, 501)],
-        (dict(scans=1298), "^scans is 1298; train .* 1 to 1,297$"),
+        (dict(scans=1098), "^scans is 1098; train .* 1 to 1,097$"),
+        *[(dict(dim_fragments=share), f"^dim_fragments is {share}; .* 0 to 1$") for share in (-0.1, 1.5, math.nan)],
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message):
