@@ -149,3 +149,4 @@ def kernel_calls(monkeypatch):
 def on_the_processor(monkeypatch):
     """What is compared bit for bit is computed where the order of a sum is fixed."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)

@@ -114,7 +114,7 @@ def test_what_was_trained_is_measured_kept_and_shown_again():
 @pytest.mark.parametrize(("step", "told"), [(0, "not trained yet"), (3, "not trained to the end")])
 def test_an_error_is_raised_and_an_interruption_is_not_and_both_leave_the_model(fits, monkeypatch, error, step, told):
     def sample(self, count, draw=None):
-        if (self.split, count, draw) == ("train", 64, step):
+        if (self.split, count, draw) == ("train", 128, step):
             raise error
         return real(self, count, draw)
 

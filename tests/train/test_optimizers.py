@@ -1,0 +1,105 @@
+"""optimizers.py: Muon beside torch's own and beside the singular value decomposition, AdamW for the rest."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from vit_walkthrough.model.vit import VisionTransformer
+from vit_walkthrough.train.optimizers import Muon, adamw, muon, orthogonal
+
+
+def draw_gradients(*models: nn.Module, seed: int) -> None:
+    """The same random gradients for models of the same form, strong in one direction, as real ones are."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameters in zip(*(model.parameters() for model in models), strict=True):
+        gradient = torch.randn(parameters[0].shape, generator=generator) + 5
+        for parameter in parameters:
+            parameter.grad = gradient.clone()
+
+
+def is_muons(name: str, parameter: nn.Parameter) -> bool:
+    return name.startswith("blocks.") and parameter.ndim == 2
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(24, 24), (8, 40), (40, 8)])
+def test_orthogonal_matrices_keep_the_singular_vectors_and_have_singular_values_near_1(rows, cols):
+    matrices = torch.randn(3, rows, cols) * torch.tensor([1e-3, 1, 1e3])[:, None, None]
+    matrices[0] += 0.01  # one strong direction
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    seen = left.mT @ orthogonal(matrices) @ right.mT
+    found = seen.diagonal(dim1=1, dim2=2)
+    assert_close(seen, torch.diag_embed(found), rtol=0, atol=1e-3)
+    weak = values < 0.03 * values.norm(dim=1, keepdim=True)  # five rounds lift these only part of the way
+    assert found[~weak].min() > 0.65
+    assert found.max() < 1.25
+    assert not orthogonal(torch.zeros(2, rows, cols)).any()
+
+
+def test_a_matrix_of_a_block_steps_as_torchs_muon_and_everything_else_as_adamw(model):
+    torchs, plain = copy.deepcopy(model), copy.deepcopy(model)
+    ours = muon(model, lr=0.01, weight_decay=0.2)
+    matrices = [parameter for name, parameter in torchs.named_parameters() if is_muons(name, parameter)]
+    theirs = torch.optim.Muon(
+        matrices, lr=0.025, weight_decay=0.08, momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw"
+    )
+    usual = adamw(plain, lr=0.01, weight_decay=0.2)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for seed in range(4):
+        draw_gradients(model, torchs, plain, seed=seed)
+        for optimizer in (ours, theirs, usual):
+            optimizer.step()
+    assert len(matrices) == 4 * model.config.depth
+    references = dict(torchs.named_parameters()), dict(plain.named_parameters())
+    for name, parameter in model.named_parameters():
+        if is_muons(name, parameter):  # torch's has 16 bits
+            step = (parameter - before[name]).norm()
+            assert (parameter - references[0][name]).norm() < 0.05 * step
+        else:
+            assert torch.equal(parameter, references[1][name])
+
+
+def test_without_a_gradient_nothing_moves_and_without_blocks_all_is_adamws(model):
+    frozen = model.blocks[0].attention.qkv.weight.requires_grad_(False)
+    before = frozen.clone()
+    optimizer = muon(model)
+    draw_gradients(model, seed=0)
+    frozen.grad = None
+    optimizer.step()
+    assert torch.equal(frozen, before)
+    linear = nn.Linear(4, 3)
+    assert isinstance(muon(linear), Muon)
+    assert [list(map(len, (group["params"],))) for group in muon(linear).param_groups] == [[2]]
+
+
+def test_what_is_saved_goes_on_as_if_nothing_had_happened(model, tmp_path):
+    whole, parted = copy.deepcopy(model), copy.deepcopy(model)
+    first, one = muon(whole), muon(parted)
+    for seed in (0, 1):
+        draw_gradients(whole, parted, seed=seed)
+        first.step()
+        one.step()
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    one = muon(parted)
+    one.load_state_dict(torch.load(tmp_path / "state.pt"))
+    draw_gradients(whole, parted, seed=2)
+    first.step()
+    one.step()
+    assert all(map(torch.equal, whole.parameters(), parted.parameters()))
+
+
+def test_a_closure_computes_the_gradients(config):
+    model, other = VisionTransformer(config), VisionTransformer(config)
+    other.load_state_dict(model.state_dict())
+
+    def closure():
+        assert torch.is_grad_enabled()
+        draw_gradients(model, seed=3)
+        return 7.0
+
+    assert muon(model).step(closure) == 7.0
+    draw_gradients(other, seed=3)
+    muon(other).step()
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
