@@ -9,8 +9,8 @@ import torch
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.train.__main__ import main
-from vit_walkthrough.train.loop import evaluate, fit
-from vit_walkthrough.weights.checkpoint import load_checkpoint
+from vit_walkthrough.train.loop import RECIPE, evaluate, fit
+from vit_walkthrough.weights.checkpoint import in_eight_bits, in_full, load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("on_the_processor")
 SMALL = "--patch-size 24 --heads 2 --dim 8 --depth 1 --batch-size 8 --learning-rate 0.02".split()
@@ -28,18 +28,18 @@ def assert_same_checkpoint(one: Path, other: Path, atol: float = 0) -> None:
             torch.testing.assert_close(tensor, theirs.state_dict()[name], rtol=0, atol=atol)
 
 
-def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_16_bits_with_its_scores(tmp_path, capsys):
+def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_8_bits_with_its_scores(tmp_path, capsys):
     output = tmp_path / "new" / "tiny.safetensors"
     main([*SMALL, "--steps", "12", "--seed", "3", "--output", str(output)])
     assert [path.name for path in output.parent.iterdir()] == ["tiny.safetensors"]
     model, scores = load_checkpoint(output)
     assert model.config == ViTConfig(48, 24, dim=8, depth=1, heads=2, hidden=16, classes=10)
     recipe = dict(steps=12, batch_size=8, learning_rate=0.02, seed=3)
-    accuracy = evaluate(model, ClutteredDigits("test"), 2000)
-    assert scores == recipe | dict(test_accuracy=accuracy, test_images=2000)
+    measured = {f"{split}_accuracy": evaluate(model, ClutteredDigits(split), 2000) for split in ("validation", "test")}
+    assert scores == recipe | measured | dict(recipe=RECIPE, images=2000)
 
     fitted, history = fit(model.config, ClutteredDigits("train"), **recipe, progress=False)
-    expected = fitted.half().float().state_dict()
+    expected = in_full(in_eight_bits(fitted.state_dict()))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
     out, err = capsys.readouterr()
     assert losses(out) == pytest.approx(history.loss[:10], abs=1e-5)

@@ -56,6 +56,23 @@ def test_a_checkpoint_brings_the_model_back(path, model, images, config):
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
+def test_eight_bits_keep_every_number_within_half_a_step_of_its_row(path, model, images):
+    nn.init.zeros_(model.head.logits.weight[0].data)
+    save_checkpoint(path, model)
+    size = path.stat().st_size
+    save_checkpoint(path, model, eight_bits=True, note="small")
+    assert path.stat().st_size < size / 2  # this model's rows are short
+    loaded, scores = load_checkpoint(path)
+    assert scores == {"note": "small"}
+    for name, tensor in model.state_dict().items():
+        step = tensor.abs().amax(dim=-1, keepdim=True) / 127 if tensor.ndim > 1 else torch.zeros(())
+        assert ((loaded.state_dict()[name] - tensor).abs() <= step / 2 + 1e-7).all()
+    assert (loaded(images) - model(images)).abs().max() < 0.1
+    again = path.with_name("again.safetensors")
+    save_checkpoint(again, model, eight_bits=True, note="small")
+    assert all(map(torch.equal, load_checkpoint(again)[0].parameters(), loaded.parameters()))
+
+
 @pytest.mark.parametrize(
     ("changes", "beyond"),
     [

@@ -55,11 +55,12 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{Path(path).name} is not a complete safetensors checkpoint ({error})") from error
 
 
-def save_checkpoint(path: str | os.PathLike, model: nn.Module, **scores) -> None:
+def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bool = False, **scores) -> None:
     """Save a model with its config and `scores`, which are anything that JSON can hold.
 
     A model that torch.compile or DataParallel wrapped is saved as the model inside. The file keeps the precision of the
-    numbers; load_checkpoint reads them as 32 bits. What a converted model has beyond its config is saved too.
+    numbers, or with eight_bits a quarter of it; load_checkpoint reads them as 32 bits. What a converted model has
+    beyond its config is saved too.
 
     Raises: ValueError for a model that load_checkpoint could not fill again. Nothing is written then.
     """
@@ -70,7 +71,9 @@ def save_checkpoint(path: str | os.PathLike, model: nn.Module, **scores) -> None
         beyond["head_hidden"] = len(state["head.hidden.0.bias"])
     if wrong := misfits(empty_model(model.config, **beyond), state):
         raise ValueError(f"this model is not what its config says, so nobody could load it again: {wrong}")
-    write_tensors(path, state, config=asdict(model.config), beyond=beyond, scores=scores)
+    write_tensors(
+        path, in_eight_bits(state) if eight_bits else state, config=asdict(model.config), beyond=beyond, scores=scores
+    )
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
@@ -79,7 +82,7 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
     Raises: as read_tensors; ValueError for no config, one that is not a ViTConfig, or one that the weights do not fit.
     """
     tensors, facts = read_tensors(path)
-    name = Path(path).name
+    tensors, name = in_full(tensors), Path(path).name
     if "config" not in facts:
         raise ValueError(f"{name} has no config; save_checkpoint writes one beside the weights")
     try:  # JSON has no tuples
@@ -91,6 +94,28 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
         raise ValueError(f"the weights of {name} do not fit its config: {wrong}")
     model.to_empty(device="cpu").load_state_dict(tensors)
     return model.eval(), facts.get("scores", {})
+
+
+def in_eight_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Everything but vectors as whole numbers from -127 to 127, with a scale for each row under the name + ".scale"."""
+    small = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim > 1:
+            scale = (tensor.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=1e-30)  # a row may be all zeros
+            small |= {name: (tensor / scale).round().to(torch.int8), f"{name}.scale": scale}
+        else:
+            small[name] = tensor
+    return small
+
+
+def in_full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that in_eight_bits was given, off by at most half a scale; others as they are."""
+    scales = {name: tensors[f"{name}.scale"] for name in tensors if f"{name}.scale" in tensors}
+    return {
+        name: tensor * scales[name] if name in scales else tensor
+        for name, tensor in tensors.items()
+        if name.removesuffix(".scale") not in scales or name in scales
+    }
 
 
 def empty_model(
