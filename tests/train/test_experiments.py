@@ -18,9 +18,10 @@ from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
-from vit_walkthrough.train import experiments
-from vit_walkthrough.train.experiments import BASE, EXPERIMENTS, SEEDS, Experiment, main, results, run
-from vit_walkthrough.train.loop import History, evaluate, fit, init_model
+from vit_walkthrough.train import experiments, variants
+from vit_walkthrough.train.experiments import EXPERIMENTS, SEEDS, STEPS, Experiment, main, results, run
+from vit_walkthrough.train.loop import RECIPE, History, evaluate, fit, init_model
+from vit_walkthrough.train.variants import BASE
 
 EVERY = [(group, name) for group, names in EXPERIMENTS.items() for name in names]
 
@@ -30,7 +31,7 @@ def started(group: str, name: str) -> SimpleNamespace:
     """What `run` gives to `fit`, which is not called. No test changes it."""
     seen = SimpleNamespace()
 
-    def watched_fit(model, data, **recipe):
+    def watched_fit(model, data, *, watch, **recipe):
         seen.model, seen.data, seen.recipe = model, data, recipe
         return model.eval(), History()
 
@@ -65,30 +66,27 @@ def recorded(model: nn.Module, images: torch.Tensor, *patterns: str):
 
 
 @pytest.mark.parametrize(("group", "name"), EVERY)
-def test_every_experiment_has_a_model_that_reads_digits_and_as_many_parameters_as_are_stored(group, name, digits):
+def test_every_experiment_has_a_model_that_reads_digits(group, name, digits):
     one, chosen = started(group, name), EXPERIMENTS[group][name]
     with torch.no_grad():
         logits = one.model(digits)
     assert logits.shape == (6, 10)
     assert logits.isfinite().all()
-    assert one.recipe == dict(steps=800, seed=0, progress=False) | chosen.recipe
-    facts = one.data.split, one.data.seed, len(one.data.scans), one.data.augment
-    assert facts == ("train", 0, chosen.data.get("scans", 1297), chosen.data.get("augment", True))
-    assert list(results()[group]) == list(EXPERIMENTS[group])
-    assert list(results()[group][name]) == ["0", "1", "2"]
-    for stored in results()[group][name].values():
-        assert list(stored) == ["accuracy", "training accuracy", "parameters", "seconds"]
-        assert stored["parameters"] == one.result["parameters"]
+    assert one.recipe == dict(steps=STEPS, batch_size=128, seed=0, progress=False) | chosen.recipe
+    data = one.data
+    facts = data.split, data.seed, len(data.scans), data.augment
+    assert facts == ("train", 0, chosen.data.get("scans", 1097), chosen.data.get("augment", True))
+    assert list(one.result) == ["accuracy", "training accuracy", "curve", "parameters", "work", "seconds"]
 
 
 @pytest.mark.parametrize(
     ("which", "changes", "place", "std"),
     [
         (("base", "as it is"), {}, None, None),
-        (("pooling", "mean, 1e-3"), dict(pooling="mean"), None, None),
-        (("heads", "8"), dict(heads=8), None, None),
-        (("positions start", "std 2.0"), {}, "position_embedding.positions", 2.0),
-        (("head", "random, a thousandth"), {}, "head.logits.weight", 1e-3 * math.sqrt(2 / 74)),
+        (("class token", "mean of the patches instead"), dict(pooling="mean"), None, None),
+        (("attention", "8 heads"), dict(heads=8), None, None),
+        (("positions", "start at 2"), {}, "position_embedding.positions", 2.0),
+        (("head", "random start"), {}, "head.logits.weight", math.sqrt(2 / 74)),
     ],
 )
 def test_one_field_of_the_config_or_one_parameter_is_another(which, changes, place, std):
@@ -100,10 +98,9 @@ def test_one_field_of_the_config_or_one_parameter_is_another(which, changes, pla
         assert model.get_parameter(place).std().item() == pytest.approx(std, rel=0.1)
 
 
-def test_weights_of_002_are_tried_for_4000_steps():
-    one = started("4,000 steps", "all weights 0.02")
+def test_weights_may_start_as_small_as_timms():
+    one = started("training", "all weights 0.02")
     assert one.model.blocks[0].mlp.expand.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert one.recipe["steps"] == 4000
 
 
 def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
@@ -122,6 +119,15 @@ def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
             assert_close(given, expected, rtol=0, atol=1e-5)
         assert 0.95 * math.sqrt(6 / 128) < matrix.weight.abs().max() <= math.sqrt(6 / 128)
     assert len({matrix.weight.sum().item() for matrix in matrices}) == 4
+
+
+def test_work_counts_every_multiplication_of_attention_too():
+    config = BASE
+    tokens, head_dim = config.tokens, config.dim // config.heads
+    block = tokens * (4 * config.dim**2 + 2 * config.dim * config.hidden) + 2 * config.heads * tokens**2 * head_dim
+    expected = (tokens - 1) * config.patch_dim * config.dim + config.depth * block + config.dim * config.classes
+    one = started("base", "as it is")
+    assert one.result["work"] == expected * STEPS * 128
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -143,19 +149,19 @@ def test_patches_do_not_see_the_class_token_which_sees_them(digits, training):
 
 
 def test_the_class_token_has_no_position_and_gets_none():
-    model = experiments.no_position_for_class_token(copy.deepcopy(base()))
+    model = variants.no_position_for_class_token(copy.deepcopy(base()))
     assert differing(model, base()) == {"position_embedding.positions"}
     fit(model, ClutteredDigits("train"), steps=3, batch_size=8, progress=False)
     before, after = base().position_embedding.positions, model.position_embedding.positions
     assert not after[:, 0].any()
     assert (after[:, 1:] != before[:, 1:]).any(dim=-1).all()
     with torch.device("meta"):  # as strict as a GPU about where an index is
-        elsewhere = experiments.no_position_for_class_token(VisionTransformer(BASE))
+        elsewhere = variants.no_position_for_class_token(VisionTransformer(BASE))
     elsewhere.position_embedding.positions.sum().backward()
 
 
 def test_overlapping_patches_are_seven_by_seven_windows(digits):
-    model = started("overlap", "12 px, 6 apart").model
+    model = started("patches", "overlap, 6 apart").model
     usual = init_model(replace(BASE, image_size=84), ClutteredDigits("train"), 0).patch_embedding.projection
     windows = F.unfold(digits, 12, stride=6).transpose(1, 2)
     assert_close(model.patch_embedding(digits), windows @ usual.weight.T + usual.bias, rtol=1e-5, atol=1e-5)
@@ -164,20 +170,26 @@ def test_overlapping_patches_are_seven_by_seven_windows(digits):
 
 @pytest.mark.usefixtures("on_the_processor")
 def test_the_same_seed_gives_the_same_result_on_test_and_on_upright_training_images(monkeypatch):
-    asked, which = [], ("data", "CNN, 100 scans")
+    asked, which = [], ("data", "ViT, 100 scans")
 
     def watched(model, data, count):
         asked.append((data.split, data.seed, len(data.scans), data.augment))
-        return evaluate(model, data, 200)
+        return evaluate(model, data, 100)
 
-    monkeypatch.setattr(experiments, "STEPS", 6)
+    monkeypatch.setattr(experiments, "STEPS", 10)
     monkeypatch.setattr(experiments, "evaluate", watched)
     first, before = run(*which, seed=5), torch.random.manual_seed(2).get_state()
     again, other = run(*which, seed=5), run(*which, seed=6)
     assert torch.equal(torch.get_rng_state(), before)
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
-    assert [other[key] for key in list(other)[:2]] != [first[key] for key in list(other)[:2]]
-    assert asked[:2] == [("test", 0, 500, False), ("train", 5, 100, False)]
+    assert all(other[key] != first[key] for key in ("accuracy", "training accuracy", "curve"))
+    assert asked[:12] == [
+        *[("validation", 0, 200, False)] * 9,
+        ("test", 0, 500, False),
+        ("train", 5, 100, False),
+        ("validation", 0, 200, False),
+    ]
+    assert len(first["curve"]) == 10
 
 
 @pytest.fixture
@@ -223,7 +235,7 @@ OLD = {seed: {"accuracy": 0.25} for seed in "012"}
     ids=["some are missing", "a group again, and what is there no longer"],
 )
 def test_the_command_runs_what_is_missing_or_a_group_again(kept, capsys, before, groups, asked, after):
-    kept.path.write_text(json.dumps(before))
+    kept.path.write_text(json.dumps({"recipe": RECIPE, "results": before}))
     main(groups)
     assert kept.asked == asked
     assert json.dumps(results()) == json.dumps(after)  # which, unlike ==, tells one order from another
@@ -241,3 +253,19 @@ def test_an_unknown_group_is_refused_before_anything_runs_and_an_error_keeps_wha
     with pytest.raises(ArithmeticError):
         main([])
     assert results() == {"one": {"b": {"0": ALL["0"]}, "a": {}}, "two": {"c": {}}}
+    assert json.loads(kept.path.read_text()) | {"results": 0} == {"recipe": 2, "torch": torch.__version__, "results": 0}
+
+
+def test_a_file_that_is_cut_or_of_another_recipe_is_refused_and_stays(kept):
+    whole = json.dumps({"recipe": RECIPE, "results": {"one": {"a": OLD}}})
+    for text, told in (
+        (whole[:40], "not complete"),
+        (whole.replace("2", "1", 1), "recipe 1.* recipe 2"),
+        ("{}", "None"),
+    ):
+        kept.path.write_text(text)
+        for use in (results, functools.partial(main, [])):
+            with pytest.raises(ValueError, match=told):
+                use()
+        assert kept.path.read_text() == text
+    assert kept.asked == []

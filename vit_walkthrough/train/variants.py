@@ -1,0 +1,134 @@
+"""What the experiments put in the place of a part: other modules, other starts, other networks, mixed images."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from einops.layers.torch import Rearrange, Reduce
+from torch import Tensor, nn
+
+from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.model.vit import VisionTransformer
+
+BASE = ViTConfig(48, 12, dim=64, depth=4, heads=4, hidden=128, classes=10)
+
+
+def put(new: Callable[[], nn.Module], *places: str) -> Callable[[VisionTransformer], nn.Module]:
+    """A change that puts a new module at every place that one of the patterns matches, such as *.attention.qkv."""
+
+    def change(model: VisionTransformer) -> VisionTransformer:
+        names = [name for name, _ in model.named_modules() if any(fnmatchcase(name, place) for place in places)]
+        for name in names:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, new())
+        return model
+
+    return change
+
+
+def start(name: str, init: Callable[..., Tensor], **settings) -> Callable[[VisionTransformer], nn.Module]:
+    """A change that gives one parameter other numbers to start from."""
+
+    def change(model: VisionTransformer) -> VisionTransformer:
+        init(model.get_parameter(name), **settings)
+        return model
+
+    return change
+
+
+class Repeat(nn.Module):
+    """One matrix, whose output serves as queries, keys and values. It is not doubled at the start as the queries and
+    keys of `init_model` are, because this would double the values too."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = nn.Linear(BASE.dim, BASE.dim)
+        nn.init.xavier_uniform_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.projection(tokens).repeat(1, 1, 3)
+
+
+class TokenBatchNorm(nn.BatchNorm1d):
+    """BatchNorm of every feature over the batch and its tokens."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        flat = rearrange(tokens, "batch tokens dim -> (batch tokens) dim")
+        return rearrange(super().forward(flat), "(batch tokens) dim -> batch tokens dim", batch=len(tokens))
+
+
+def grey(model: VisionTransformer) -> nn.Module:
+    """A ViT of one channel that reads the mean of red, green and blue."""
+    return nn.Sequential(Reduce("batch channels height width -> batch 1 height width", "mean"), model)
+
+
+@torch.no_grad()
+def raw_pixels(model: VisionTransformer) -> nn.Module:
+    """Tokens that are the grey pixels, with mean 0 and standard deviation 1; the projection is not trained."""
+    images = ClutteredDigits("train").sample(256, draw=0)[0].mean(dim=1)
+    projection = model.patch_embedding.projection.requires_grad_(False)
+    projection.weight.copy_(torch.eye(*projection.weight.shape) / images.std())
+    projection.bias.fill_(-images.mean() / images.std())
+    return grey(model)
+
+
+def overlap(model: VisionTransformer) -> nn.Module:
+    """7 x 7 patches of 12 pixels, 6 apart, on images of 48. The given ViT has 7 x 7 patches on images of 84."""
+    linear, side = model.patch_embedding.projection, model.config.patch_size
+    convolution = nn.Conv2d(3, model.config.dim, side, stride=side // 2)
+    convolution.load_state_dict({"weight": linear.weight.view_as(convolution.weight), "bias": linear.bias})
+    model.patch_embedding = nn.Sequential(convolution, Rearrange("batch dim rows cols -> batch (rows cols) dim"))
+    model.config = replace(model.config, image_size=48)  # forward compares its images with it
+    return model
+
+
+def keep_patches_from_class_token(model: VisionTransformer) -> nn.Module:
+    """Patches may not attend to the class token; the class token still attends to all."""
+
+    def shut(module, inputs, weights: Tensor) -> Tensor:
+        weights = weights.clone()
+        weights[..., 1:, 0] = 0
+        return weights / weights.sum(dim=-1, keepdim=True)
+
+    for block in model.blocks:
+        block.attention.fused = False
+        block.attention.weights.register_forward_hook(shut)
+    return model
+
+
+def no_position_for_class_token(model: VisionTransformer) -> nn.Module:
+    """The class token's position is zero and stays so."""
+    positions = model.position_embedding.positions
+    nn.init.zeros_(positions[:, 0])
+    positions.register_hook(lambda gradient: gradient.index_fill(1, torch.tensor(0, device=gradient.device), 0))
+    return model
+
+
+def small_start(model: VisionTransformer) -> nn.Module:
+    """Every weight a normal number of 0.02, as in timm and DeiT; the authors' own code starts with Xavier's."""
+    return VisionTransformer(model.config)
+
+
+def small_cnn(model: VisionTransformer | None = None) -> nn.Module:
+    """Instead of a ViT, four 3 x 3 convolutions with BatchNorm, each of which halves the picture, and a mean over the
+    rest. It has as many parameters as BASE, within 3%."""
+    widths = [3, 32, 64, 96, 96]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], BASE.classes))
+
+
+def linear_classifier(model: VisionTransformer) -> nn.Module:
+    """Instead of a ViT, one matrix from all pixels to the logits."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * BASE.height * BASE.width, BASE.classes))
+
+
+def sgd(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Gradient descent with momentum. Its weight decay is of another kind and stays at 1e-4."""
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
