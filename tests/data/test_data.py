@@ -283,13 +283,11 @@ def test_the_crop_is_about_the_centre_and_keeps_the_values(height, width, size, 
     assert torch.equal(load_image(array, size), torch.from_numpy(array[rows, cols]).expand(3, -1, -1))
 
 
-@pytest.mark.parametrize(
-    ("size", "crop"), [((20, 30), np.s_[:, :]), ((12, 12), np.s_[:, 10:50]), ((90, 60), np.s_[:, 16:43])]
-)
-def test_the_resize_is_smoothed_bicubic_and_its_overshoot_cut(size, crop):
+@pytest.mark.parametrize(("size", "cols"), [((20, 30), np.s_[:]), ((12, 12), np.s_[10:50]), ((90, 60), np.s_[16:43])])
+def test_the_resize_is_smoothed_bicubic_and_its_overshoot_cut(size, cols):
     """torch's own bicubic with antialias is the reference; both use the same kernel (a = -0.5)."""
     array = np.random.default_rng(0).random((40, 60, 3), np.float32).round()
-    wanted = F.interpolate(expected(array[crop], 1)[None], size, mode="bicubic", antialias=True)
+    wanted = F.interpolate(expected(array[:, cols], 1)[None], size, mode="bicubic", antialias=True)
     close(load_image(array, size), wanted[0].clamp(0, 1), atol=1e-5)
     assert load_image(array, 12).shape == (3, 12, 12)
 

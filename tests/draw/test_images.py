@@ -9,21 +9,8 @@ import torch
 from matplotlib.colors import same_color, to_rgb
 
 from tests.draw.artists import linear, outlines, overlapping, segments, ticks, tile_places, tiles, words_at, words_drawn
-from vit_walkthrough.draw.images import (
-    COLORMAPS,
-    blend,
-    plot_attention,
-    plot_filters,
-    plot_grid,
-    plot_heads,
-    plot_image,
-    plot_maps,
-    plot_matrix,
-    plot_patches,
-    plot_sequence,
-    plot_similarity,
-)
-from vit_walkthrough.draw.plots import side_by_side
+from vit_walkthrough import draw
+from vit_walkthrough.draw.images import COLORMAPS
 from vit_walkthrough.draw.theme import ROLES
 from vit_walkthrough.model.patches import patchify
 
@@ -78,7 +65,7 @@ BETWEEN_PATCHES = [[[-0.5, 1.5], [5.5, 1.5]], [[1.5, -0.5], [1.5, 3.5]], [[3.5, 
     ids=["rgb", "flat", "grey", "beyond 0 to 1", "half precision", "whole numbers", "truths"],
 )
 def test_plot_image_holds_the_image(image, shown):
-    ax = plot_image(image)
+    ax = draw.plot_image(image)
     np.testing.assert_array_equal(held(ax), shown)
     assert held(ax).dtype.kind == "f"  # matplotlib would take whole numbers for bytes, of which 1 is black
     assert (ax.images[0].get_interpolation(), ax.get_aspect()) == ("nearest", 1)
@@ -87,16 +74,16 @@ def test_plot_image_holds_the_image(image, shown):
 
 def test_plot_image_writes_each_number_on_its_pixel_and_marks_patches():
     numbers = torch.arange(24.0).reshape(4, 6)
-    ax = plot_image(numbers, numbers=True, patch_size=2, marked={4: "patch"})
+    ax = draw.plot_image(numbers, numbers=True, patch_size=2, marked={4: "patch"})
     np.testing.assert_array_equal(held(ax), numbers)
     assert words_at(ax) == {str(6 * row + col): (col, row) for row in range(4) for col in range(6)}
     assert segments(ax) == BETWEEN_PATCHES
     assert outlines(ax, "patch") == [(1.5, 1.5, 2, 2)]
-    assert not segments(plot_image(numbers, numbers=True))
+    assert not segments(draw.plot_image(numbers, numbers=True))
 
 
 def test_plot_grid_draws_lines_numbers_and_outlines_over_the_image():
-    ax = plot_grid(IMAGE, SIDE, number=True, marked={2: "patch", 4: "query"})
+    ax = draw.plot_grid(IMAGE, SIDE, number=True, marked={2: "patch", 4: "query"})
     np.testing.assert_array_equal(held(ax), hwc(IMAGE))
     assert segments(ax) == BETWEEN_PATCHES
     assert words_at(ax) == {str(patch): (col * 2 + 0.5, row * 2 + 0.5) for patch, (row, col) in enumerate(PLACES)}
@@ -106,7 +93,7 @@ def test_plot_grid_draws_lines_numbers_and_outlines_over_the_image():
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert left < -0.5 < 5.5 < right
     assert top < -0.5 < 3.5 < bottom
-    assert not plot_grid(IMAGE, SIDE).texts
+    assert not draw.plot_grid(IMAGE, SIDE).texts
 
 
 # plot_patches and plot_sequence
@@ -115,7 +102,7 @@ def test_plot_grid_draws_lines_numbers_and_outlines_over_the_image():
 @pytest.mark.parametrize("number", [True, False])
 @pytest.mark.parametrize("cols", [COLS, 4, 6])
 def test_plot_patches_lays_patch_k_on_tile_k_with_its_number_above(cols, number):
-    ax = plot_patches(PATCHES, cols, number=number, marked={4: "query"})
+    ax = draw.plot_patches(PATCHES, cols, number=number, marked={4: "query"})
     places = tile_places(held(ax))
     assert len({rows.start for rows, _ in places}) == -(-6 // cols)
     assert len({columns.start for _, columns in places}) == cols
@@ -130,7 +117,7 @@ def test_plot_patches_lays_patch_k_on_tile_k_with_its_number_above(cols, number)
         assert rows.start - 2 <= down < rows.start
 
 
-@pytest.mark.parametrize("plot", [lambda patch: plot_patches(patch, 1), plot_sequence])
+@pytest.mark.parametrize("plot", [lambda patch: draw.plot_patches(patch, 1), draw.plot_sequence])
 def test_a_patch_of_one_channel_is_grey(plot):
     (tile,) = tiles(held(plot(np.array([[0.1, 0.2, 0.3, 0.4]]))))
     np.testing.assert_array_equal(tile, enlarged(np.array([[0.1, 0.2], [0.3, 0.4]])[..., None].repeat(3, -1), tile))
@@ -140,7 +127,7 @@ def test_a_patch_of_one_channel_is_grey(plot):
 @pytest.mark.parametrize(("count", "shown"), [(6, range(6)), (12, range(12)), (13, [*range(9), 11, 12])])
 def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(count, shown, class_token):
     patches = np.tile(PATCHES, (3, 1))[:count] * np.linspace(0.5, 1, count)[:, None]  # all different
-    ax = plot_sequence(patches, class_token=class_token)
+    ax = draw.plot_sequence(patches, class_token=class_token)
     places = tile_places(held(ax))
     words = {word: place for word, place in words_at(ax).items() if word not in ("class", "…")}
     assert list(words) == [*(["0"] if class_token else []), *(str(patch + class_token) for patch in shown)]
@@ -173,7 +160,7 @@ def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(cou
     ],
 )
 def test_plot_matrix_holds_the_values_between_the_limits_of_its_kind(values, kind, limit, expected):
-    heat = plot_matrix(values, kind=kind, limit=limit).images[0]
+    heat = draw.plot_matrix(values, kind=kind, limit=limit).images[0]
     np.testing.assert_array_equal(heat.get_array(), values)
     assert (heat.get_clim(), heat.get_cmap().name) == (expected, COLORMAPS[kind])
 
@@ -190,7 +177,7 @@ def test_plot_matrix_holds_the_values_between_the_limits_of_its_kind(values, kin
     ids=["floats", "no minus before a zero", "a vector is a row", "whole numbers", "truths"],
 )
 def test_plot_matrix_writes_each_value_on_its_cell(values, words):
-    assert words_at(plot_matrix(values)) == words
+    assert words_at(draw.plot_matrix(values)) == words
 
 
 @pytest.mark.parametrize(
@@ -203,14 +190,14 @@ def test_plot_matrix_writes_each_value_on_its_cell(values, words):
     ],
 )
 def test_plot_matrix_writes_numbers_on_up_to_80_cells_and_explains_the_colours_of_more(shape, options, words, bars):
-    ax = plot_matrix(np.zeros(shape), **options)
+    ax = draw.plot_matrix(np.zeros(shape), **options)
     assert (len(ax.texts), len(ax.figure.axes) - 1) == (words, bars)
 
 
 @pytest.mark.parametrize("kind", COLORMAPS)
 def test_plot_matrix_writes_numbers_that_can_be_told_from_their_cell(kind):
     values = np.linspace(-1 if kind == "signed" else 0, 1, 64)
-    ax = plot_matrix(values, kind=kind)
+    ax = draw.plot_matrix(values, kind=kind)
     heat = ax.images[0]
     for text, value in zip(ax.texts, values, strict=True):
         colours = text.get_color(), heat.cmap(heat.norm(value))[:3]
@@ -219,22 +206,22 @@ def test_plot_matrix_writes_numbers_that_can_be_told_from_their_cell(kind):
 
 
 def test_plot_matrix_names_rows_and_columns_and_marks_a_row():
-    names, col_names = ["r0", "r1"], ["c0", "c1", "c2"]
-    ax = plot_matrix(MATRIX, names=names, col_names=col_names, xlabel="keys", ylabel="queries", marked={1: "class"})
-    assert (ticks(ax.yaxis), ticks(ax.xaxis)) == (names, col_names)
+    names = dict(names=["r0", "r1"], col_names=["c0", "c1", "c2"])
+    ax = draw.plot_matrix(MATRIX, **names, xlabel="keys", ylabel="queries", marked={1: "class"})
+    assert [ticks(ax.yaxis), ticks(ax.xaxis)] == [*names.values()]
     assert (ax.get_yticks().tolist(), ax.get_xticks().tolist()) == ([0, 1], [0, 1, 2])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("keys", "queries")
     assert outlines(ax, "class") == [(-0.5, 0.5, 3, 1)]
     assert [same_color(label.get_color(), ROLES["class"]) for label in ax.get_yticklabels()] == [False, True]
     assert ax.get_yticklabels()[1].get_weight() == "bold"
-    assert outlines(plot_matrix(np.zeros((50, 4)), marked={37: "query"}), "query") == [(-0.5, 36.5, 4, 1)]
+    assert outlines(draw.plot_matrix(np.zeros((50, 4)), marked={37: "query"}), "query") == [(-0.5, 36.5, 4, 1)]
 
 
 @pytest.mark.parametrize("count", [3, 12, 13, 14, 17, 40])
 def test_plot_matrix_counts_rows_and_columns_in_whole_numbers(count):
-    left, right = side_by_side(2, width=8.6, height=3.9)
+    left, right = draw.side_by_side(2, width=8.6, height=3.9)
     left.set_axis_off()
-    plot_matrix(np.zeros((count, count)), numbers=False, colorbar=False, ax=right)
+    draw.plot_matrix(np.zeros((count, count)), numbers=False, colorbar=False, ax=right)
     labels = [text.get_text() for text in words_drawn(right.figure)]
     assert len(labels) >= 6
     assert all(label.isdecimal() and int(label) < count for label in labels)
@@ -245,7 +232,7 @@ def test_plot_matrix_counts_rows_and_columns_in_whole_numbers(count):
 
 def test_plot_filters_stretches_each_filter_to_its_own_range():
     filters = np.stack([PATCHES[0] * 100 - 7, PATCHES[1] / 100, np.full(12, 3.0)])
-    canvas = held(plot_filters(filters, cols=2))
+    canvas = held(draw.plot_filters(filters, cols=2))
     scale = 12  # so small patches are enlarged to 24 pixels, and an eighth of that lies between them
     assert canvas.shape == (2 * 24 + 3, 2 * 24 + 3, 3)
     for place, values in enumerate(filters):
@@ -257,7 +244,7 @@ def test_plot_filters_stretches_each_filter_to_its_own_range():
 
 
 def test_plot_similarity_lays_row_k_on_tile_k_and_names_rows_and_columns():
-    ax = plot_similarity(SIMILARITY, ROWS, COLS)
+    ax = draw.plot_similarity(SIMILARITY, ROWS, COLS)
     canvas = np.ma.filled(ax.images[0].get_array(), np.nan)
     for patch, (row, col) in enumerate(PLACES):
         tile = canvas[row * (ROWS + 1) :, col * (COLS + 1) :][:ROWS, :COLS]
@@ -272,7 +259,7 @@ def test_plot_similarity_lays_row_k_on_tile_k_and_names_rows_and_columns():
 @pytest.mark.parametrize(("rows", "cols", "labels"), [(2, 3, "0 1 2"), (7, 7, "0 2 4 6"), (14, 14, "0 4 8 12")])
 def test_plot_similarity_outlines_the_marked_tile_and_no_part_of_another_and_has_few_labels(rows, cols, labels):
     patch = rows * cols - 2
-    ax = plot_similarity(np.zeros((rows * cols, rows * cols)), rows, cols, marked={patch: "query"})
+    ax = draw.plot_similarity(np.zeros((rows * cols, rows * cols)), rows, cols, marked={patch: "query"})
     assert ticks(ax.xaxis) == labels.split()
     ((left, top, width, height),) = outlines(ax, "query")
     row, col = divmod(patch, cols)
@@ -284,33 +271,31 @@ def test_plot_similarity_outlines_the_marked_tile_and_no_part_of_another_and_has
 # blend and plot_attention
 
 
-@pytest.mark.parametrize(
-    "image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE)], ids=["rgb", "grey", "flat", "torch"]
-)
+@pytest.mark.parametrize("image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE)])
 @pytest.mark.parametrize("scale", [1, 0.01, 100])
 def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture(image, scale):
     grey = (GREY if len(image) == 3 else IMAGE[0])[..., None]
     heat = matplotlib.colormaps["inferno"](WEIGHTS[0] / WEIGHTS[0].max())[..., :3]
     heat = heat.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
     expected = 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / grey.max())
-    np.testing.assert_allclose(blend(image, scale * WEIGHTS[0]), expected, atol=1e-6)
+    np.testing.assert_allclose(draw.blend(image, scale * WEIGHTS[0]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("image", [np.zeros((3, 4, 6)), np.ones((3, 4, 6)), IMAGE], ids=["black", "white", "picture"])
 @pytest.mark.parametrize("weights", [np.zeros((2, 3)), np.ones((2, 3)), np.eye(2, 3, dtype=int), -np.eye(2, 3)])
 def test_blend_stays_within_0_and_1_and_draws_what_is_below_zero_as_nothing(image, weights):
-    blended = blend(image, weights)
+    blended = draw.blend(image, weights)
     assert blended.shape == (4, 6, 3)
     assert blended.min() >= 0
     assert blended.max() <= 1
-    np.testing.assert_array_equal(blended, blend(image, weights.clip(0)))
+    np.testing.assert_array_equal(blended, draw.blend(image, weights.clip(0)))
 
 
 def test_plot_attention_holds_the_blend_and_outlines_the_query():
-    ax = plot_attention(IMAGE, WEIGHTS[0], query=5)
-    np.testing.assert_array_equal(held(ax), blend(IMAGE, WEIGHTS[0]))
+    ax = draw.plot_attention(IMAGE, WEIGHTS[0], query=5)
+    np.testing.assert_array_equal(held(ax), draw.blend(IMAGE, WEIGHTS[0]))
     assert outlines(ax, "query") == [(3.5, 1.5, 2, 2)]
-    assert not plot_attention(IMAGE, WEIGHTS[0]).patches
+    assert not draw.plot_attention(IMAGE, WEIGHTS[0]).patches
 
 
 # plot_heads
@@ -320,12 +305,12 @@ def test_plot_attention_holds_the_blend_and_outlines_the_query():
 @pytest.mark.parametrize("titles", [None, ["", "b", "", "", "e"], [""] * 5])
 def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
     image = IMAGE.repeat(20, axis=1).repeat(20, axis=2)
-    ax = plot_heads(image, WEIGHTS, cols=cols, query=5, titles=titles)
+    ax = draw.plot_heads(image, WEIGHTS, cols=cols, query=5, titles=titles)
     assert held(ax).dtype == np.uint8
     places = tile_places(held(ax) / 255)
     assert len({columns.start for _, columns in places}) == min(cols, 5)
     for place, weights in zip(places, WEIGHTS, strict=True):
-        np.testing.assert_allclose(held(ax)[place] / 255, blend(image, weights), atol=HALF)
+        np.testing.assert_allclose(held(ax)[place] / 255, draw.blend(image, weights), atol=HALF)
     corners = [(columns.start, rows.start) for rows, columns in places]
     assert outlines(ax, "query") == [(left + 79.5, top + 39.5, 40, 40) for left, top in corners]
     expected = [f"head {head}" for head in range(5)] if titles is None else titles
@@ -341,11 +326,11 @@ def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
 @pytest.mark.parametrize("maps", [{}, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
 @pytest.mark.parametrize("masks", [MASKS, torch.tensor(MASKS)], ids=["array", "torch"])
 def test_plot_maps_puts_rows_of_blends_under_the_pictures(maps, masks):
-    ax = plot_maps(IMAGES, maps, titles=list("pqrs"), masks=masks)
+    ax = draw.plot_maps(IMAGES, maps, titles=list("pqrs"), masks=masks)
     places = tile_places(held(ax))
     expected = [hwc(image) for image in IMAGES]
     for weights in maps.values():
-        expected += [blend(image, each) for image, each in zip(IMAGES, weights, strict=True)]
+        expected += [draw.blend(image, each) for image, each in zip(IMAGES, weights, strict=True)]
     for place, picture in zip(places, expected, strict=True):
         np.testing.assert_allclose(held(ax)[place], picture)
     corners = [(columns.start, rows.start) for rows, columns in places]
@@ -360,47 +345,46 @@ def test_plot_maps_puts_rows_of_blends_under_the_pictures(maps, masks):
         assert (across < left, down) == (True, top + 12)
         assert words[name].get_horizontalalignment() == "right"  # so that it does not reach into the picture
     boxes = [(corner, SQUARES[place % 4]) for place, corner in enumerate(corners)]
-    assert outlines(ax, "query") == [
-        (left + col - 0.5, top + row - 0.5, side, side) for (left, top), (row, col, side) in boxes
-    ]
+    boxes = [(left + col - 0.5, top + row - 0.5, side, side) for (left, top), (row, col, side) in boxes]
+    assert outlines(ax, "query") == boxes
     assert not overlapping(ax.figure)
 
 
 def test_plot_maps_shows_pictures_alone_and_one_channel_as_grey():
-    ax = plot_maps(IMAGES[:, :1])
+    ax = draw.plot_maps(IMAGES[:, :1])
     np.testing.assert_allclose(tiles(held(ax))[0], IMAGES[0, 0][..., None].repeat(3, -1))
     assert not [*ax.texts, *ax.patches]
 
 
 WRONG = [
-    (lambda: plot_image(np.zeros((1, 3, 4, 4))), r"\(channels, height, width\) or .* shape \(1, 3, 4, 4\)"),
-    (lambda: plot_image(np.zeros((2, 4, 4))), "1 or 3 channels, not 2"),
-    (lambda: plot_image((255 * IMAGE).astype(np.uint8)), r"\[0, 1\]; divide whole numbers by 255"),
-    *((lambda side=side: plot_grid(IMAGE, side), f"patch_size {side} .* 4 x 6 pixels") for side in (4, 3, 0)),
-    *((lambda place=place: plot_grid(IMAGE, 2, marked={place: "key"}), f"^{place} .* 0 to 5") for place in (6, -1)),
-    (lambda: plot_grid(IMAGE, 2, marked={0: "star"}), "'star' is unknown; choose patch, class, position, query"),
-    (lambda: plot_patches(PATCHES[0], 3), r"\(patches, patch_dim\), not .* \(12,\)"),
-    (lambda: plot_patches(PATCHES[:, :8], 3), "patch_dim 8 "),
-    (lambda: plot_patches(PATCHES, 3, marked={6: "query"}), "^6 .* 0 to 5"),
-    *((lambda values=values: plot_matrix(values), "one or two axes") for values in (IMAGE, [], 1.0)),
-    (lambda: plot_matrix(MATRIX, kind="no"), "'no' is unknown; choose magnitude, weights, similarity, signed"),
-    (lambda: plot_matrix(MATRIX, marked={2: "query"}), "^2 .* 0 to 1"),
-    (lambda: plot_filters(PATCHES[0]), r"\(dim, patch_dim\), not .* \(12,\)"),
-    (lambda: plot_similarity(SIMILARITY, 2, 2), r"2 x 2 grid are \(4, 4\), not \(6, 6\)"),
-    (lambda: plot_similarity(SIMILARITY[0], 2, 3), r"\(patches, patches\)"),
-    (lambda: plot_similarity(SIMILARITY, 2, 3, marked={6: "query"}), "^6 .* 0 to 5"),
-    (lambda: plot_attention(IMAGE, WEIGHTS), r"\(rows, cols\)"),
-    (lambda: plot_attention(IMAGE, np.ones((3, 3))), r"\(3, 3\) .* 4 x 6 pixels"),
-    (lambda: plot_attention(IMAGE, np.ones((2, 4))), r"\(2, 4\) .* 4 x 6 pixels"),
-    *((lambda query=query: plot_attention(IMAGE, WEIGHTS[0], query=query), f"^{query} .* 0 to 5") for query in (6, -1)),
-    (lambda: plot_heads(IMAGE, WEIGHTS[0]), r"\(heads, rows, cols\)"),
-    (lambda: plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
-    (lambda: plot_maps(IMAGE), r"\(count, channels, height, width\), not .* \(3, 4, 6\)"),
-    (lambda: plot_maps(IMAGES, titles=[]), "^0 titles for 4"),
-    (lambda: plot_maps(IMAGES, {"a": WEIGHTS[0]}), r"'a' are \(count, rows, cols\), not .* \(2, 3\)"),
-    (lambda: plot_maps(IMAGES, {"a": WEIGHTS[:4], "b": WEIGHTS}), "^5 maps 'b' for 4 images$"),
-    (lambda: plot_maps(IMAGES, masks=MASKS[0]), r"\(count, height, width\), not .* \(24, 36\)"),
-    (lambda: plot_maps(IMAGES, masks=MASKS & False), r"masks \(4, 24, 36\)"),
+    (lambda: draw.plot_image(np.zeros((1, 3, 4, 4))), r"\(channels, height, width\) or .* shape \(1, 3, 4, 4\)"),
+    (lambda: draw.plot_image(np.zeros((2, 4, 4))), "1 or 3 channels, not 2"),
+    (lambda: draw.plot_image((255 * IMAGE).astype(np.uint8)), r"\[0, 1\]; divide whole numbers by 255"),
+    *((lambda side=side: draw.plot_grid(IMAGE, side), f"patch_size {side} .* 4 x 6 pixels") for side in (4, 3, 0)),
+    *((lambda patch=patch: draw.plot_grid(IMAGE, 2, marked={patch: ""}), f"^{patch} .* 0 to 5") for patch in (6, -1)),
+    (lambda: draw.plot_grid(IMAGE, 2, marked={0: "star"}), "'star' is unknown; choose patch, class, position, query"),
+    (lambda: draw.plot_patches(PATCHES[0], 3), r"\(patches, patch_dim\), not .* \(12,\)"),
+    (lambda: draw.plot_patches(PATCHES[:, :8], 3), "patch_dim 8 "),
+    (lambda: draw.plot_patches(PATCHES, 3, marked={6: "query"}), "^6 .* 0 to 5"),
+    *((lambda values=values: draw.plot_matrix(values), "one or two axes") for values in (IMAGE, [], 1.0)),
+    (lambda: draw.plot_matrix(MATRIX, kind="no"), "'no' is unknown; choose magnitude, weights, similarity, signed"),
+    (lambda: draw.plot_matrix(MATRIX, marked={2: "query"}), "^2 .* 0 to 1"),
+    (lambda: draw.plot_filters(PATCHES[0]), r"\(dim, patch_dim\), not .* \(12,\)"),
+    (lambda: draw.plot_similarity(SIMILARITY, 2, 2), r"2 x 2 grid are \(4, 4\), not \(6, 6\)"),
+    (lambda: draw.plot_similarity(SIMILARITY[0], 2, 3), r"\(patches, patches\)"),
+    (lambda: draw.plot_similarity(SIMILARITY, 2, 3, marked={6: "query"}), "^6 .* 0 to 5"),
+    (lambda: draw.plot_attention(IMAGE, WEIGHTS), r"\(rows, cols\)"),
+    (lambda: draw.plot_attention(IMAGE, np.ones((3, 3))), r"\(3, 3\) .* 4 x 6 pixels"),
+    (lambda: draw.plot_attention(IMAGE, np.ones((2, 4))), r"\(2, 4\) .* 4 x 6 pixels"),
+    *((lambda key=key: draw.plot_attention(IMAGE, WEIGHTS[0], query=key), f"^{key} .* 0 to 5") for key in (6, -1)),
+    (lambda: draw.plot_heads(IMAGE, WEIGHTS[0]), r"\(heads, rows, cols\)"),
+    (lambda: draw.plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
+    (lambda: draw.plot_maps(IMAGE), r"\(count, channels, height, width\), not .* \(3, 4, 6\)"),
+    (lambda: draw.plot_maps(IMAGES, titles=[]), "^0 titles for 4"),
+    (lambda: draw.plot_maps(IMAGES, {"a": WEIGHTS[0]}), r"'a' are \(count, rows, cols\), not .* \(2, 3\)"),
+    (lambda: draw.plot_maps(IMAGES, {"a": WEIGHTS[:4], "b": WEIGHTS}), "^5 maps 'b' for 4 images$"),
+    (lambda: draw.plot_maps(IMAGES, masks=MASKS[0]), r"\(count, height, width\), not .* \(24, 36\)"),
+    (lambda: draw.plot_maps(IMAGES, masks=MASKS & False), r"masks \(4, 24, 36\)"),
 ]
 
 

@@ -8,45 +8,37 @@ import torch
 from matplotlib.colors import same_color, to_rgb
 
 from tests.draw.artists import segments, ticks
-from vit_walkthrough.draw.plots import (
-    plot_bars,
-    plot_curves,
-    plot_distributions,
-    plot_dots,
-    plot_probabilities,
-    side_by_side,
-)
+from vit_walkthrough import draw
 from vit_walkthrough.draw.theme import ROLES
 
-NORMS = np.random.default_rng(3).uniform(1, 5, (4, 7))
 CURVE = np.array([0.0, 1.0, 2.0, 4.0])
 
 
 def test_plot_curves_holds_every_curve_under_its_name():
-    ax = plot_curves({"a": (CURVE, CURVE**2), "b": ([1, 2], [3.0, 4.0])}, xlabel="x", ylabel="y")
+    ax = draw.plot_curves({"a": (CURVE, CURVE**2), "b": ([1, 2], [3.0, 4.0])}, xlabel="x", ylabel="y")
     assert [line.get_xydata().T.tolist() for line in ax.lines] == [[[0, 1, 2, 4], [0, 1, 4, 16]], [[1, 2], [3, 4]]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
-    assert plot_curves({"a": (CURVE, CURVE)}).get_legend() is None
+    assert draw.plot_curves({"a": (CURVE, CURVE)}).get_legend() is None
 
 
 def test_plot_curves_tells_no_curves_apart_by_colour_alone():
-    ax = plot_curves({str(name): (CURVE, CURVE + name) for name in range(7)})
+    ax = draw.plot_curves({str(name): (CURVE, CURVE + name) for name in range(7)})
     assert len({str((line.get_linestyle(), line._unscaled_dash_pattern)) for line in ax.lines}) == 7
     assert not any(same_color(one.get_color(), other.get_color()) for one, other in itertools.pairwise(ax.lines))
 
 
 def test_plot_curves_wears_the_colour_of_a_role_only_if_asked_to():
     curves = {"a": (CURVE, CURVE), "b": (CURVE, CURVE + 1)}
-    assert same_color(plot_curves(curves, role="query").lines[0].get_color(), ROLES["query"])
-    for line in plot_curves(curves).lines:
+    assert same_color(draw.plot_curves(curves, role="query").lines[0].get_color(), ROLES["query"])
+    for line in draw.plot_curves(curves).lines:
         red, green, blue = to_rgb(line.get_color())
         assert red == green == blue < 0.6  # dark enough on white
 
 
 def test_plot_distributions_draws_densities_over_common_bins():
     samples = {"narrow": torch.randn(4, 500, requires_grad=True), "wide": 3 * np.random.default_rng(0).normal(size=900)}
-    ax = plot_distributions(samples, bins=40, xlabel="score")
+    ax = draw.plot_distributions(samples, bins=40, xlabel="score")
     narrow, wide = (line.get_xydata() for line in ax.lines)
     np.testing.assert_array_equal(narrow[:, 0], wide[:, 0])
     bin_width = narrow[1, 0] - narrow[0, 0]
@@ -80,34 +72,34 @@ def dotted(ax) -> list[float]:
 
 
 def test_plot_bars_draws_each_value_at_its_name():
-    ax = plot_bars({"head": 7_690.0, "blocks": 85_054_464.0})
+    ax = draw.plot_bars({"head": 7_690.0, "blocks": 85_054_464.0})
     assert bars_of(ax) == [("head", 7690, "7,690"), ("blocks", 85054464, "85,054,464")]
     assert ax.get_xlim()[0] == 0
     assert ax.get_xlim()[1] >= 85_054_464
-    assert bars_of(plot_bars({"a": 0.0, "b": 0.0})) == [("a", 0, "0"), ("b", 0, "0")]
+    assert bars_of(draw.plot_bars({"a": 0.0, "b": 0.0})) == [("a", 0, "0"), ("b", 0, "0")]
 
 
 def test_plot_bars_draws_whiskers_and_writes_the_value_beside_them():
     values, errors = {"a": 0.5, "b": 0.25}, {"b": 0.125, "a": 0.0625}  # found by name, not by place
-    ax = plot_bars(values, errors=errors, limit=1, unit="{:.0%}")
+    ax = draw.plot_bars(values, errors=errors, limit=1, unit="{:.0%}")
     assert bars_of(ax) == [("a", 0.5, "50%"), ("b", 0.25, "25%")]
     assert segments(ax) == [[[0.4375, 0], [0.5625, 0]], [[0.125, 1], [0.375, 1]]]
     assert ax.get_xlim() == (0, 1)
     ax.figure.draw_without_rendering()
     for text, end in zip(ax.texts, (0.5625, 0.375), strict=True):
         assert text.get_window_extent().x0 > ax.transData.transform((end, 0))[0]
-    assert plot_bars(values, errors={"a": 0.1, "b": 0.4}).get_xlim()[1] >= 0.65  # no whisker is cut
+    assert draw.plot_bars(values, errors={"a": 0.1, "b": 0.4}).get_xlim()[1] >= 0.65  # no whisker is cut
 
 
 @pytest.mark.parametrize("chance", [0, 0.1])
-@pytest.mark.parametrize("plot", [plot_bars, lambda values, **more: plot_dots({"a": [values["a"]]}, **more)])
+@pytest.mark.parametrize("plot", [draw.plot_bars, lambda values, **more: draw.plot_dots({"a": [values["a"]]}, **more)])
 def test_a_line_stands_at_chance(plot, chance):
     assert dotted(plot({"a": 0.5}, chance=chance)) == [chance]
     assert not dotted(plot({"a": 0.5}))
 
 
 def test_plot_bars_lets_no_line_run_through_a_number():
-    ax = plot_bars({"a": 0.5, "b": 0.07}, chance=0.1, limit=1, unit="{:.0%}")
+    ax = draw.plot_bars({"a": 0.5, "b": 0.07}, chance=0.1, limit=1, unit="{:.0%}")
     for text in ax.texts:
         assert same_color(text.get_bbox_patch().get_facecolor(), "white")
         assert text.get_zorder() > ax.lines[0].get_zorder()
@@ -127,13 +119,13 @@ def test_plot_bars_lets_no_line_run_through_a_number():
     ],
 )
 def test_plot_probabilities_puts_the_likeliest_first(probabilities, options, bars):
-    ax = plot_probabilities(probabilities, **options)
+    ax = draw.plot_probabilities(probabilities, **options)
     assert bars_of(ax) == bars
     assert ax.get_xlim() == (0, 1)
 
 
 def test_plot_dots_draws_every_measurement_and_writes_the_mean_of_each_name_beside_its_row():
-    ax = plot_dots({"a": [0.25, 0.5, 0.75], "b": [0.125, 0.375]})
+    ax = draw.plot_dots({"a": [0.25, 0.5, 0.75], "b": [0.125, 0.375]})
     assert [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "o"] == [
         [[0.25, 0], [0.5, 0], [0.75, 0]],
         [[0.125, 1], [0.375, 1]],
@@ -148,11 +140,11 @@ def test_plot_dots_draws_every_measurement_and_writes_the_mean_of_each_name_besi
 
 
 def test_plot_dots_writes_means_and_ticks_in_the_unit_asked_for():
-    ax = plot_dots({"a": [100, 300]}, unit="{:.0f} s", limits=(0, 400))
+    ax = draw.plot_dots({"a": [100, 300]}, unit="{:.0f} s", limits=(0, 400))
     assert [text.get_text() for text in ax.texts] == ["200 s"]
     assert ax.get_xlim() == (0, 400)
     assert ax.xaxis.get_major_formatter()(100, 0) == "100 s"
-    percent = plot_dots({"a": [0.5]}).xaxis.get_major_formatter()
+    percent = draw.plot_dots({"a": [0.5]}).xaxis.get_major_formatter()
     assert [percent(value, 0) for value in (0, 0.5, 0.125, 1)] == ["0%", "50%", "12.5%", "100%"]
 
 
@@ -160,7 +152,7 @@ def test_plot_dots_writes_means_and_ticks_in_the_unit_asked_for():
 
 
 def test_side_by_side_gives_axes_of_one_figure():
-    axes = side_by_side(3, width=6, height=2, ratios=(1, 1, 2))
+    axes = draw.side_by_side(3, width=6, height=2, ratios=(1, 1, 2))
     assert len({ax.figure for ax in axes}) == 1
     assert axes[0].figure.get_size_inches().tolist() == [6, 2]
     widths = [ax.get_position().width for ax in axes]
@@ -169,7 +161,7 @@ def test_side_by_side_gives_axes_of_one_figure():
 
 @pytest.mark.parametrize("last", [1, 8, 9, 50, 197])
 def test_side_by_side_has_few_labels_and_none_between_whole_numbers_of_which_there_are_many(last):
-    ax = plot_curves({"a": ([0, last], [0, last])}, ax=side_by_side(2)[0])
+    ax = draw.plot_curves({"a": ([0, last], [0, last])}, ax=draw.side_by_side(2)[0])
     shown = [tick for tick in ax.get_xticks() if 0 <= tick <= last]
     assert 2 <= len(shown) <= 6
     assert last == 1 or all(tick % 1 == 0 for tick in shown)
@@ -178,13 +170,13 @@ def test_side_by_side_has_few_labels_and_none_between_whole_numbers_of_which_the
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plot_curves({"a": (NORMS, NORMS)}), "x has one axis"),
-        (lambda: plot_curves({"a": (CURVE, CURVE)}, role="star"), "role 'star' is unknown; choose patch"),
-        (lambda: plot_distributions({"a": NORMS, "b": []}), r"'b' .* shape \(0,\)"),
-        (lambda: plot_probabilities(NORMS), r"\(classes,\)"),
-        (lambda: plot_probabilities([0.5, 0.5], names=["a"]), "1 names for 2 classes"),
-        (lambda: plot_bars({"a": 1.0}, errors={"a": 1.0, "c": 1.0}), "^errors of a, c for values of a$"),
-        (lambda: plot_dots({"a": [1.0], "b": []}), r"shape \(0,\)"),
+        (lambda: draw.plot_curves({"a": (np.eye(2), np.eye(2))}), "x has one axis"),
+        (lambda: draw.plot_curves({"a": (CURVE, CURVE)}, role="star"), "role 'star' is unknown; choose patch"),
+        (lambda: draw.plot_distributions({"a": np.eye(2), "b": []}), r"'b' .* shape \(0,\)"),
+        (lambda: draw.plot_probabilities(np.eye(2)), r"\(classes,\)"),
+        (lambda: draw.plot_probabilities([0.5, 0.5], names=["a"]), "1 names for 2 classes"),
+        (lambda: draw.plot_bars({"a": 1.0}, errors={"a": 1.0, "c": 1.0}), "^errors of a, c for values of a$"),
+        (lambda: draw.plot_dots({"a": [1.0], "b": []}), r"shape \(0,\)"),
     ],
 )
 def test_wrong_data_are_refused(call, message):

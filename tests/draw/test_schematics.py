@@ -3,7 +3,6 @@
 from functools import cache
 from itertools import combinations
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -11,10 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from tests.draw.artists import linear
-from tests.draw.test_theme import LOUD
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.draw import parts, schematics
-from vit_walkthrough.draw.theme import ROLES, render
+from vit_walkthrough.draw.theme import ROLES
 
 DRAWINGS = {name.removeprefix("draw_"): draw for name, draw in vars(schematics).items() if name.startswith("draw_")}
 READ = ("shapes", "vit")  # where the classification head is drawn
@@ -22,9 +20,7 @@ CONFIGS = {
     "large": ViTConfig(224, 16, dim=1024, depth=24, heads=16, hidden=4096, classes=21_843),
     "tiny": ViTConfig(48, 8, dim=64, depth=4, heads=4, hidden=256, classes=10),
     "wide": ViTConfig((48, 72), 12, dim=64, depth=1, heads=1, hidden=128, classes=10, positions="none"),
-    "grey": ViTConfig(
-        (64, 32), 16, channels=1, dim=32, depth=2, heads=2, classes=2, positions="sincos", pooling="mean"
-    ),
+    "grey": ViTConfig((64, 32), 16, 1, dim=32, depth=2, heads=2, classes=2, positions="sincos", pooling="mean"),
 }
 TINY = CONFIGS["tiny"]
 every_name = pytest.mark.parametrize("name", DRAWINGS)
@@ -69,15 +65,6 @@ def test_words_and_pictures_are_large_enough_whole_and_apart(key, name):
         assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, label
     for (label, box), (other, other_box) in combinations(labels + pictures, 2):
         assert not box.overlaps(other_box), (label, other)
-
-
-@every_name
-def test_the_settings_of_a_reader_change_no_drawing_and_are_left_as_they_are(name):
-    calm = render(drawn("tiny", name), tight=False)
-    with matplotlib.rc_context(LOUD):
-        before = dict(matplotlib.rcParams)
-        assert render(DRAWINGS[name](TINY), tight=False) == calm
-        assert dict(matplotlib.rcParams) == before
 
 
 def shape(*sides):

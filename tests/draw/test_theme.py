@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from tests.draw.artists import overlapping, pixels_of, words_drawn
 from tests.draw.test_images import COLS, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
 from tests.draw.test_plots import CURVE
-from vit_walkthrough import draw
+from vit_walkthrough import ViTConfig, draw
 from vit_walkthrough.data import photo
 from vit_walkthrough.draw import theme
 from vit_walkthrough.draw.theme import ROLES, SMALL, render, show, style
@@ -96,12 +96,16 @@ LOUD = {
 }  # fmt: skip
 
 
-@every_plot
+@pytest.mark.parametrize("name", [name for name in dir(draw) if name.startswith(("plot_", "draw_"))])
 def test_the_settings_of_a_reader_change_no_picture_and_are_left_as_they_are(name):
-    calm = render(plotted(name), "A caption.", tight=False)
+    def picture() -> bytes:
+        ax = plotted(name) if name in PLOTS else getattr(draw, name)(ViTConfig(48, 8, dim=64, depth=4, heads=4))
+        return render(ax, "A caption.", tight=False)
+
+    calm = picture()
     with matplotlib.rc_context(LOUD):
         before = dict(matplotlib.rcParams)
-        assert render(plotted(name), "A caption.", tight=False) == calm
+        assert picture() == calm
         assert dict(matplotlib.rcParams) == before
 
 

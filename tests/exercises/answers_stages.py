@@ -165,16 +165,10 @@ RIGHT = dict(
         lambda *sizes: torch.tensor(sizes[:2]).div(sizes[2], rounding_mode="floor").prod() + 1,
     ],
     probabilities=[shares_in_loops, lambda x: 1 / (x[:, None, :] - x[:, :, None]).exp().sum(2)],
-    most_attended=[
-        most_in_loops,
-        lambda attention: reduce(attention[-1:], "1 b h q k -> b q k", "sum")[:, 0, 1:].topk(1).indices[:, 0],
-    ],
+    most_attended=[most_in_loops, lambda a: reduce(a[-1:], "1 b h q k -> b q k", "sum")[:, 0, 1:].max(-1).indices],
     patch_of_pixel=[patch_by_counting, lambda y, x, width, p: divmod(y, p)[0] * int(width / p) + int(x / p)],
     unpatchify=[unpatchify_in_loops, lambda patches, p, height, width: fold(patches.mT, (height, width), p, stride=p)],
-    patchify_kernel=[
-        kernel_in_loops,
-        lambda c, p: rearrange(torch.eye(c * p**2), "k (c ph pw) -> k c ph pw", ph=p, pw=p),
-    ],
+    patchify_kernel=[kernel_in_loops, lambda c, p: rearrange(torch.eye(c * p**2), "k (c y x) -> k c y x", y=p, x=p)],
     count_learned=[learned_in_modules, lambda h, w, p, channels, dim: (p**2 * channels + 1 + 1) * dim],
     add_registers=[registers_in_loops, registers_by_place],
     embed=[embed_in_loops, embed_by_matrix],

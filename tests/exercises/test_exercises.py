@@ -17,14 +17,7 @@ from torch import Tensor, nn
 from tests.exercises import answers_stages, answers_whole
 from vit_walkthrough import VisionTransformer, ViTConfig, exercises
 from vit_walkthrough.exercises import check as engine
-from vit_walkthrough.exercises import (
-    check_added_parameters,
-    check_clip,
-    check_patch_of_pixel,
-    check_stack,
-    check_unpatchify,
-    predict,
-)
+from vit_walkthrough.exercises import check_clip, check_stack, check_unpatchify, predict
 from vit_walkthrough.exercises.check import Exercise, Wrong, call, exercise
 from vit_walkthrough.exercises.weights import NAMES
 
@@ -107,7 +100,7 @@ def raises(*arguments):
     return arguments[len(arguments)]
 
 
-@pytest.mark.parametrize("check", [check_unpatchify, check_added_parameters, check_clip, check_stack])
+@pytest.mark.parametrize("check", [check_unpatchify, exercises.check_added_parameters, check_clip, check_stack])
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_no_answer(check, capsys):
     said = said_of(check, raises)
@@ -192,7 +185,7 @@ def test_the_smallest_failing_case_is_shown_expected_beside_got():
 
 
 def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
-    said = said_of(check_patch_of_pixel, lambda y, x, width, patch_size: 5)
+    said = said_of(exercises.check_patch_of_pixel, lambda y, x, width, patch_size: 5)
     assert "y=3, x=0, width=6, patch_size=2" in said
     assert "expected    got\n3           5" in said
 

@@ -77,7 +77,7 @@ def test_one_bundle_holds_the_html_and_the_still_picture_with_its_text(attention
 @pytest.mark.parametrize("first", [1, 0])
 def test_still_picture_and_text_are_of_the_class_token_or_the_middle_patch_in_the_last_block(images, first):
     weights, query = softmaxed(3, 2, 4, 15 + first), 0 if first else 7
-    shown = explore(weights, images[1], index=1, blocks=[0, 1], heads=[0, 1, 3])
+    shown = explore(weights[:, 1:], images[1], blocks=[0, 1], heads=[0, 1, 3])
     chosen = weights[1, 1, [0, 1, 3], query, first:]
     maps, titles = chosen.unflatten(-1, (3, 5)), ["head 0", "head 1", "head 3"]
     expected = plot_heads(images[1], maps, titles=titles, query=None if first else query)
@@ -88,17 +88,17 @@ def test_still_picture_and_text_are_of_the_class_token_or_the_middle_patch_in_th
     assert f"row {best // 5}, column {best % 5}, gets {chosen.mean(dim=0)[best]:.2f}" in shown.text
 
 
-@pytest.mark.parametrize(("index", "blocks", "heads"), [(0, None, None), (1, [1, 0], [3, 1]), (0, range(1), (2, 2))])
-def test_image_blocks_and_heads_are_chosen_in_their_order(model, images, index, blocks, heads):
+@pytest.mark.parametrize(("blocks", "heads"), [(None, None), ([1, 0], [3, 1]), (range(1), (2, 2))])
+def test_blocks_and_heads_are_chosen_in_their_order(model, images, blocks, heads):
     with torch.no_grad(), record(model) as trace:
         model(images)
-    shown = explore(trace, index=index, blocks=blocks, heads=heads)
+    shown = explore(trace, blocks=blocks, heads=heads)
     blocks, heads = list(blocks or range(2)), list(heads or range(4))
-    assert_carries(shown, trace.attention[blocks][:, index][:, heads])
+    assert_carries(shown, trace.attention[blocks][:, 0][:, heads])
     data = data_of(shown)
     assert (data.blocks, data.heads, data.rows, data.cols, data.side, data.first) == (blocks, heads, 3, 5, 4, 1)
-    np.testing.assert_allclose(data.image / 255, images[index].permute(1, 2, 0), atol=0.501 / 255)
-    of_weights = explore(trace.attention.numpy(), images[index].numpy(), index=index, blocks=blocks, heads=heads)
+    np.testing.assert_allclose(data.image / 255, images[0].permute(1, 2, 0), atol=0.501 / 255)
+    of_weights = explore(trace.attention.numpy(), images[0].numpy(), blocks=blocks, heads=heads)
     assert of_weights.html == shown.html
 
 
@@ -166,7 +166,6 @@ RIGHT = {"trace": torch.full((3, 2, 4, 16, 16), 1 / 16), "image": torch.full((3,
         ({"image": torch.rand(4, 12, 20)}, "not 4"),
         ({"image": torch.rand(3, 12, 18)}, "15 patches .or 16.* 12 x 18"),
         ({"trace": torch.ones(1, 1)}, "0 patches .or 1.* 12 x 20"),
-        ({"index": -1}, "index -1 .* 2 images"),
         ({"blocks": [0, 3]}, r"blocks \[0, 3\] .* 0 to 2"),
         ({"heads": []}, r"heads \[\] .* 0 to 3"),
         ({"heads": [0.5]}, r"heads .*\[0\.5\]"),

@@ -13,24 +13,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 
-from vit_walkthrough.look.explain import (
-    attention_distance,
-    deletion_curve,
-    insertion_curve,
-    logit_lens,
-    mass_on_object,
-    occlusion,
-    pointing_game,
-    position_similarity,
-    principal_filters,
-    relevance,
-    rollout,
-)
+from vit_walkthrough.look import explain
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
 
-CURVES = {"deletion": deletion_curve, "insertion": insertion_curve}
+MEASURES = [explain.mass_on_object, explain.pointing_game]
+CURVES = {"deletion": explain.deletion_curve, "insertion": explain.insertion_curve}
 
 
 @pytest.fixture
@@ -52,16 +41,13 @@ def test_rollout_equals_the_equations_in_numpy(attention):
     for block in attention.double().numpy():
         mixed = block.mean(axis=1) + np.eye(16)
         arrived = mixed / mixed.sum(axis=-1, keepdims=True) @ arrived
-    assert_close(rollout(attention), torch.tensor(arrived).float(), rtol=0, atol=1e-6)
-    assert_close(rollout(attention.double()), torch.tensor(arrived), rtol=0, atol=1e-12)
+    assert_close(explain.rollout(attention), torch.tensor(arrived).float(), rtol=0, atol=1e-6)
+    assert_close(explain.rollout(attention.double()), torch.tensor(arrived), rtol=0, atol=1e-12)
 
 
 # --- what is refused of attention --------------------------------------------------------------------------------
 
-READERS = {
-    "rollout": rollout,
-    "distance": lambda attention: attention_distance(attention, 3, 5, 4),
-}
+READERS = {"rollout": explain.rollout, "distance": lambda attention: explain.attention_distance(attention, 3, 5, 4)}
 
 
 @pytest.fixture(params=READERS)
@@ -106,18 +92,18 @@ def test_distance_is_that_of_the_centres_on_grids_that_are_not_square(attention,
         apart = math.hypot(query // cols - key // cols, query % cols - key % cols)
         expected[..., query] += 6 * apart * patches[..., query, key] / patches[..., query, :].sum(axis=-1)
     expected = torch.tensor(expected.mean(axis=(1, 3))).float()
-    assert_close(attention_distance(attention, rows, cols, 6), expected, rtol=0, atol=1e-4)
+    assert_close(explain.attention_distance(attention, rows, cols, 6), expected, rtol=0, atol=1e-4)
 
 
 def test_a_patch_that_looks_at_the_class_token_alone_is_left_out_of_the_mean():
-    assert attention_distance(one_hot(0, 2, 0, 0), 1, 3, 16).item() == 16
-    assert attention_distance(one_hot(0, 0, 0, 0), 1, 3, 16).isnan().all()
+    assert explain.attention_distance(one_hot(0, 2, 0, 0), 1, 3, 16).item() == 16
+    assert explain.attention_distance(one_hot(0, 0, 0, 0), 1, 3, 16).isnan().all()
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (3, 4), (16, 1)])
 def test_a_grid_that_does_not_fit_is_refused(attention, grid):
     with pytest.raises(ValueError, match=rf"16 tokens, .* {grid[0]} \* {grid[1]} patches"):
-        attention_distance(attention, *grid, 4)
+        explain.attention_distance(attention, *grid, 4)
 
 
 # --- relevance ---------------------------------------------------------------------------------------------------
@@ -145,8 +131,8 @@ def test_relevance_equals_the_equations_written_out(config, randomize, images, p
     by_hand = [relevance_by_hand(model, image, wanted and wanted[at]) for at, image in enumerate(images)]
     expected = torch.tensor(np.stack(by_hand))
     assert expected.std() > 5e-4
-    assert_close(relevance(model, images, wanted), expected, rtol=1e-9, atol=1e-12)
-    single = relevance(model.float(), images.float(), wanted)
+    assert_close(explain.relevance(model, images, wanted), expected, rtol=1e-9, atol=1e-12)
+    single = explain.relevance(model.float(), images.float(), wanted)
     assert_close(single, expected.float(), rtol=1e-3, atol=1e-5)
 
 
@@ -154,10 +140,10 @@ def test_relevance_equals_the_equations_written_out(config, randomize, images, p
     ("mode", "frozen"), [(torch.no_grad, False), (torch.inference_mode, True), (torch.enable_grad, True)]
 )
 def test_relevance_works_whatever_of_autograd_is_switched_off(model, images, mode, frozen):
-    expected = relevance(model, images)
+    expected = explain.relevance(model, images)
     model.requires_grad_(not frozen)
     with mode():
-        maps = relevance(model, images)
+        maps = explain.relevance(model, images)
         assert torch.is_grad_enabled() == (mode is torch.enable_grad)
     assert torch.equal(maps, expected)
     assert not maps.requires_grad
@@ -170,7 +156,7 @@ def test_relevance_works_whatever_of_autograd_is_switched_off(model, images, mod
 def test_every_station_of_the_lens_is_the_model_cut_off_there(config, randomize, images, pooling):
     """Twelve blocks: block 10 comes after block 9 and not after block 1."""
     model = randomize(VisionTransformer(replace(config, depth=12, pooling=pooling)), 0.1)
-    stations = logit_lens(model, images)
+    stations = explain.logit_lens(model, images)
     assert stations.shape == (13, 2, 5)
     assert not stations.requires_grad
     assert torch.equal(stations[-1], model(images))
@@ -185,7 +171,7 @@ def test_every_station_of_the_lens_is_the_model_cut_off_there(config, randomize,
 
 def test_position_similarity_is_the_cosine_of_every_pair_of_patches():
     positions = nn.Parameter(torch.randn(1, 7, 10))
-    similarity = position_similarity(positions)
+    similarity = explain.position_similarity(positions)
     assert not similarity.requires_grad
     vectors = positions.detach()[0, 1:]
     assert_close(similarity, F.cosine_similarity(vectors[:, None], vectors[None], dim=-1), rtol=0, atol=1e-6)
@@ -195,7 +181,7 @@ def test_position_similarity_is_the_cosine_of_every_pair_of_patches():
 def test_principal_filters_are_those_of_numpy_up_to_sign(shape):
     weight = nn.Parameter(torch.randn(shape) + 3)
     count = min(shape) - 1
-    filters = principal_filters(weight, count)
+    filters = explain.principal_filters(weight, count)
     assert filters.shape == (count, 48)
     assert not filters.requires_grad
     assert_close(filters @ filters.T, torch.eye(count), rtol=0, atol=1e-5)
@@ -206,11 +192,11 @@ def test_principal_filters_are_those_of_numpy_up_to_sign(shape):
 
 
 def test_there_are_28_principal_filters_by_default_and_at_most_as_many_as_numbers():
-    assert principal_filters(torch.randn(50, 30)).shape == (28, 30)
-    assert principal_filters(torch.randn(40, 12), 12).shape == (12, 12)
+    assert explain.principal_filters(torch.randn(50, 30)).shape == (28, 30)
+    assert explain.principal_filters(torch.randn(40, 12), 12).shape == (12, 12)
     for count in (0, 13):
         with pytest.raises(ValueError, match=f"^count {count} .* 12$"):
-            principal_filters(torch.randn(40, 12), count)
+            explain.principal_filters(torch.randn(40, 12), count)
 
 
 # --- how much of a map lies on the object ------------------------------------------------------------------------
@@ -223,8 +209,8 @@ def test_mass_on_object_is_that_of_the_pixels(height, width, side):
     masks = torch.rand(5, height, width) < torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])[:, None, None]
     pixels = F.interpolate(maps.unflatten(1, (1, height // side, -1)), scale_factor=side)[:, 0]
     expected = (pixels * masks).sum(dim=(1, 2)) / pixels.sum(dim=(1, 2))
-    assert_close(mass_on_object(maps, masks), expected, rtol=0, atol=1e-5)
-    assert_close(mass_on_object(maps / 1000, masks), expected, rtol=0, atol=1e-5)
+    assert_close(explain.mass_on_object(maps, masks), expected, rtol=0, atol=1e-5)
+    assert_close(explain.mass_on_object(maps / 1000, masks), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("pixels", "won"), [(0, False), (7, False), (8, True), (16, True)])
@@ -236,10 +222,10 @@ def test_the_pointing_game_is_won_with_half_of_the_strongest_patch(pixels, won):
     masks[:, 4:8, 8:12] = patch.reshape(4, 4)
     strongest = 2 * torch.eye(15) - torch.rand(15, 15)
     strongest[1:] -= 3
-    assert pointing_game(strongest, masks).tolist() == [won and place == 7 for place in range(15)]
+    assert explain.pointing_game(strongest, masks).tolist() == [won and place == 7 for place in range(15)]
 
 
-@pytest.mark.parametrize("measure", [mass_on_object, pointing_game])
+@pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize(
     ("maps", "masks"),
     [
@@ -256,9 +242,9 @@ def test_maps_of_another_shape_than_the_masks_are_refused(measure, maps, masks, 
 @pytest.mark.parametrize(
     ("broken", "measures", "told"),
     [
-        *[({3: value}, [mass_on_object, pointing_game], "NaN or infinite") for value in (torch.nan, torch.inf)],
-        ({4: -1e-3}, [mass_on_object], "from 0 up, and not all 0"),
-        (dict.fromkeys(range(15), 0.0), [mass_on_object], "from 0 up, and not all 0"),
+        *[({3: value}, MEASURES, "NaN or infinite") for value in (torch.nan, torch.inf)],
+        ({4: -1e-3}, MEASURES[:1], "from 0 up, and not all 0"),
+        (dict.fromkeys(range(15), 0.0), MEASURES[:1], "from 0 up, and not all 0"),
     ],
 )
 def test_maps_of_no_numbers_and_the_mass_of_negative_or_empty_ones_are_refused(broken, measures, told):
@@ -295,19 +281,18 @@ def patch_of(image: torch.Tensor, patch: int, config: ViTConfig) -> torch.Tensor
     return image[:, top : top + config.patch_size, left : left + config.patch_size]
 
 
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("counts", [[0, 30], [0, 8, 15, 22, 30], [2, 2, 17]])
 @pytest.mark.parametrize("name", CURVES)
-def test_every_station_has_touched_as_many_patches_as_it_should_and_the_strongest_first(config, name, steps):
+def test_every_station_has_touched_as_many_patches_as_it_should_and_the_strongest_first(config, name, counts):
     """Patches that are equally strong in reading order: up to 16, torch keeps this order without being asked."""
     config, images = replace(config, image_size=(20, 24)), torch.rand(2, 3, 20, 24)
     maps, witness = torch.randint(-4, 4, (2, 30)).float(), Witness(config)
-    curve = CURVES[name](witness, images, maps, torch.tensor([0, 3]), steps)
-    assert_close(curve, torch.full((2, steps + 1), 1 / 5))
-    assert len(witness.seen) == steps + 1
-    for station, shown in enumerate(witness.seen):
+    curve = CURVES[name](witness, images, maps, torch.tensor([0, 3]), counts)
+    assert_close(curve, torch.full((2, len(counts)), 1 / 5))
+    for count, shown in zip(counts, witness.seen, strict=True):
         for image in range(2):
             order = sorted(range(30), key=lambda patch: -maps[image, patch].item())
-            touched = set(order[: round(30 * station / steps)])
+            touched = set(order[:count])
             for patch in range(30):
                 original = patch_of(images[image], patch, config)
                 blank = median_by_sorting(images[image]).expand_as(original)
@@ -322,13 +307,12 @@ def test_every_station_has_touched_as_many_patches_as_it_should_and_the_stronges
     [
         *[({"maps": torch.rand(shape)}, f"^maps .*{shape[-1]}.* 15 patches$") for shape in [(2, 14), (1, 15)]],
         ({"maps": torch.full((2, 15), torch.nan)}, "^a map .* NaN$"),
-        *[({"steps": steps}, f"^steps is {steps}; .* 1$") for steps in (0, -3)],
-        *[({"steps": steps}, "^steps .* from 0 to 15$") for steps in ([], [-1, 3], [0, 16])],
+        *[({"counts": counts}, "^counts .* from 0 to 15$") for counts in ([], [-1, 3], [0, 16])],
     ],
 )
 def test_curves_refuse_what_they_cannot_draw(config, images, name, change, message):
     witness = Witness(config)
-    arguments = {"maps": torch.rand(2, 15), "classes": [0, 1], "steps": 4} | change
+    arguments = {"maps": torch.rand(2, 15), "classes": [0, 1], "counts": [0, 7]} | change
     with pytest.raises(ValueError, match=message):
         CURVES[name](witness, images, **arguments)
     assert witness.seen == []
@@ -340,16 +324,9 @@ def test_curves_refuse_what_they_cannot_draw(config, images, name, change, messa
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("wanted", "count", "together", "calls"),
-    [
-        (None, 2, 64, [2, 30]),
-        ((4, 1), 2, 8, [2, 8, 8, 8, 6]),
-        ((4,), 1, 8, [1, 8, 7]),
-        ((0, 2), 2, 1, [2] * 16),
-    ],
+    [(None, 2, 64, [2, 30]), ((4, 1), 2, 8, [2, 8, 8, 8, 6]), ((4,), 1, 8, [1, 8, 7]), ((0, 2), 2, 1, [2] * 16)],
 )
-def test_occlusion_is_what_covering_a_patch_takes_from_the_probability(
-    model, images, monkeypatch, wanted, count, together, calls
-):
+def test_occlusion_is_what_a_cover_takes_of_the_probability(model, images, monkeypatch, wanted, count, together, calls):
     model, images, shown = model.double(), images.double()[:count], []
     before = model(images).softmax(-1)
     classes = before.argmax(-1) if wanted is None else torch.tensor(wanted)
@@ -363,20 +340,19 @@ def test_occlusion_is_what_covering_a_patch_takes_from_the_probability(
     assert (expected < -1e-4).any()  # a class may gain by a cover
     monkeypatch.setattr("vit_walkthrough.look.explain.BATCH_SIZE", together)
     model.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
-    assert_close(occlusion(model, images, wanted), expected, rtol=0, atol=1e-9)
+    assert_close(explain.occlusion(model, images, wanted), expected, rtol=0, atol=1e-9)
     assert shown == calls
 
 
 # --- what all of them are given and give -------------------------------------------------------------------------
 
-ASKED = {
-    "relevance": relevance,
-    "occlusion": occlusion,
-    **{
-        name: lambda model, images, classes, curve=curve: curve(model, images, torch.ones(len(images), 15), classes)
-        for name, curve in CURVES.items()
-    },
-}
+
+def of_seven(curve):
+    return lambda model, images, classes: curve(model, images, torch.ones(len(images), 15), classes, [7])
+
+
+ASKED = {"relevance": explain.relevance, "occlusion": explain.occlusion}
+ASKED |= {name: of_seven(curve) for name, curve in CURVES.items()}
 
 
 @pytest.fixture(params=ASKED)
@@ -422,9 +398,9 @@ def test_the_model_and_the_images_stay_as_they_were(ask, model, images):
 def test_autocast_around_changes_nothing(ask, model, images, attention):
     measured = [
         lambda: ask(model, images, [0, 1]),
-        lambda: logit_lens(model, images),
-        lambda: rollout(attention),
-        lambda: position_similarity(model.position_embedding.positions),
+        lambda: explain.logit_lens(model, images),
+        lambda: explain.rollout(attention),
+        lambda: explain.position_similarity(model.position_embedding.positions),
     ]
     expected = [measure() for measure in measured]
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -434,18 +410,10 @@ def test_autocast_around_changes_nothing(ask, model, images, attention):
 def test_wrapped_models_are_asked_as_the_model_inside(ask, model, images):
     for wrapped in (nn.DataParallel(model), AveragedModel(model)):
         assert torch.equal(ask(wrapped, images, [0, 1]), ask(model, images, [0, 1]))
-        assert torch.equal(logit_lens(wrapped, images), logit_lens(model, images))
+        assert torch.equal(explain.logit_lens(wrapped, images), explain.logit_lens(model, images))
 
 
 def test_a_model_of_another_kind_is_refused_before_it_is_asked(ask, images):
-    for call in (lambda: ask(nn.Flatten(), images, [0, 1]), lambda: logit_lens(nn.Flatten(), images)):
+    for call in (lambda: ask(nn.Flatten(), images, [0, 1]), lambda: explain.logit_lens(nn.Flatten(), images)):
         with pytest.raises(TypeError, match=r"Flatten .* VisionTransformer$"):
             call()
-
-
-@pytest.mark.parametrize("name", CURVES)
-def test_stations_may_be_named_by_their_numbers_of_patches(name, model, images):
-    maps, classes = torch.rand(2, 15), torch.tensor([1, 3])
-    whole = CURVES[name](model, images, maps, classes, steps=15)
-    assert_close(CURVES[name](model, images, maps, classes, steps=[0, 2, 2, 15]), whole[:, [0, 2, 2, 15]])
-    assert CURVES[name](model, images, maps, classes).shape == (2, 9)

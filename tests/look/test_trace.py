@@ -214,6 +214,7 @@ def test_a_name_that_was_not_recorded_is_refused_with_those_that_were(model, ima
     with record(model, "norm", "head") as trace:
         model(images)
     assert trace.get("blocks.7") is None
+    assert repr(trace) == "Trace(norm, head)"
     with pytest.raises(KeyError, match=r"'blocks\.7' .*: norm, head"):
         trace["blocks.7"]
     with pytest.raises(KeyError, match=r'^"no attention weights .*\*\.attention\.weights.*: norm, head"$'):

@@ -4,18 +4,16 @@ import torch
 from vit_walkthrough.model.patches import patchify, unpatchify
 
 
-@pytest.mark.parametrize(
-    ("rows", "cols", "patch_size", "channels"), [(1, 1, 1, 1), (1, 3, 2, 1), (5, 1, 1, 3), (3, 5, 3, 2)]
-)
-def test_patches_are_the_squares_of_the_image_in_reading_order(rows, cols, patch_size, channels):
-    height, width = rows * patch_size, cols * patch_size
+@pytest.mark.parametrize(("rows", "cols", "side", "channels"), [(1, 1, 1, 1), (1, 3, 2, 1), (5, 1, 1, 3), (3, 5, 3, 2)])
+def test_patches_are_the_squares_of_the_image_in_reading_order(rows, cols, side, channels):
+    height, width = rows * side, cols * side
     images = torch.arange(2.0 * channels * height * width).reshape(2, channels, height, width)
-    patches = patchify(images, patch_size)
-    assert patches.shape == (2, rows * cols, channels * patch_size**2)
+    patches = patchify(images, side)
+    assert patches.shape == (2, rows * cols, channels * side**2)
     for k in range(rows * cols):
-        top, left = k // cols * patch_size, k % cols * patch_size
-        assert torch.equal(patches[:, k], images[:, :, top : top + patch_size, left : left + patch_size].flatten(1))
-    assert torch.equal(unpatchify(patches, patch_size, height, width), images)
+        top, left = k // cols * side, k % cols * side
+        assert torch.equal(patches[:, k], images[:, :, top : top + side, left : left + side].flatten(1))
+    assert torch.equal(unpatchify(patches, side, height, width), images)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
@@ -58,15 +56,13 @@ def test_broken_pixels_are_counted(images, broken):
         patchify(images, 4)
 
 
-@pytest.mark.parametrize(
-    ("patch_size", "height", "width"), [(0, 12, 20), (-4, 12, 20), (7, 12, 20), (4, 10, 20), (4, 12, 18)]
-)
-def test_a_patch_size_that_does_not_divide_is_refused(patch_size, height, width):
-    message = f"^patch_size {patch_size} .* {height} x {width} pixels$"
+@pytest.mark.parametrize(("side", "height", "width"), [(0, 12, 20), (-4, 12, 20), (7, 12, 20), (4, 10, 20), (4, 12, 6)])
+def test_a_patch_size_that_does_not_divide_is_refused(side, height, width):
+    message = f"^patch_size {side} .* {height} x {width} pixels$"
     with pytest.raises(ValueError, match=message):
-        patchify(torch.rand(2, 3, height, width), patch_size)
+        patchify(torch.rand(2, 3, height, width), side)
     with pytest.raises(ValueError, match=message):
-        unpatchify(torch.rand(2, 15, 48), patch_size, height, width)
+        unpatchify(torch.rand(2, 15, 48), side, height, width)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -42,9 +42,8 @@ def build_peer(library: str, config: ViTConfig, **options) -> nn.Module:
         transformers = import_peer("transformers")
         sizes = dict(image_size=size, patch_size=config.patch_size, num_channels=config.channels, hidden_size=dim)
         sizes |= dict(num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=config.hidden)
-        return transformers.ViTForImageClassification(
-            transformers.ViTConfig(**sizes, num_labels=config.classes, **options)
-        )
+        theirs = transformers.ViTConfig(**sizes, num_labels=config.classes, **options)
+        return transformers.ViTForImageClassification(theirs)
     sizes = dict(image_size=size, patch_size=config.patch_size, dim=dim, depth=depth, heads=heads)
     sizes |= dict(dim_head=config.head_dim, mlp_dim=config.hidden, num_classes=config.classes)
     return import_peer("vit_pytorch").ViT(**sizes, **options)

@@ -37,11 +37,9 @@ def test_other_models_of_timm(peer, name, arguments, reason):
 
 
 def test_other_blocks_heads_and_eps_of_timm(peer):
-    peer("timm")
-    from timm.models.vision_transformer import ResPostBlock, VisionTransformer
-
-    refused(VisionTransformer(64, block_fn=ResPostBlock, **SMALL), "timm", "ResPostBlock")
-    model = VisionTransformer(64, **SMALL | {"depth": 2})
+    timm = peer("timm.models.vision_transformer")
+    refused(timm.VisionTransformer(64, block_fn=timm.ResPostBlock, **SMALL), "timm", "ResPostBlock")
+    model = timm.VisionTransformer(64, **SMALL | {"depth": 2})
     model.blocks[1].attn.num_heads = 4
     refused(model, "timm", "heads .*2.*4|heads .*4.*2")
     model.blocks[1].attn.num_heads = 2

@@ -1,18 +1,15 @@
 """convert.py: the tables of names, strictness in both directions, and what is refused. That the numbers are the peers'
 is shown in tests/peers."""
 
-import pickle
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
-from vit_walkthrough.weights.convert import SOURCES, convert_weights, read_weights, tensor_names
+from vit_walkthrough.weights.convert import SOURCES, convert_weights, tensor_names
 
 LIBRARIES = SOURCES[:3]  # Google's layout differs too: it is written in tests/peers
 
@@ -172,70 +169,3 @@ def test_a_grid_that_is_not_a_square_is_taken_as_it_is_said(write):
     assert converted(state, grid=(2, 4)).config.image_size == (8, 16)
     with pytest.raises(ValueError, match=r"\(1, 9, 32\), expected \(1, 10, 32\)"):
         converted(state, grid=(3, 3))
-
-
-# --- files -------------------------------------------------------------------------------------------------------
-
-
-def save(path: Path, state: dict) -> Path:
-    """In the form that the name asks for; .bin is torch's older form, which is no zip archive."""
-    if path.suffix.lower() == ".safetensors":
-        save_file(state, path)
-    elif path.suffix.lower() == ".npz":
-        with open(path, "wb") as file:
-            np.savez(file, **{name: tensor.numpy() for name, tensor in state.items()})
-    else:
-        torch.save(state, path, _use_new_zipfile_serialization=path.suffix != ".bin")
-    return path
-
-
-@pytest.mark.parametrize("name", ["a.safetensors", "A.SAFETENSORS", "b.npz", "c.pth", "d.bin"])
-def test_files_are_read_and_may_be_overwritten_afterwards(tmp_path, write, model, images, name):
-    path = save(tmp_path / name, write())
-    loaded = converted(read_weights(path))
-    path.write_bytes(bytes(path.stat().st_size))
-    assert torch.equal(loaded(images), model(images))
-    for content in ({"model": write(), "epoch": 3}, {"state_dict": write()}):  # beside other things
-        torch.save(content, tmp_path / "beside.pth")
-        assert read_weights(tmp_path / "beside.pth").keys() == write().keys()
-
-
-@pytest.mark.parametrize("name", ["whole.pth", "inside.pth", "bare.pth", "old.bin", "array.npz"])
-def test_code_in_a_file_is_not_run(tmp_path, write, name):
-    ran, path = tmp_path / "executed", tmp_path / name
-
-    class Trap:
-        def __reduce__(self):
-            return (Path.touch, (ran,))
-
-    if name == "array.npz":
-        np.savez(path, trap=np.array([Trap()], dtype=object))
-    elif name == "bare.pth":
-        path.write_bytes(pickle.dumps(Trap(), protocol=2))
-    else:
-        content = Trap() if name == "whole.pth" else write() | {"norm.extra": Trap()}
-        torch.save(content, path, _use_new_zipfile_serialization=path.suffix != ".bin")
-    with pytest.raises(ValueError, match=f"^{name} "):
-        read_weights(path)
-    assert not ran.exists()
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth", ".bin"])
-def test_broken_files_and_files_of_another_kind_are_refused(tmp_path, write, suffix):
-    path = save(tmp_path / f"vit{suffix}", write())
-    content = path.read_bytes()
-    cuts = [content[:length] for length in (0, 1, 9, 100, len(content) // 2, len(content) - 50, len(content) - 1)]
-    for broken in (*cuts, b"<!DOCTYPE html><html>404</html>", b"version https://git-lfs.github.com\n"):
-        path.write_bytes(broken)
-        with pytest.raises(ValueError, match=rf"^vit\{suffix} "):
-            read_weights(path)
-
-
-@pytest.mark.parametrize("content", [torch.zeros(3), {"a": 3}, {"model": {"a": {"b": torch.zeros(2)}}}, 7], ids=str)
-def test_a_file_without_tensors_by_name_is_refused(tmp_path, content):
-    torch.save(content, tmp_path / "vit.pth")
-    with pytest.raises(ValueError, match=r"^vit\.pth "):
-        read_weights(tmp_path / "vit.pth")
-    for absent in ("absent.npz", "absent.pth", "absent.safetensors"):
-        with pytest.raises(FileNotFoundError, match=re.escape(absent)):
-            read_weights(tmp_path / absent)

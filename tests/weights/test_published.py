@@ -19,11 +19,9 @@ HALF = Preprocessing((0.5, 0.25, 0.0), (0.5, 0.5, 2.0), (12, 20))
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, peer):
     """A folder as timm writes it, and its model."""
-    timm = peer("timm")
-    from timm.models import save_for_hf
-
-    folder, theirs = tmp_path_factory.mktemp("repository"), timm.create_model("test_vit", img_size=32, num_classes=5)
-    save_for_hf(theirs, folder, safe_serialization="both")
+    timm, folder = peer("timm.models"), tmp_path_factory.mktemp("repository")
+    theirs = timm.create_model("test_vit", img_size=32, num_classes=5)
+    timm.save_for_hf(theirs, folder, safe_serialization="both")
     return folder, theirs.eval()
 
 
@@ -94,7 +92,7 @@ def test_a_path_that_does_not_exist_is_a_path(name):
 
 
 def test_a_file_is_told_how_it_is_read():
-    with pytest.raises(ValueError, match=r"read_weights\('.*test_published\.py'\)"):
+    with pytest.raises(ValueError, match=r"test_published\.py is a file.*convert_weights"):
         load_pretrained(__file__)
 
 

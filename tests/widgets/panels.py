@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import ipywidgets
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.nn.functional import layer_norm
@@ -111,6 +112,11 @@ def file_of(picture: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind)
     return buffer.getvalue()
+
+
+def noise(seed: int = 0) -> bytes:
+    """A picture of 4 x 6 random pixels as a file."""
+    return file_of(Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)))
 
 
 def address(content: bytes, kind: str = "image/png") -> str:

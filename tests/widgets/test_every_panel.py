@@ -12,11 +12,9 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from tests.widgets.panels import PANELS, Page, address, count_draws, ends, file_of, leaves
+from tests.widgets.panels import PANELS, Page, address, count_draws, ends, leaves, noise
 from vit_walkthrough import widgets
 from vit_walkthrough.widgets import panel as panel_module
-
-A_PICTURE = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)))
 
 
 def opened(name: str) -> widgets.Panel:
@@ -26,7 +24,7 @@ def opened(name: str) -> widgets.Panel:
         panel.controls["query"].value = "patch"
     if chooser := panel.controls.get("chosen"):
         chooser.kind.value = "my own"
-        chooser.file.value = address(A_PICTURE)
+        chooser.file.value = address(noise())
         chooser.kind.value = "digit"
     return panel
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
-from tests.widgets.panels import address, file_of, numbers, turn
+from tests.widgets.panels import address, noise, numbers, turn
 from vit_walkthrough import VisionTransformer, data, patchify, record, unpatchify
 from vit_walkthrough.look.explain import occlusion, relevance
 from vit_walkthrough.model.tokens import resample_positions
@@ -104,9 +103,8 @@ def test_explore_resolution_reads_digits_at_another_size(spy, kind):
         model = VisionTransformer(replace(trained.config, image_size=size)).eval()
         model.load_state_dict(trained.state_dict() | {"position_embedding.positions": positions})
         (image, label, _), (images, labels, _) = digit(place), digit(0, 64)
-        image, images = (
-            F.interpolate(each, (size, size), mode="bicubic", antialias=True).clamp(0, 1) for each in (image, images)
-        )
+        resized = (F.interpolate(each, size, mode="bicubic", antialias=True) for each in (image, images))
+        image, images = (each.clamp(0, 1) for each in resized)
         expected = model(image).detach()[0].softmax(-1)
         torch.testing.assert_close(grids[-1][0][0], image[0])
         seen = attention_of(model, image)[3, 0, :, 0, 1:].mean(dim=0)
@@ -169,7 +167,7 @@ def test_the_heads_and_the_grid_that_explore_vit_offers_are_those_of_the_model(v
 
 def test_of_a_photo_and_of_ones_own_picture_explore_vit_says_only_what_the_model_says(spy):
     grids, panel = spy("plot_grid"), explore_vit()
-    content = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)))
+    content = noise()
     panel.controls["chosen"].file.value = address(content)
     for chosen, image in (
         (("cat",), data.photo("cat", 48)),

@@ -1,17 +1,12 @@
 """The control that lets one choose which picture: what it accepts, what it refuses, what it puts into the page."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from tests.widgets.panels import Page, address, choose, count_draws, file_of
+from tests.widgets.panels import Page, address, choose, count_draws, file_of, noise
 from vit_walkthrough.draw import plot_matrix
 from vit_walkthrough.widgets import Panel
 from vit_walkthrough.widgets.pictures import PictureChooser
-
-
-def photo_of(seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8))
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ def test_a_chooser_says_which_picture_is_chosen_and_shows_the_controls_that_appl
 
 
 def test_a_file_that_comes_is_chosen_and_its_text_is_taken_away(chooser, seen):
-    content, other = file_of(photo_of()), file_of(photo_of(seed=1))
+    content, other = noise(), noise(seed=1)
     for _ in range(2):  # the same file again changes nothing
         chooser.file.set_state({"value": address(content)})  # as a page sends it
         assert chooser.file.value == chooser.problem.value == ""
@@ -82,6 +77,6 @@ def test_what_is_no_picture_is_told_and_raised_and_changes_nothing(chooser, seen
     chooser.kind.value = "digit"
     assert chooser.problem.value == ""  # the words go with the kind
     chooser.kind.value = "my own"
-    content = file_of(photo_of(seed=2))
+    content = noise(seed=2)
     chooser.file.value = address(content)
     assert (chooser.problem.value, seen[-1], panel.text) == ("", ("own", content, False), "own")

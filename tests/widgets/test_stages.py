@@ -18,10 +18,6 @@ def made(build, *sizes):
     return build(*sizes).eval()
 
 
-def normal(*sizes: int) -> torch.Tensor:
-    return torch.randn(*sizes, generator=torch.Generator().manual_seed(0))
-
-
 @pytest.mark.parametrize(("size", "name"), [*zip((4, 32, 224), data.PHOTOS, strict=True)])
 def test_explore_patches_cuts_the_photo_and_counts(spy, size, name):
     grids, tiles, panel = spy("plot_grid"), spy("plot_patches"), widgets.explore_patches()
@@ -64,7 +60,8 @@ def test_explore_heads_shows_that_heads_cost_no_parameters(spy, heads):
     shown, panel = spy("plot_heads"), widgets.explore_heads()
     turn(panel, heads=heads, row=1, col=2)
     patches = patchify(data.photo("cat")[None], 16)[0]
-    tokens = F.layer_norm((patches - patches.mean(0)) @ normal(768, 48) / 768**0.5, (48,))
+    projection = torch.randn(768, 48, generator=torch.Generator().manual_seed(0)) / 768**0.5
+    tokens = F.layer_norm((patches - patches.mean(0)) @ projection, (48,))
     qkv = made(MultiHeadSelfAttention, 48, heads).qkv(tokens).detach()
     queries, keys, _ = qkv.unflatten(-1, (3, heads, 48 // heads)).permute(1, 2, 0, 3)
     expected = (queries @ keys.mT / (48 / heads) ** 0.5).softmax(-1)[:, 16]

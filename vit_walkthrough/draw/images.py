@@ -159,12 +159,6 @@ def plot_sequence(patches, *, class_token: bool = False, title=None, ax=None) ->
     return titled(ax, title, bare=True)
 
 
-def _ink(colour: Sequence[float]) -> str:
-    """Black or white, whichever stands out more on a colour (red, green, blue, alpha) over white."""
-    luminance = (1 - colour[3] * (1 - np.array(colour[:3]))) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
-    return "white" if luminance < 0.18 else "black"
-
-
 @style()
 def plot_matrix(
     values,
@@ -203,7 +197,9 @@ def plot_matrix(
         for (row, col), value in np.ndenumerate(values):
             # Adding 0.0 makes a plain zero of -0.0.
             digits, rounded = 0 if float(value).is_integer() else 2, round(float(value), 2) + 0.0
-            ink = _ink(heat.cmap(heat.norm(value)))
+            *colour, alpha = heat.cmap(heat.norm(value))
+            luminance = (1 - alpha * (1 - np.array(colour))) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
+            ink = "white" if luminance < 0.18 else "black"
             ax.text(col, row, f"{rounded:.{digits}f}", ha="center", va="center", size=10, color=ink)
     elif colorbar:
         ax.figure.colorbar(heat, ax=ax, fraction=0.04, pad=0.02).outline.set_visible(False)

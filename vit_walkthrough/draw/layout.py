@@ -192,20 +192,19 @@ def sign(text: str, size: Number = 15) -> Part:
 ALSO = {"queries": "tokens", "keys": "tokens", "ph": "patch_size", "pw": "patch_size"}  # axes whose size has two names
 
 
-def shape(sizes, axes: str, align: Number = 0.5) -> Part:
+def shape(sizes, axes: str) -> Part:
     """The numbers of a shape over its axis words, whose sizes are those of a config or of a dictionary."""
     names = axes.split()
     known = [sizes[name] if isinstance(sizes, dict) else getattr(sizes, ALSO.get(name, name)) for name in names]
-    numbers = head(" × ".join(f"{size:,}" for size in known), align=align)
-    return column(numbers, words(" × ".join(names), align=align), down=-0.01)
+    return column(head(" × ".join(f"{size:,}" for size in known)), words(" × ".join(names)), down=-0.01)
 
 
-def dots(down: bool = True, step: Number = 0.07, radius: Number = 0.0125) -> Part:
+def dots(down: bool = True, step: Number = 0.07) -> Part:
     """Three dots for what is left out, drawn: no glyph stands exactly in the middle."""
 
     def paint(page, x, y):
         for k in (-step, 0, step):
-            page.disc(*((x, y + k) if down else (x + k, y)), radius)
+            page.disc(*((x, y + k) if down else (x + k, y)), 0.0125)
 
     return Part(0.2, 0.2, paint)
 

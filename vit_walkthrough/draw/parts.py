@@ -14,26 +14,9 @@ import torch
 from torch import nn
 
 from vit_walkthrough.data import photo
+from vit_walkthrough.draw import layout
 from vit_walkthrough.draw.images import blend, tiled
-from vit_walkthrough.draw.layout import (
-    FRAME,
-    IMAGE,
-    INK,
-    WIRE,
-    Number,
-    Page,
-    Part,
-    box,
-    column,
-    columns,
-    dots,
-    matrix,
-    pale,
-    picture,
-    row,
-    strip,
-    words,
-)
+from vit_walkthrough.draw.layout import INK, Number, Part, box, column, dots, matrix, picture, row, strip, words
 from vit_walkthrough.draw.theme import ROLES
 from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model.config import ViTConfig
@@ -85,10 +68,7 @@ class Look:
     def model(self) -> VisionTransformer:
         if self._given is None:
             return random_model(self.config)
-        weight = self._given.class_token.token
-        if self._given.training or weight.device.type != "cpu" or weight.dtype != torch.float32:
-            return copy.deepcopy(self._given).cpu().float().eval()  # the reader's own stays as it is
-        return self._given
+        return copy.deepcopy(self._given).cpu().float().eval()  # the reader's own stays as it is
 
     @cached_property
     def trace(self) -> Trace:
@@ -115,9 +95,8 @@ class Look:
     @property
     def note(self) -> str:
         """Whose numbers these are, in words."""
-        if self._given is not None:
-            return "Real numbers of the given model."
-        return "Real numbers of random weights, which mean nothing yet."
+        whose = "random weights, which mean nothing yet" if self._given is None else "the given model"
+        return f"Real numbers of {whose}."
 
     @property
     def ran(self) -> str:
@@ -180,7 +159,7 @@ def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, 
 
 def stack(*lists: list, high: Number = 0.4, across: Number = 0.1) -> Part:
     """Lists of what belongs to the tokens, side by side, one token a row."""
-    return columns(*lists, across=across, down=0, high=high)
+    return layout.columns(*lists, across=across, down=0, high=high)
 
 
 def scene(look: Look, room: Number, pixels=None, marked=(), role: str = "patch", lines: bool = False) -> Part:
@@ -265,7 +244,7 @@ def bars(look: Look, width: Number, height: Number) -> Part:
     def paint(sheet, x, y):
         for place, index in enumerate(classes):
             tall = max(height * numbers[index] / numbers[best], 0.012)
-            fill = ROLES["class"] if index == best and not equal else pale("class", 0.35)
+            fill = ROLES["class"] if index == best and not equal else layout.pale("class", 0.35)
             middle = x - width / 2 + (place + 0.5) * pitch, y - height / 2 + tall / 2
             sheet.rectangle(*middle, 0.8 * pitch, tall, fill, ROLES["class"], 0.8)
         sheet.line((x - width / 2, y - height / 2), (x + width / 2, y - height / 2), width=1)
@@ -279,15 +258,15 @@ def plus(radius: Number = 0.13) -> Part:
 
     def paint(sheet, x, y):
         arm = radius * 0.55
-        sheet.disc(x, y, radius, "white", 1.4, level=IMAGE)
-        sheet.line((x - arm, y), (x + arm, y), colour=INK, width=1.8, level=FRAME)
-        sheet.line((x, y - arm), (x, y + arm), colour=INK, width=1.8, level=FRAME)
+        sheet.disc(x, y, radius, "white", 1.4, level=layout.IMAGE)
+        sheet.line((x - arm, y), (x + arm, y), colour=INK, width=1.8, level=layout.FRAME)
+        sheet.line((x, y - arm), (x, y + arm), colour=INK, width=1.8, level=layout.FRAME)
 
     return Part(2 * radius, 2 * radius, paint)
 
 
-def branch(sheet: Page, fork: Number, norm: Part, step: Part, plus: Part) -> None:
+def branch(sheet: layout.Page, fork: Number, norm: Part, step: Part, plus: Part) -> None:
     """The arrows of a copy of the stream that goes through a norm and a step; the result is added to the stream."""
     sheet.arrow((plus.x, fork), (norm.x, fork), (norm.x, norm.bottom), head=0.09)
     sheet.arrow((norm.x, norm.top), (step.x, step.bottom), head=0.09)
-    sheet.arrow((step.x, step.top), (step.x, plus.y), (plus.right, plus.y), level=WIRE)
+    sheet.arrow((step.x, step.top), (step.x, plus.y), (plus.right, plus.y), level=layout.WIRE)

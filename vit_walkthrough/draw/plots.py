@@ -1,7 +1,6 @@
 """Arrays in, Axes out: every plot of numbers along an axis: curves, bars, dots, points.
 
-The data come first, the rest by keyword. `title`, `xlabel` and `ylabel` are words; `ax` is drawn into if it is given,
-else a new figure is made. All raise ValueError for data of another shape than they expect. Nothing here knows a model.
+What is said in images.py of the data, the keywords and the errors holds here too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,16 +36,14 @@ def plot_curves(
 @style()
 def plot_distributions(samples: Mapping[str, object], *, bins: int = 60, xlabel=None, title=None, ax=None) -> Axes:
     """How the values of each sample are spread, as outlines over common bins, with each standard deviation."""
-    any_shape = tuple(range(1, 9))
-    flat = {
-        name: as_array(values, any_shape, f"sample {name!r} holds numbers").ravel() for name, values in samples.items()
-    }
+    flat = {name: as_array(one, range(1, 9), f"sample {name!r} holds numbers").ravel() for name, one in samples.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(flat.values())), bins)
-    middles = (edges[1:] + edges[:-1]) / 2
-    densities = {name: np.histogram(values, edges, density=True)[0] for name, values in flat.items()}
-    curves = {f"{name} (std {flat[name].std():.2f})": (middles, density) for name, density in densities.items()}
+    curves = {}
+    for name, values in flat.items():
+        density = np.histogram(values, edges, density=True)[0]
+        curves[f"{name} (std {values.std():.2f})"] = (edges[1:] + edges[:-1]) / 2, density
     ax = plot_curves(curves, xlabel=xlabel, ylabel="density", title=title, ax=ax)
-    ax.set_ylim(0, 1.35 * max(map(max, densities.values())))  # room for the legend
+    ax.set_ylim(0, 1.35 * max(density.max() for _, density in curves.values()))  # room for the legend
     ax.legend(loc="upper right", handlelength=2.8)
     return ax
 

@@ -12,33 +12,9 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.axes import Axes
 
-from vit_walkthrough.draw import parts
+from vit_walkthrough.draw import layout, parts
 from vit_walkthrough.draw.images import COLORMAPS
-from vit_walkthrough.draw.layout import (
-    BAND,
-    INK,
-    QUIET,
-    WIRE,
-    WORDS,
-    Number,
-    Part,
-    arrow,
-    box,
-    column,
-    columns,
-    dots,
-    grid,
-    head,
-    labelled,
-    matrix,
-    page,
-    pale,
-    row,
-    shape,
-    sign,
-    strip,
-    words,
-)
+from vit_walkthrough.draw.layout import Part, arrow, box, column, columns, head, matrix, row, shape, sign, strip, words
 from vit_walkthrough.draw.theme import ROLES, style
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.patches import patchify
@@ -63,7 +39,8 @@ def draw_patches(config: ViTConfig, image=None, *, model=None) -> Axes:
         across=0.25,
     )
     how = f"We cut every {config.patch_size} pixels and line the patches up in reading order."
-    return page("An image becomes a sequence of patches", f"{how} Nothing is lost, nothing overlaps.", body).done()
+    how += " Nothing is lost, nothing overlaps."
+    return layout.page("An image becomes a sequence of patches", how, body).done()
 
 
 @style()
@@ -88,7 +65,7 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     how = f"Each row of {config.patch_dim:,} numbers is multiplied by the same learned matrix E."
     how += f" The result is a row of {config.dim:,} numbers."
     note = f"{look.note} E and its bias are {(config.patch_dim + 1) * config.dim:,} numbers to learn."
-    sheet = page("One matrix turns every patch into a token", how, body, note)
+    sheet = layout.page("One matrix turns every patch into a token", how, body, note)
     sheet.band(faces[eye], before[eye], role="patch")
     sheet.band(after[eye], role="patch")
     return sheet.done()
@@ -116,7 +93,7 @@ def draw_positions(config: ViTConfig, image=None, *, model=None) -> Axes:
         middle = [[None, parts.stack(plus, maps), None], named, [None, parts.stack(equal), None]]
     first, last = [head("tokens"), tokens, size], [head("what enters the first block"), result, size]
     body = columns([None, parts.stack(parts.faces(look, slots)), None], first, *middle, last)
-    return page(title, how, body, f"{look.note} All strips share one scale.").done()
+    return layout.page(title, how, body, f"{look.note} All strips share one scale.").done()
 
 
 @style()
@@ -130,7 +107,8 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
     matrices, tables = [], []
     for part, (name, meaning) in enumerate(zip(("queries", "keys", "values"), meanings, strict=True)):
         role = ("query", "key", "value")[part]
-        matrices.append([words(f"$W_{name[0]}$", 12, colour=INK), matrix(weight[:, part], 0.87, 2.04, role, scale=top)])
+        symbol = words(f"$W_{name[0]}$", 12, colour=layout.INK)
+        matrices.append([symbol, matrix(weight[:, part], 0.87, 2.04, role, scale=top)])
         strips = parts.strips(read[part], slots, 1.1, role, cells=8, scale=scale)
         tables.append([head(name), parts.stack(strips), words(meaning)])
     sizes = {"dim": config.dim, "3·dim": 3 * config.dim, "3": 3, "tokens": config.tokens}
@@ -138,15 +116,15 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
     cut = "One head takes them whole" if config.heads == 1 else "The heads share them"
     body = row(
         parts.stack(parts.faces(look, slots)),
-        labelled(tokens, head("tokens"), shape(sizes, "tokens dim")),
+        layout.labelled(tokens, head("tokens"), shape(sizes, "tokens dim")),
         sign("×"),
-        labelled(columns(*matrices, across=0.06), below=shape(sizes, "dim 3·dim")),
+        layout.labelled(columns(*matrices, across=0.06), below=shape(sizes, "dim 3·dim")),
         sign("="),
-        labelled(columns(*tables), below=shape(sizes, "3 tokens dim")),
+        layout.labelled(columns(*tables), below=shape(sizes, "3 tokens dim")),
     )
     how = "Its columns are three blocks side by side: the result is cut into queries, keys and values."
     note = f"{look.note} {cut}: heads × head_dim = {config.heads} × {config.head_dim} = {config.dim:,}."
-    return page("One matrix reads every token three times", how, body, note).done()
+    return layout.page("One matrix reads every token three times", how, body, note).done()
 
 
 @style()
@@ -168,7 +146,7 @@ def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
     seen = parts.scene(look, 1.5, look.seen(weights[eye]), [eye - 1], "query")
     given = column(head("values"), parts.stack(faces, parts.strips(values, slots, role="value", **same), **pitch))
     named, size, pairs = (shape(config, axes) for axes in ("head_dim keys", "queries head_dim", "queries keys"))
-    offered = column(Part(0, 0.3), grid([above, offered], 0, 0.06, wide=parts.CELL))
+    offered = column(Part(0, 0.3), layout.grid([above, offered], 0, 0.06, wide=parts.CELL))
     body = columns(
         [column(head("keys"), named), head("queries"), parts.stack(faces, asked, **pitch), size],
         [offered, None, parts.square(look, slots, queries @ keys.T), pairs],
@@ -181,7 +159,7 @@ def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
     which = "one head" if config.heads == 1 else f"one head of {config.heads}"
     how = "Query · key says how well two tokens match. The softmax turns each row into weights, which mix the values."
     note = f"{look.note} Weights: dark is 0, yellow {peak:.2g}; each row of {config.tokens:,} sums to 1."
-    sheet = page(f"Attention: every token asks every token ({which})", how, body, note)
+    sheet = layout.page(f"Attention: every token asks every token ({which})", how, body, note)
     sheet.band(asked[slots.index(eye)], mixed[slots.index(eye)])
     return sheet.done()
 
@@ -204,15 +182,15 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
         output, joined = (strip(found[place], "patch", width, cells=9, scale=loudest) for width in (1.36, pitch))
         lists.append([head(f"head {number}"), *asked, down, seen, down, output, down, joined])
     if count > 5:
-        gap = dots(down=False)
-        more = labelled(gap, below=words(f"{count - 4} more"), gap=0)
+        gap = layout.dots(down=False)
+        more = layout.labelled(gap, below=words(f"{count - 4} more"), gap=0)
         joined = box(gap, "patch", pitch, 0.2, fill="white", line=1.6, radius=0.0)
         lists.insert(4, [None, None, gap, None, None, more, None, gap, None, joined])
     sizes = {"tokens": config.tokens, "heads·head_dim": config.dim}
     mixed = row(
         sign("×"),
         matrix(look.weight("blocks.0.attention.projection")[:6, :12], 0.8, 0.4),
-        words("$W_o$", 12, colour=INK),
+        words("$W_o$", 12, colour=layout.INK),
         arrow(0.5),
         strip(look["blocks.0.attention.projection"][token], "patch", 2.4, cells=14),
         shape(config, "tokens dim"),
@@ -221,7 +199,7 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
     title = f"{count} heads look for {count} things at once" if count > 1 else "One head looks once"
     how = f"Each head makes {config.head_dim:,} numbers of a whole token as query, key and value, and has its own map."
     maps = f"heads × queries × keys = {count} × {config.tokens:,} × {config.tokens:,}"
-    return page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
+    return layout.page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
 
 
 @style()
@@ -231,10 +209,10 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     both, maps = [0, look.eye], f"{config.heads} map{'s' * (config.heads > 1)} of {config.tokens:,}"
     stream = [look[f"blocks.0{name}"] for name in ("", ".norm_2.input", ".norm_1.input")]
 
-    def card(numbers: np.ndarray, tokens: list, scale: Number = 0) -> Part:
+    def card(numbers: np.ndarray, tokens: list, scale: layout.Number = 0) -> Part:
         faces = [parts.face(look, token, 0.22) for token in tokens]
         strips = parts.strips(numbers, tokens, 1.44, scale=scale)
-        return box(parts.stack(faces, strips, high=0.3), pad=0.06, fill="white", edge=QUIET, line=1)
+        return box(parts.stack(faces, strips, high=0.3), pad=0.06, fill="white", edge=layout.QUIET, line=1)
 
     last, middle, first = (card(numbers, both, parts.scale_of(both, *stream)) for numbers in stream)
     size, empty, branches = shape(config, "tokens dim"), [None] * 4, []
@@ -252,11 +230,11 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
         branches.append((layer_norm, work, plus, normed, added, below))
     how = "The stream goes straight up. Attention and the MLP read a normalised copy, and what they find is added."
     note = f"{look.note} ★ is the class token, the other is token {look.eye:,}."
-    sheet = page("An encoder block only adds to the tokens", how, grid(rows, 0.28, 0.17), note)
-    sheet.arrow((first.x, first.bottom - 0.15), (first.x, last.top + 0.3), level=WIRE)
+    sheet = layout.page("An encoder block only adds to the tokens", how, layout.grid(rows, 0.28, 0.17), note)
+    sheet.arrow((first.x, first.bottom - 0.15), (first.x, last.top + 0.3), level=layout.WIRE)
     for layer_norm, work, plus, normed, added, below in branches:
         parts.branch(sheet, (layer_norm.bottom + below.top) / 2, layer_norm, work, plus)
-        sheet.line((layer_norm.right, normed.y), (normed.left, normed.y), width=0.9, colour=QUIET)
+        sheet.line((layer_norm.right, normed.y), (normed.left, normed.y), width=0.9, colour=layout.QUIET)
         sheet.put(words("what is added"), added.x, added.top + 0.1)
     return sheet.done()
 
@@ -282,11 +260,11 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
         rows, cols = max(1, round(high * 12)), max(1, round(wide * 12))
         table = matrix(numbers[:rows, :cols], wide, high if len(numbers) > 1 else 0.13, role)
         tokens += [(table, high / rows)] if axes == "tokens dim" else []
-        lists.append([replace(head(step, WORDS + 0.5), width=0), arrow(0.3), None])
+        lists.append([replace(head(step, layout.WORDS + 0.5), width=0), arrow(0.3), None])
         lists.append([None, column(table, Part(0.9, 0), down=0), replace(shape(config, axes), width=0)])
     how = "These are the shapes of one image; a batch adds an axis in front. Sizes are drawn on a log scale."
     body = columns(*lists, across=0.04, down=0.2)
-    sheet = page("Every shape from image to answer", how, body, f"{look.ran} The class token is framed.")
+    sheet = layout.page("Every shape from image to answer", how, body, f"{look.ran} The class token is framed.")
     for table, cell in tokens:
         sheet.rectangle(table.x, table.top - cell / 2, table.width, cell, edge=ROLES["class"], line=2)
     return sheet.done()
@@ -322,7 +300,7 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
     stream, gap = [None, joins[1], None, None, joins[0], None, None], Part(0, 0.2)
     beside = [gap, None, mlp, column(norms[1], gap), None, attention, column(norms[0], gap)]
     inside = columns(stream, beside, across=0.2, down=0.1)
-    blocks = box(inside, fill=pale("neutral", 0.05), level=BAND, copies=1 if config.depth == 1 else 3)
+    blocks = box(inside, fill=layout.pale("neutral", 0.05), level=layout.BAND, copies=1 if config.depth == 1 else 3)
     features = strip(look.features, "class" if read else "patch", 1.3, cells=8)
     fixed = [features, shape(config, "dim"), box("head", width=1.3), step(7, "classify"), parts.bars(look, 1.3, 1.0)]
     down = arrow((blocks.height - sum(part.height for part in fixed) - 0.48) / 2, up=-1)  # as high as the blocks
@@ -339,7 +317,7 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
         [one(6, "norm, take ★" if read else "norm, take mean"), answer, shape(config, "classes")],
     )
     how = f"{config.patches:,} patches become {config.tokens:,} tokens, which look at one another {looking}; {who}."
-    sheet = page("The Vision Transformer on one page", how, body, look.ran)
+    sheet = layout.page("The Vision Transformer on one page", how, body, look.ran)
     last = places if positions else tokens
     leave, turn, entry, x = last[0].right + 0.15, blocks.left - 0.12, blocks.bottom + 0.15, joins[0].x
     ends = [(leave - 0.07, last[0].top), (leave, last[0].top), (leave, last[-1].bottom)]

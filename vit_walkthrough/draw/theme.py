@@ -4,7 +4,7 @@ import base64
 import io
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 
 import matplotlib
@@ -70,7 +70,7 @@ def as_axes(ax: Axes | None, width: Number, height: Number) -> Axes:
     return Figure(figsize=(width, height)).subplots() if ax is None else ax
 
 
-def as_array(values, ndim: int | tuple[int, ...], expected: str) -> np.ndarray:
+def as_array(values, ndim: int | Sequence[int], expected: str) -> np.ndarray:
     """A tensor, an array or a list as an array that matplotlib can draw.
 
     Raises: ValueError, which begins with `expected`, for another number of axes, or no values at all.
@@ -103,8 +103,7 @@ def colours_of(marked: Marked, count: int) -> list[tuple[int, str]]:
 
 
 def outline(ax: Axes, place, size, colour: str, line: Number = 3, halo: bool = True) -> None:
-    """A frame around the pixels of a picture from `place` (top, left) on, of `size` (height, width); a white halo sets
-    it off from them."""
+    """A frame around a picture's pixels from `place` (top, left) on, of `size` (height, width); a halo sets it off."""
     (top, left), (height, width) = place, size
     effects = [withStroke(linewidth=line + 2, foreground="white")] if halo else None
     look = dict(fill=False, ec=colour, lw=line, clip_on=False, zorder=4, path_effects=effects)
@@ -140,19 +139,19 @@ def render(figure: Figure | Axes, caption: str | None = None, colours: int | Non
     finally:
         if words:
             words.remove()
-    if colours:
-        picture = Image.open(buffer).convert("RGB")
-        buffer = _saved(picture)
-        if buffer.tell() >= SMALL:
-            # The means of k-means keep the thin lines in the colours of their roles.
-            buffer = _saved(picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1))
-    return buffer.getvalue()
+    if not colours:
+        return buffer.getvalue()
+    picture = Image.open(buffer).convert("RGB")
+    # The means of k-means keep the thin lines in the colours of their roles.
+    is_small = len(png := as_png(picture)) < SMALL
+    return png if is_small else as_png(picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1))
 
 
-def _saved(picture: Image.Image) -> io.BytesIO:
+def as_png(picture: Image.Image) -> bytes:
+    """The bytes of a picture as a PNG, as few as possible."""
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
-    return buffer
+    return buffer.getvalue()
 
 
 def show(figure: Figure | Axes, alt: str) -> None:

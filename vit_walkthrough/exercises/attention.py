@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, tensor
-from torch.nn.functional import one_hot
 
-from vit_walkthrough.exercises.check import Wrong, exercise, randn
+from vit_walkthrough.exercises.check import Wrong, exercise, randn, shares
 
 
 @exercise(
@@ -24,19 +23,15 @@ def check_weights(queries, keys):
     dots, head_dim = queries @ keys.mT, queries.shape[-1]
     scores = dots / head_dim**0.5
     powers, below_all = scores.exp(), (scores - scores.amax((-2, -1), keepdim=True)).exp()
-
-    def shared(numbers):
-        return numbers / numbers.sum(-1, keepdim=True)
-
     got = yield scores.softmax(-1)
     yield "Each column sums to 1: the softmax ran over the queries; let it run over the keys", scores.softmax(-2)
     yield "Too sharp: the scores have not been divided by the square root of head_dim", dots.softmax(-1)
     yield "Too even: divide the scores by the square root of head_dim, not by head_dim", (dots / head_dim).softmax(-1)
     yield "Those are the scores: no softmax has made weights of them yet", scores
     yield "The exponentials are there, but not yet divided by the sum of their row", powers
-    yield "The scores themselves were divided by their sum; take their exponentials first", shared(scores)
-    yield "The exponential of a large score is infinite. Subtract each row's largest score first", shared(powers)
-    yield "The largest score of all was subtracted. Subtract each row's own, or a whole row may be 0", shared(below_all)
+    yield "The scores themselves were divided by their sum; take their exponentials first", shares(scores)
+    yield "The exponential of a large score is infinite. Subtract each row's largest score first", shares(powers)
+    yield "The largest score of all was subtracted. Subtract each row's own, or a whole row may be 0", shares(below_all)
     if (got.sum(-1) - 1).abs().max() > 1e-4:
         yield f"The first row sums to {got.sum(-1).flatten()[0]:.3g}: every query shares out exactly 1 among the keys"
     if scores.max() > 50:
@@ -58,17 +53,13 @@ def check_hide_padding(weights, real):
     the softmax; real (batch keys) is True where a key is no padding."""
     is_key, is_query = real[:, None, :], real[:, :, None]
     kept, hidden = weights * is_key, weights.masked_fill(~is_key, -torch.inf)
-
-    def divided(weights, axis=-1):
-        return weights / weights.sum(axis, keepdim=True)
-
-    got = yield divided(kept)
+    got = yield shares(kept)
     yield "The padding has weight 0, but the rows no longer sum to 1: divide each row by what is left of it", kept
-    yield "True and False are exchanged: real is True where a key may be looked at", divided(weights * ~is_key)
-    yield "The mask lies on the queries, so rows are 0 / 0. It belongs on the keys", divided(weights * is_query)
-    yield "The mask needs an axis of length 1 for the queries: real[:, None, :]", lambda: divided(weights * real)
-    yield "The rows of the padding were hidden too, and are 0 / 0. Hide its columns only", divided(kept * is_query)
-    yield "The columns were divided by their sums. It is the rows, over the keys, that must sum to 1", divided(kept, -2)
+    yield "True and False are exchanged: real is True where a key may be looked at", shares(weights * ~is_key)
+    yield "The mask lies on the queries, so rows are 0 / 0. It belongs on the keys", shares(weights * is_query)
+    yield "The mask needs an axis of length 1 for the queries: real[:, None, :]", lambda: shares(weights * real)
+    yield "The rows of the padding were hidden too, and are 0 / 0. Hide its columns only", shares(kept * is_query)
+    yield "The columns were divided by their sums. It is the rows, over the keys, that must sum to 1", shares(kept, -2)
     yield "A second softmax makes the rows too even. Divide each row by its sum instead", hidden.softmax(-1)
     yield "The padding has weight again: a second softmax made exp(0) = 1 of its 0. Divide instead", kept.softmax(-1)
     for image, query, key in (got * ~is_key > 1e-6).nonzero().tolist():
@@ -107,17 +98,13 @@ def _at_right_angles(tokens, head_dim):
 def check_look_back(keys, steps):
     """yours(keys, steps): queries (tokens head_dim) with which token k gives 0.99 of its weight to token k - steps, the
     first tokens to the last ones; the keys (tokens head_dim) have length 1 and are at right angles to one another."""
-    tokens = torch.arange(len(keys))
-
-    def back(steps):
-        return one_hot((tokens - steps) % len(keys)).float()
-
-    right = back(steps)
+    itself = torch.eye(len(keys))
+    right = itself.roll(steps, 0)
     got = yield right
     yield "A token shares out evenly: its query fits no key better than another", torch.full_like(right, 1 / len(keys))
-    yield "Every token looks at itself; point its query where the key of the token it looks for points", back(0)
-    yield "Every token looks forward; look back", back(-steps)
-    yield "Every token looks 1 back; look `steps` back", back(1)
+    yield "Every token looks at itself; point its query where the key of the token it looks for points", itself
+    yield "Every token looks forward; look back", itself.roll(-steps, 0)
+    yield "Every token looks 1 back; look `steps` back", itself.roll(1, 0)
     looks, wanted = got.argmax(-1), right.argmax(-1)
     if (looks == wanted).all():
         least = got.amax(-1).min() - 5e-5

@@ -31,6 +31,7 @@ from functools import update_wrapper
 from inspect import signature
 from itertools import zip_longest
 from numbers import Real
+from operator import call
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +56,14 @@ class TooLong(BaseException):
     """Raised inside the reader's function when its time is over. It is no Exception, so that no `except` catches it."""
 
 
-def call(yours: Callable, *arguments):
-    """The usual run: the answer itself is compared."""
-    return yours(*arguments)
-
-
 def randn(*sizes: int, seed: int = 0) -> Tensor:
     """Random numbers for a case, the same every time."""
     return torch.randn(sizes, generator=torch.Generator().manual_seed(seed))
+
+
+def shares(numbers: Tensor, axis: int = -1) -> Tensor:
+    """The same proportions along an axis, with the sum 1."""
+    return numbers / numbers.sum(axis, keepdim=True)
 
 
 @dataclass(eq=False)

@@ -121,8 +121,7 @@ def _outcome_of_stack(yours, make_block, depth):
     run=_outcome_of_stack,
 )
 def check_stack(make_block, depth):
-    """yours(make_block, depth): a module that puts its input through `depth` blocks, one after another; make_block()
-    makes one."""
+    """yours(make_block, depth): a module that puts its input through `depth` blocks in turn; make_block() makes one."""
     right = make_block.digits[:depth]
     same, last, mirrored = right[0] * depth, right[-1], right[::-1]
     got = yield _outcome(right, depth)

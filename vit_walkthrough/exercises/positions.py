@@ -70,38 +70,28 @@ def check_keep(patches, positions, class_token, kept):
     yield "One place off: with the class token before it, patch k is token k + 1", after(first, everything[:, kept])
 
 
-def double_each(tokens):
-    """doubles every token, wherever it stands"""
-    return 2 * tokens
-
-
-def mean_of_all(tokens):
-    """gives every token the mean of all of them"""
+def _mean(tokens):
     return (sum(tokens.unbind(1)) / tokens.shape[1])[:, None].expand_as(tokens)  # rounded as the order has it
 
 
-def add_place(tokens):
-    """adds to every token the number of its place"""
-    return tokens + torch.arange(tokens.shape[1])[:, None]
+def _places(tokens):
+    return torch.arange(tokens.shape[1])[:, None]
 
 
-def add_next(tokens):
-    """adds to every token half of the next one, to the last of the first"""
-    return tokens + tokens.roll(-1, 1) / 2
+def _model(name, does, model):
+    model.__name__, model.__doc__ = name, does
+    return model
 
 
-def add_neighbours(tokens):
-    """adds to every token a quarter of the one before and of the one after, in a ring"""
-    return tokens + (tokens.roll(1, 1) + tokens.roll(-1, 1)) / 4
-
-
-def mean_and_place(tokens):
-    """adds the number of its place to the mean of all tokens"""
-    return add_place(mean_of_all(tokens))
-
-
+MODELS = [
+    _model("double_each", "doubles every token, wherever it stands", lambda x: 2 * x),
+    _model("mean_of_all", "gives every token the mean of all of them", lambda x: _mean(x)),
+    _model("add_place", "adds to every token the number of its place", lambda x: x + _places(x)),
+    _model("add_next", "adds half of the next one, to the last of the first", lambda x: x + x.roll(-1, 1) / 2),
+    _model("add_both", "adds a quarter of each neighbour, in a ring", lambda x: x + (x.roll(1, 1) + x.roll(-1, 1)) / 4),
+    _model("mean_and_place", "adds the number of its place to the mean of all tokens", lambda x: _mean(x) + _places(x)),
+]
 ORDER = [0, 7, 3, 11, 5, 9, 2, 10, 1, 8, 6, 4]  # the first token stays, neighbours part
-MODELS = [double_each, mean_of_all, add_place, add_next, add_neighbours, mean_and_place]
 
 
 @exercise(

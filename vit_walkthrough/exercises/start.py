@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, tensor
 
-from vit_walkthrough.exercises.check import Wrong, exercise, randn
+from vit_walkthrough.exercises.check import Wrong, exercise, randn, shares
 
 
 @exercise(
@@ -34,17 +34,13 @@ def check_probabilities(logits):
     """yours(logits): the softmax of the logits (batch classes) of every image, (batch classes)."""
     exponentials, less_the_largest = logits.exp(), (logits - logits.amax(-1, keepdim=True)).exp()
     less_of_all, cut_off = (logits - logits.max()).exp(), logits.clamp(-80, 80).softmax(-1)
-
-    def shared(numbers):
-        return numbers / numbers.sum(-1, keepdim=True)
-
-    got = yield shared(less_the_largest)
+    got = yield shares(less_the_largest)
     yield "Each column sums to 1: sum over the classes, the last axis, not over the images", logits.softmax(0)
     yield "Those are the exponentials alone: divide each by the sum of its row", exponentials
-    yield "A logit may be negative, so it is no share: take its exponential first", shared(logits)
+    yield "A logit may be negative, so it is no share: take its exponential first", shares(logits)
     yield "A sigmoid judges each class alone: divide each exponential by the sum of its row", logits.sigmoid()
-    yield "The exponential of 1,000 is infinite. Subtract each row's largest logit first", shared(exponentials)
-    yield "The largest logit of all was subtracted. Subtract each row's own, or a row may be 0", shared(less_of_all)
+    yield "The exponential of 1,000 is infinite. Subtract each row's largest logit first", shares(exponentials)
+    yield "The largest logit of all was subtracted. Subtract each row's own, or a row may be 0", shares(less_of_all)
     yield "Large logits were cut off, so that 1,000 and 800 count the same: subtract the row's largest", cut_off
     for image, total in enumerate(got.sum(-1).tolist()):
         if abs(total - 1) > 1e-4:

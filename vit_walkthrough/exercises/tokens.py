@@ -1,5 +1,7 @@
 """Notebook 02: what a token is made of, what it takes to learn, and where tokens of no patch stand."""
 
+from functools import partial
+
 import torch
 from torch import tensor
 from torch.nn.functional import conv2d
@@ -40,21 +42,21 @@ def check_add_registers(tokens, registers):
     (registers dim), the same for every image, put between it and the patches."""
     batch, count = len(tokens), len(registers)
     first, patches, added = tokens[:, :1], tokens[:, 1:], registers.expand(batch, -1, -1)
-    summed = patches[:, :count] + registers
+    summed, others = patches[:, :count] + registers, patches[:, count:]
     dealt_out = registers.repeat_interleave(batch, 0).view_as(added)
-
-    def joined(*parts):
-        return torch.cat(parts, 1)
-
-    right = joined(first, added, patches)
+    joined = partial(torch.cat, dim=1)
+    right = joined([first, added, patches])
     got = yield right
-    yield "The registers stand before the class token, but the answer is read at place 0", joined(added, tokens)
-    yield "The registers stand behind the patches; put them right behind the class token", joined(tokens, added)
-    yield "The registers replace patches; put them between", joined(first, added, patches[:, count:])
-    yield "The registers were added to patches; they are tokens of their own", joined(first, summed, patches[:, count:])
-    yield "The class token is gone; it stays at place 0, before the registers", joined(added, patches)
-    yield "The class token stands there twice; the patches begin at tokens[:, 1:]", joined(first, added, tokens)
-    yield "The images got different registers; every image gets all of them", joined(first, dealt_out, patches)
+    yield "The registers stand before the class token, but the answer is read at place 0", joined([added, tokens])
+    yield "The registers stand behind the patches; put them right behind the class token", joined([tokens, added])
+    yield "The registers replace patches; put them between", joined([first, added, others])
+    yield (
+        "The registers were added to patches; they are tokens of their own",
+        joined([first, summed, others]),
+    )
+    yield "The class token is gone; it stays at place 0, before the registers", joined([added, patches])
+    yield "The class token stands there twice; the patches begin at tokens[:, 1:]", joined([first, added, tokens])
+    yield "The images got different registers; every image gets all of them", joined([first, dealt_out, patches])
     names = ["the class token", *(f"register {number}" for number in range(count))]
     names += [f"patch {number}" for number in range(patches.shape[1])]
     place = (got != right).any(2).any(0).int().argmax()
@@ -80,9 +82,7 @@ def check_embed(images, kernel, bias):
     """yours(images, kernel, bias): the tokens (batch patches dim) of images (batch channels height width), by a kernel
     (ph pw channels dim) and a bias (dim)."""
     side, _, channels, dim = kernel.shape
-
-    def convolved(weight):
-        return conv2d(images, weight, bias, stride=side)  # batch dim rows cols
+    convolved = partial(conv2d, images, bias=bias, stride=side)  # batch dim rows cols
 
     def embedded(weight):
         return convolved(weight).flatten(2).mT

@@ -23,8 +23,7 @@ LARGE = tensor([[200.0, 198.0, 0.0], [0.0, 1.0, 2.0]])
     holds="The mean of minus the logarithm of the right class's probability, for logits of 200 too.",
 )
 def check_cross_entropy(logits, labels):
-    """yours(logits, labels): the mean cross-entropy, a tensor of one number, of logits (batch classes) in float32 and
-    labels (batch)."""
+    """yours(logits, labels): the mean cross-entropy, a tensor, of logits (batch classes) in float32, labels (batch)."""
     right = torch.arange(len(labels)), labels
     log_probs, probs, powers = logits.log_softmax(1), logits.softmax(1), logits.exp()
     losses = -log_probs[right]
@@ -57,8 +56,7 @@ def _all_rates(yours, step, *settings):
 )
 def check_learning_rate(step, steps, warmup, peak):
     """yours(step, steps, warmup, peak): the learning rate at a step, from 0. In `warmup` equal stairs from
-    peak / warmup up to the peak; then half a cosine, from the peak at step `warmup` to the 0 that step `steps` would
-    have."""
+    peak / warmup up to the peak; then half a cosine, from the peak at step `warmup` to what would be 0 at `steps`."""
     step = tensor(step)
     rise, done = (step + 1) / warmup, (step - warmup) / (steps - warmup)
     early, ended = done + 1 / (steps - warmup), (step - warmup) / (steps - 1 - warmup)

@@ -9,25 +9,18 @@ from vit_walkthrough.exercises.check import exercise, randn
 
 IN_BLOCK = {  # vit-pytorch's names, and ours
     ".0.norm": ".norm_1",
-    ".0.to_qkv": ".attention.qkv",
+    ".0.to_qkv": ".attention.qkv",  # theirs has no bias
     ".0.to_out.0": ".attention.projection",
     ".1.net.0": ".norm_2",
     ".1.net.1": ".mlp.expand",
     ".1.net.4": ".mlp.contract",
 }
-WHOLE = {"to_patch_embedding.2": "patch_embedding.projection", "transformer.norm": "norm", "mlp_head": "head.logits"}
-NAMES = {
-    "cls_token": "class_token.token",
-    "pos_embedding": "position_embedding.positions",
-    **{f"{theirs}.{kind}": f"{ours}.{kind}" for kind in ("weight", "bias") for theirs, ours in WHOLE.items()},
-    **{
-        f"transformer.layers.{block}{theirs}.{kind}": f"blocks.{block}{ours}.{kind}"
-        for kind in ("weight", "bias")
-        for block in (0, 1, 14)
-        for theirs, ours in IN_BLOCK.items()
-        if (theirs, kind) != (".0.to_qkv", "bias")  # theirs has none
-    },
-}
+PARTS = {"to_patch_embedding.2": "patch_embedding.projection", "transformer.norm": "norm", "mlp_head": "head.logits"}
+for block in (0, 1, 14):
+    PARTS |= {f"transformer.layers.{block}{theirs}": f"blocks.{block}{ours}" for theirs, ours in IN_BLOCK.items()}
+NAMES = {"cls_token": "class_token.token", "pos_embedding": "position_embedding.positions"}
+NAMES |= {f"{theirs}.weight": f"{ours}.weight" for theirs, ours in PARTS.items()}
+NAMES |= {f"{theirs}.bias": f"{ours}.bias" for theirs, ours in PARTS.items() if not theirs.endswith("to_qkv")}
 
 
 @exercise(
@@ -41,15 +34,12 @@ def check_name(theirs):
     def swap(one, other):
         return ours.replace(one, "?").replace(other, one).replace("?", other)
 
-    def renumbered(block):
-        return re.sub(r"(?<=^blocks\.)\d+", block, ours)
-
     got = yield ours
     yield "norm_1 and norm_2 are exchanged: norm_1 stands before the attention", swap("norm_1", "norm_2")
     yield "qkv and projection are exchanged: to_out is the projection", swap("attention.qkv", "attention.projection")
     yield "expand and contract are exchanged: net.1 goes from dim to hidden, net.4 back", swap("expand", "contract")
-    yield "Only the first digit of the block was read; there is a block 14", renumbered(lambda block: block[0][0])
-    yield "All is block 0; read the number from their name", renumbered("0")
+    yield "Only the first digit of the block was read; there is a block 14", ours.replace("blocks.14", "blocks.1")
+    yield "All is block 0; read the number from their name", re.sub(r"^blocks\.\d+", "blocks.0", ours)
     yield "All is called weight; some tensors are biases", ours.replace("bias", "weight")
     if got == theirs:
         yield f"{theirs} came back as it was: it needs a name of ours"
@@ -61,8 +51,7 @@ def check_name(theirs):
     holds="Row by row what goes out, column by column what comes in, head after head.",
 )
 def check_projection(kernel):
-    """yours(kernel): Google's kernel of the projection after the heads (heads head_dim dim) as the weight of our Linear
-    (dim dim)."""
+    """yours(kernel): Google's kernel of the projection after the heads (heads head_dim dim) as our weight (dim dim)."""
     dim = kernel.shape[-1]
 
     def square(*order):

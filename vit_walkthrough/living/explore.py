@@ -6,7 +6,6 @@ no network and no library, so it also lives in an exported page. Where scripts a
 
 import base64
 import hashlib
-import io
 import json
 import operator
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from vit_walkthrough.draw import plot_heads, render
+from vit_walkthrough.draw.theme import as_png
 from vit_walkthrough.look.trace import Trace
 
 MAX_BYTES = 2_000_000  # bytes of one view: a notebook is to stay under 1 MB on GitHub, and several views do not
@@ -33,11 +33,7 @@ class Explorer:
         self.html, self.png, self.text = html, png, text
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = {
-            "text/html": self.html,
-            "image/png": base64.b64encode(self.png).decode(),
-            "text/plain": self.text,
-        }
+        bundle = {"text/html": self.html, "image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
         return bundle, {"image/png": {"alt": self.text}}
 
 
@@ -45,7 +41,6 @@ def explore(
     trace: Trace | Float[Tensor | np.ndarray, "... queries keys"],
     image: Float[Tensor | np.ndarray, "channels height width"] | None = None,
     *,
-    index: int = 0,
     blocks: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> Explorer:
@@ -53,31 +48,29 @@ def explore(
     heads, their mean, and the strongest keys in numbers appear beside it. A click pins a query beside the next.
 
     trace: a recorded forward pass with its attention; or the attention weights themselves, torch's or NumPy's, (blocks
-    batch heads queries keys) or fewer axes, of the patches with or without a class token before them.
+    batch heads queries keys) or fewer axes, of the patches with or without a class token before them. Of a batch the
+    first image is shown.
     image: the picture in [0, 1]; by default the recorded input, stretched to that range if it was normalised.
-    index: which image of the batch. blocks, heads: only these, counted from 0; all by default.
+    blocks, heads: only these, counted from 0; all by default.
 
     Raises: KeyError for a trace without attention; ValueError for negative weights, a trace without image, an image
-    that its patches do not tile, an index, blocks or heads that are not there, and a view larger than MAX_BYTES.
+    that its patches do not tile, blocks or heads that are not there, and a view larger than MAX_BYTES.
     """
     attention = trace.attention if isinstance(trace, Trace) else torch.as_tensor(trace)
     if not 2 <= attention.ndim <= 5:
-        raise ValueError(
-            f"attention of shape {tuple(attention.shape)}; it is (blocks batch heads queries keys) or less"
-        )
+        given = tuple(attention.shape)
+        raise ValueError(f"attention of shape {given}; it is (blocks batch heads queries keys) or less")
     attention = attention[(None,) * (5 - attention.ndim)]
-    total, batch, count, tokens, keys = attention.shape
+    total, _, count, tokens, keys = attention.shape
     if keys != tokens:
         raise ValueError(f"attention of {tokens} queries to {keys} keys; a picture's patches look at each other")
-    if not 0 <= index < batch:
-        raise ValueError(f"index {index} is not one of the batch's {batch} images")
-    image = torch.as_tensor(_recorded(trace, index) if image is None else image).detach().float().cpu()
+    image = torch.as_tensor(_recorded(trace) if image is None else image).detach().float().cpu()
     blocks, heads = _chosen("blocks", blocks, total), _chosen("heads", heads, count)
     height, width = image.shape[-2:]
     side, first = _grid(tokens, height, width)
     rows, cols = height // side, width // side
 
-    weights = attention[blocks][:, index][:, heads].detach().float().cpu().numpy()  # blocks heads queries keys
+    weights = attention[blocks][:, 0][:, heads].detach().float().cpu().numpy()  # blocks heads queries keys
     if not (weights >= 0).all():  # which NaN is not either
         raise ValueError("weights below 0, or NaN, are no attention: are these the scores before the softmax?")
     query = 0 if first else (rows // 2) * cols + cols // 2
@@ -103,9 +96,10 @@ def explore(
     shades = np.round(255 * weights[..., first:] / np.where(peaks > 0, peaks, 1)).astype(np.uint8)
     inferno = np.round(255 * matplotlib.colormaps["inferno"](range(256))[:, :3]).astype(np.uint8)
     data = {"side": side, "rows": rows, "cols": cols, "first": first, "blocks": blocks, "of": total, "heads": heads}
+    pixels = np.round(255 * image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()).astype(np.uint8)
     data |= {
         "colours": _address(inferno.tobytes()),
-        "image": _address(_png(image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()), "image/png"),
+        "image": _address(as_png(Image.fromarray(pixels)), "image/png"),
         "attention": _address(shades.tobytes()),
         "peaks": _address(peaks.astype("<f4").tobytes()),
         "class": _address(weights[..., :first].astype("<f4").tobytes()),
@@ -120,18 +114,16 @@ def explore(
     )
     if len(html) > MAX_BYTES:
         size = f"{len(html) / 1e6:.1f} MB for {len(blocks)} blocks and {len(heads)} heads of {tokens} tokens"
-        raise ValueError(
-            f"a view of {size} on {height} x {width} pixels, above {MAX_BYTES / 1e6:g} MB; choose fewer with blocks= "
-            f"and heads=, a smaller image or larger patches"
-        )
+        size += f" on {height} x {width} pixels, above {MAX_BYTES / 1e6:g} MB"
+        raise ValueError(f"a view of {size}; choose fewer with blocks= and heads=, a smaller image or larger patches")
     return Explorer(html, png, text)
 
 
-def _recorded(trace, index: int) -> Tensor:
+def _recorded(trace) -> Tensor:
     """The recorded input, stretched to [0, 1] if it was normalised, as models want it."""
     if not isinstance(trace, Trace) or "input" not in trace or trace["input"].ndim != 4:
         raise ValueError("no picture was recorded; record the whole model, with its input, or pass image=")
-    image = trace["input"][index].float()
+    image = trace["input"][0].float()
     low, high = image.aminmax()
     if low < 0 or high > 1:
         image = (image - low) / ((high - low) or 1)  # a picture of one colour has no range
@@ -145,10 +137,8 @@ def _grid(tokens: int, height: int, width: int) -> tuple[int, int]:
         side = max(1, round((height * width / patches) ** 0.5))
         if height % side == width % side == 0 and (height // side) * (width // side) == patches:
             return side, first
-    raise ValueError(
-        f"{tokens - 1} patches (or {tokens}, without a class token) do not tile an image of {height} x {width} pixels "
-        "with squares"
-    )
+    patches = f"{tokens - 1} patches (or {tokens}, without a class token)"
+    raise ValueError(f"{patches} do not tile an image of {height} x {width} pixels with squares")
 
 
 def _chosen(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:
@@ -164,9 +154,3 @@ def _chosen(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:
 def _address(content: bytes, kind: str = "application/octet-stream") -> str:
     """Bytes as a data address, which says what they are."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.round(255 * pixels).astype(np.uint8)).save(buffer, format="png", optimize=True)
-    return buffer.getvalue()

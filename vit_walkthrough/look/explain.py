@@ -18,6 +18,7 @@ Images = Float[Tensor, "batch channels height width"]
 Maps = Float[Tensor, "batch patches"]
 Attention = Float[Tensor, "blocks batch heads queries keys"] | Sequence[Float[Tensor, "batch heads queries keys"]]
 Classes = Int[Tensor, " batch"] | Sequence[int]
+Curve = Float[Tensor, "batch stations"]
 
 
 def _exact(function):
@@ -51,9 +52,8 @@ def _check_classes(classes, images: Tensor, known: int) -> Int[Tensor, " batch"]
     given = classes.tolist() if hasattr(classes, "tolist") else classes
     listed = isinstance(given, Sequence) and len(given) == len(images)
     if not listed or not all(type(number) is int and 0 <= number < known for number in given):
-        raise ValueError(
-            f"classes must be {len(images)} integers from 0 to {known - 1}, one for each image; not {given}"
-        )
+        wanted = f"{len(images)} integers from 0 to {known - 1}, one for each image"
+        raise ValueError(f"classes must be {wanted}; not {given}")
     return torch.tensor(given, dtype=torch.long, device=images.device)
 
 
@@ -222,51 +222,41 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
 
 @_exact
 @torch.no_grad()
-def _curve(model, images: Tensor, maps: Tensor, classes: Classes, steps: int | Sequence[int], insert: bool) -> Tensor:
+def _curve(model, images: Tensor, maps: Tensor, classes: Classes, counts: Sequence[int], insert: bool) -> Tensor:
     model = _vision_transformer(model)
     if maps.shape != (len(images), model.config.patches):
         raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
-    if isinstance(steps, int):
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; it must be at least 1")
-        steps = [round(maps.shape[1] * step / steps) for step in range(steps + 1)]
-    if not steps or min(steps) < 0 or max(steps) > maps.shape[1]:
-        raise ValueError(f"steps {list(steps)} are not numbers of patches from 0 to {maps.shape[1]}")
+    if not counts or min(counts) < 0 or max(counts) > maps.shape[1]:
+        raise ValueError(f"counts {list(counts)} are not numbers of patches from 0 to {maps.shape[1]}")
     if maps.isnan().any():
         raise ValueError("a map has numbers that are NaN")
     classes = _check_classes(classes, images, model.config.classes)
     rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
-    ground = _ground(images)
-    side, rows = model.config.patch_size, model.config.rows
-    probabilities = []
-    for count in steps:
-        touched = rearrange(rank < count, "batch (rows cols) -> batch 1 rows cols", rows=rows)
+    ground, side, probabilities = _ground(images), model.config.patch_size, []
+    for count in counts:
+        touched = rearrange(rank < count, "batch (rows cols) -> batch 1 rows cols", rows=model.config.rows)
         touched = touched.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
         shown = torch.where(touched == insert, images, ground)
         probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
     return torch.stack(probabilities, dim=1)
 
 
-def deletion_curve(
-    model, images: Images, maps: Maps, classes: Classes, steps: int | Sequence[int] = 8
-) -> Float[Tensor, "batch stations"]:
+def deletion_curve(model, images: Images, maps: Maps, classes: Classes, counts: Sequence[int]) -> Curve:
     """The probability of each image's class while its patches are covered with the image's median colour, the
-    strongest of the map first: none at the first station, all at the last. A good map makes it fall early.
+    strongest of the map first. A good map makes it fall early.
 
-    steps: in how many equal steps, or how many patches are covered at each station.
+    counts: how many patches are covered at each station.
 
-    Raises: ValueError for maps of another shape or with NaN, classes out of range, steps below 1, more than there are.
+    Raises: ValueError for maps of another shape or with NaN, classes out of range, more patches than there are.
     Source: Petsiuk et al. 2018 (RISE), arXiv 1806.07421, for patches instead of pixels.
     """
-    return _curve(model, images, maps, classes, steps, insert=False)
+    return _curve(model, images, maps, classes, counts, insert=False)
 
 
-def insertion_curve(
-    model, images: Images, maps: Maps, classes: Classes, steps: int | Sequence[int] = 8
-) -> Float[Tensor, "batch stations"]:
+def insertion_curve(model, images: Images, maps: Maps, classes: Classes, counts: Sequence[int]) -> Curve:
     """As deletion_curve, the other way round: patches are uncovered from the bare colour, the strongest first. A good
     map makes the probability rise early.
 
     Raises: as deletion_curve.
     """
-    return _curve(model, images, maps, classes, steps, insert=True)
+    return _curve(model, images, maps, classes, counts, insert=True)

@@ -1,7 +1,7 @@
 """Every intermediate tensor of a forward pass, by name, taken from outside the model."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 
@@ -16,31 +16,22 @@ from vit_walkthrough.model.vit import unwrapped
 POINTS = ("queries", "keys", "values", "weights", "head_outputs")
 
 
-class Trace(Mapping):
-    """The recorded tensors: a mapping from name to tensor in the order of the computation.
+class Trace(dict[str, Tensor]):
+    """The recorded tensors: a dictionary from name to tensor in the order of the computation.
 
     A name is the path of the module whose output it is ("blocks.3.attention.weights"), or "<path>.input" for what a
-    LayerNorm reads: the residual stream at that point. "input" and "output" are those of the recorded module. Dropout
-    has no name of its own.
+    LayerNorm reads: the residual stream there. "input" and "output" are the recorded module's. Dropout has no name.
     """
 
-    def __init__(self):
-        self._tensors: dict[str, Tensor] = {}
+    def __missing__(self, name: str):
+        raise KeyError(f"{name!r} was not recorded; recorded: {', '.join(self) or 'nothing yet'}")
 
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._tensors:
-            raise KeyError(f"{name!r} was not recorded; recorded: {', '.join(self._tensors) or 'nothing yet'}")
-        return self._tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
+    def __repr__(self) -> str:  # not the numbers
+        return f"Trace({', '.join(self)})"
 
     @property
     def names(self) -> list[str]:
-        return list(self._tensors)
+        return list(self)
 
     @property
     def attention(self) -> Float[Tensor, "blocks batch heads queries keys"]:
@@ -48,7 +39,7 @@ class Trace(Mapping):
 
         Raises: KeyError if none were recorded; the message lists what was.
         """
-        weights = [tensor for name, tensor in self._tensors.items() if name.split(".")[-1] == "weights"]
+        weights = [tensor for name, tensor in self.items() if name.split(".")[-1] == "weights"]
         if not weights:
             raise KeyError(
                 "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a "
@@ -78,8 +69,8 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
         return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
     def keep(name: str, tensor: Tensor) -> None:
-        trace._tensors.pop(name, None)  # a second forward pass is put in order too
-        trace._tensors[name] = tensor
+        trace.pop(name, None)  # a second forward pass is put in order too
+        trace[name] = tensor
 
     def keep_input(name: str):
         return lambda _, inputs, by_keyword: keep(name, next(iter((*inputs, *by_keyword.values()))))

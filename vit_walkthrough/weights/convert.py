@@ -1,16 +1,11 @@
 """One ViT in four vocabularies: what timm, torchvision, transformers and Google call the tensors of our model."""
 
-import os
 import re
-import zipfile
 from collections.abc import Mapping
 from math import isqrt
-from pathlib import Path
 
-import numpy as np
 import torch
 from einops import rearrange
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import SIZES, ViTConfig
@@ -18,44 +13,37 @@ from vit_walkthrough.model.vit import VisionTransformer, unwrapped
 from vit_walkthrough.weights.checkpoint import WRAPPERS, empty_model, misfits
 
 SOURCES = ("timm", "torchvision", "transformers", "google")
-# Our names, and those in the files of timm, torchvision and transformers. Names within a block begin with BLOCK, where
-# {} is its number. After a dot of ours follows "weight" or "bias". * is query, key and value: we keep the three in one.
+# Our names, and those in the files of each source. Names within a block begin with BLOCK, where {} is its number. After
+# a dot of ours follows "weight" or "bias". * is query, key and value: we keep the three in one.
 BLOCK = ("blocks.{}.", "encoder.layers.encoder_layer_{}.", "encoder.layer.{}.", "Transformer/encoderblock_{}/")
+QKV, OUT = "MultiHeadDotProductAttention_1/*/", "MultiHeadDotProductAttention_1/out/"  # too long for the table
+PATCHES, POSITIONS = "embeddings.patch_embeddings.projection.", "Transformer/posembed_input/pos_embedding"
 NAMES = {
-    "patch_embedding.projection.": ("patch_embed.proj.", "conv_proj.", "embeddings.patch_embeddings.projection."),
-    "class_token.token": ("cls_token", "class_token", "embeddings.cls_token"),
-    "position_embedding.positions": ("pos_embed", "encoder.pos_embedding", "embeddings.position_embeddings"),
-    "blocks.{}.norm_1.": ("norm1.", "ln_1.", "layernorm_before."),
-    "blocks.{}.attention.qkv.": ("attn.qkv.", "self_attention.in_proj_", "attention.attention.*."),
-    "blocks.{}.attention.projection.": ("attn.proj.", "self_attention.out_proj.", "attention.output.dense."),
-    "blocks.{}.norm_2.": ("norm2.", "ln_2.", "layernorm_after."),
-    "blocks.{}.mlp.expand.": ("mlp.fc1.", "mlp.linear_1.", "intermediate.dense."),
-    "blocks.{}.mlp.contract.": ("mlp.fc2.", "mlp.linear_2.", "output.dense."),
-    "norm.": ("norm.", "encoder.ln.", "layernorm."),
-    "head.hidden.0.": ("pre_logits.fc.", "heads.pre_logits.", "pooler.dense."),
-    "head.logits.": ("head.", "heads.head.", "classifier."),
+    "patch_embedding.projection.": ("patch_embed.proj.", "conv_proj.", PATCHES, "embedding/"),
+    "class_token.token": ("cls_token", "class_token", "embeddings.cls_token", "cls"),
+    "position_embedding.positions": ("pos_embed", "encoder.pos_embedding", "embeddings.position_embeddings", POSITIONS),
+    "blocks.{}.norm_1.": ("norm1.", "ln_1.", "layernorm_before.", "LayerNorm_0/"),
+    "blocks.{}.attention.qkv.": ("attn.qkv.", "self_attention.in_proj_", "attention.attention.*.", QKV),
+    "blocks.{}.attention.projection.": ("attn.proj.", "self_attention.out_proj.", "attention.output.dense.", OUT),
+    "blocks.{}.norm_2.": ("norm2.", "ln_2.", "layernorm_after.", "LayerNorm_2/"),
+    "blocks.{}.mlp.expand.": ("mlp.fc1.", "mlp.linear_1.", "intermediate.dense.", "MlpBlock_3/Dense_0/"),
+    "blocks.{}.mlp.contract.": ("mlp.fc2.", "mlp.linear_2.", "output.dense.", "MlpBlock_3/Dense_1/"),
+    "norm.": ("norm.", "encoder.ln.", "layernorm.", "Transformer/encoder_norm/"),
+    "head.hidden.0.": ("pre_logits.fc.", "heads.pre_logits.", "pooler.dense.", "pre_logits/"),
+    "head.logits.": ("head.", "heads.head.", "classifier.", "head/"),
 }
-# Google's names, and the axes of their weights and of ours, where they differ. Flax multiplies tokens @ kernel, so its
-# kernels are (in, out); torch's weights are (out, in).
-GOOGLE = {
-    "patch_embedding.projection.": ("embedding/", "ph pw channels dim -> dim channels ph pw"),
-    "class_token.token": ("cls", ""),
-    "position_embedding.positions": ("Transformer/posembed_input/pos_embedding", ""),
-    "blocks.{}.norm_1.": ("LayerNorm_0/", ""),
-    "blocks.{}.attention.qkv.": ("MultiHeadDotProductAttention_1/*/", "dim heads head_dim -> (heads head_dim) dim"),
-    "blocks.{}.attention.projection.": (
-        "MultiHeadDotProductAttention_1/out/",
-        "heads head_dim dim -> dim (heads head_dim)",
-    ),
-    "blocks.{}.norm_2.": ("LayerNorm_2/", ""),
-    "blocks.{}.mlp.expand.": ("MlpBlock_3/Dense_0/", "dim hidden -> hidden dim"),
-    "blocks.{}.mlp.contract.": ("MlpBlock_3/Dense_1/", "hidden dim -> dim hidden"),
-    "norm.": ("Transformer/encoder_norm/", ""),
-    "head.hidden.0.": ("pre_logits/", "dim hidden -> hidden dim"),
-    "head.logits.": ("head/", "width classes -> classes width"),
+# The axes of Google's weights and of ours, where they differ, by our names within a block. Flax multiplies tokens @
+# kernel, so its kernels are (in, out); torch's weights are (out, in).
+GOOGLE_LAYOUT = {
+    "patch_embedding.projection.weight": "ph pw channels dim -> dim channels ph pw",
+    "attention.qkv.weight": "dim heads head_dim -> (heads head_dim) dim",
+    "attention.qkv.bias": "heads head_dim -> (heads head_dim)",
+    "attention.projection.weight": "heads head_dim dim -> dim (heads head_dim)",
+    "mlp.expand.weight": "dim hidden -> hidden dim",
+    "mlp.contract.weight": "hidden dim -> dim hidden",
+    "head.hidden.0.weight": "dim hidden -> hidden dim",
+    "head.logits.weight": "width classes -> classes width",
 }
-GOOGLE_LAYOUT = {f"{ours.removeprefix('blocks.{}.')}weight": axes for ours, (_, axes) in GOOGLE.items() if axes}
-GOOGLE_LAYOUT["attention.qkv.bias"] = "heads head_dim -> (heads head_dim)"
 # How the libraries' models of today spell some of these, and the prefix of a ViT inside another model.
 RESPELLED = {
     "torchvision": {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."},
@@ -89,7 +77,7 @@ def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
         raise ValueError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
     column, found = SOURCES.index(source), {}
     for ours, row in NAMES.items():
-        in_block, theirs = ours.startswith("blocks"), (*row, GOOGLE[ours][0])[column]
+        in_block, theirs = ours.startswith("blocks"), row[column]
         spelled = [theirs.replace("*", part) for part in ("query", "key", "value")] if "*" in theirs else [theirs]
         weight = "weight" if source != "google" else "scale" if "norm" in ours else "kernel"
         endings = {"weight": weight, "bias": "bias"} if ours.endswith(".") else {"": ""}
@@ -98,30 +86,6 @@ def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
             for our_ending, ending in endings.items():
                 found[ours.format(block) + our_ending] = tuple(begin + name + ending for name in spelled)
     return found
-
-
-def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .npz or .pth file by name. No code in the file is run.
-
-    Raises: FileNotFoundError; ValueError for a broken file, another kind of file, or one that holds more than tensors.
-    """
-    path = Path(path)
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        if path.suffix.lower() == ".npz":
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        # Mapped and not read: the copy into the model is the only one.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        state = state.get("model", state.get("state_dict", state))  # some files keep the weights beside other things
-        if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-            raise TypeError("not all that is in it is a tensor")
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a reader of broken files may raise anything
-        raise ValueError(f"{path.name} is not a complete file of tensors by name and nothing else ({error})") from error
-    return dict(state)
 
 
 @torch.no_grad()
@@ -135,7 +99,8 @@ def convert_weights(
 ) -> VisionTransformer:
     """Our ViT with the weights of another one, in eval mode and in 32 bits. The two share no memory.
 
-    model_or_state: a library's model, which says its own heads, grid and eps; or names to tensors or arrays.
+    model_or_state: a library's model, which says its own heads, grid and eps; or names to tensors or arrays, as
+    safetensors.torch.load_file, torch.load and numpy.load give them.
     source: "timm", "torchvision", "transformers" or "google", whose tensors show the heads.
     heads: if it is not given, that of the published ViT of this dim. grid: rows and cols of the positions, if they are
     not a square. eps: of every LayerNorm, 1e-6 if it is not given; transformers' default is 1e-12.

@@ -1,14 +1,12 @@
 """Published weights by name: timm fetches them, reads them and prepares the pictures; we convert its model."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from vit_walkthrough.model.vit import VisionTransformer
@@ -16,7 +14,6 @@ from vit_walkthrough.weights.convert import convert_weights
 
 FILES = (".safetensors", ".npz", ".pth", ".pt", ".ckpt", ".bin", ".pkl", ".h5", ".onnx", ".msgpack")
 OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
-Transform = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,15 +48,13 @@ class Pretrained:
     """A model with published weights, in eval mode, and what belongs to it.
 
     preprocessing: for images as tensors; None where the publisher says nothing. class_names: in the order of the
-    logits; none without logits. source: where the weights are from. transform: timm's own, which also scales and crops:
-    from a Pillow picture to one image that the model reads.
+    logits; none without logits. source: where the weights are from.
     """
 
     model: VisionTransformer
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...]
     source: str
-    transform: Transform | None = None
 
     def prepare(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
         """Images in [0, 1], cut to the size of the model, as the model wants them.
@@ -86,13 +81,13 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
     if (is_path or folder.suffix.lower() in FILES or "\\" in source) and not folder.exists():
         raise FileNotFoundError(f"there is no file or folder at {folder}")
     if folder.is_file():
-        raise ValueError(f"{folder} is a file; convert_weights(read_weights({source!r}), source) reads it")
+        told = f"{folder} is a file; read it with safetensors, torch.load or numpy.load"
+        raise ValueError(f"{told}, and convert_weights takes what is in it")
     try:
         timm, hub = import_module("timm"), import_module("huggingface_hub.errors")
     except Exception as error:  # it is not installed, or does not fit the versions of others
-        raise ModuleNotFoundError(
-            f"timm cannot be imported ({error}); pip install vit-walkthrough[pretrained]. {OFFLINE}"
-        ) from error
+        install = f"pip install vit-walkthrough[pretrained]. {OFFLINE}"
+        raise ModuleNotFoundError(f"timm cannot be imported ({error}); {install}") from error
     try:
         theirs = timm.create_model(f"{'local-dir' if folder.is_dir() else 'hf-hub'}:{source}", pretrained=True)
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError) as error:
@@ -101,22 +96,15 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
         raise ConnectionError(f"accept the terms at huggingface.co/{source} and log in. {OFFLINE}") from error
     except Exception as error:  # what timm raises for files that it does not understand
         hint = "a repository or folder that timm wrote is called like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-        raise ValueError(
-            f"timm cannot load {source} ({error!r}); {hint}, and convert_weights takes the model of another library"
-        ) from error
-    model, (preprocessing, transform) = convert_weights(theirs, "timm"), _preparation(timm, theirs)
+        hint += ", and convert_weights takes the model of another library"
+        raise ValueError(f"timm cannot load {source} ({error!r}); {hint}") from error
+    model, preprocessing = convert_weights(theirs, "timm"), None
+    if model.config.channels == 3:  # for others timm has no mean and std
+        settings = timm.data.resolve_model_data_config(theirs)
+        size = model.config.height, model.config.width
+        preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), size)
     class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
-    return Pretrained(model, preprocessing, class_names, source, transform)
-
-
-def _preparation(timm, theirs: nn.Module) -> tuple[Preprocessing | None, Transform | None]:
-    """How timm prepares pictures for its model; nothing if they have not three channels."""
-    channels, size = theirs.patch_embed.proj.in_channels, theirs.patch_embed.img_size
-    if channels != 3:
-        return None, None
-    settings = timm.data.resolve_model_data_config(theirs, args=dict(input_size=(channels, *size)))
-    mean, std = tuple(settings["mean"]), tuple(settings["std"])
-    return Preprocessing(mean, std, size), timm.data.create_transform(**settings)
+    return Pretrained(model, preprocessing, class_names, source)
 
 
 def _class_names(timm, theirs: nn.Module) -> tuple[str, ...]:
