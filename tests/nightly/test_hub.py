@@ -48,12 +48,9 @@ def hub(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace("https://huggingface.co", address)
-    for name, setting in (
-        ("ENDPOINT", address),
-        ("HUGGINGFACE_CO_URL_TEMPLATE", template),
-        ("HF_HUB_CACHE", str(tmp_path / "cache")),
-        ("HF_HUB_OFFLINE", False),
-    ):
+    settings = dict(ENDPOINT=address, HUGGINGFACE_CO_URL_TEMPLATE=template)
+    settings |= dict(HF_HUB_CACHE=str(tmp_path / "cache"), HF_HUB_OFFLINE=False)
+    for name, setting in settings.items():
         monkeypatch.setattr(constants, name, setting)
     return hub
 
@@ -61,11 +58,9 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_a_repository_is_fetched_once_and_then_needs_no_network(hub, peer, file):
     """It has no preprocessor, and only one file of weights: the absence of others is not asked of the network."""
-    timm = peer("timm")
-    from timm.models import save_for_hf
-
+    timm = peer("timm.models")
     theirs = timm.create_model("test_vit", img_size=32, num_classes=5).eval()
-    save_for_hf(theirs, hub.folder, safe_serialization=file == "model.safetensors")
+    timm.save_for_hf(theirs, hub.folder, safe_serialization=file == "model.safetensors")
     images = torch.rand(2, 3, 32, 32)
     loaded = load_pretrained("someone/vit")
     torch.testing.assert_close(loaded.model(images), theirs(images), rtol=0, atol=1e-4)

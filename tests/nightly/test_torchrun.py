@@ -18,14 +18,9 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.Popen:
     environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.Popen(
-        [*start, "-m", "vit_walkthrough.train", *SMALL, *arguments],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [*start, "-m", "vit_walkthrough.train", *SMALL, *arguments]
+    options = dict(cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, **options)
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path, capsys):

@@ -8,9 +8,10 @@ from torch.testing import assert_close
 
 from tests.peers.conftest import build  # noqa: F401  a fixture
 from tests.peers.test_weights import equal_inside
-from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters
+from tests.weights.test_convert import config, images, write  # noqa: F401  fixtures
+from vit_walkthrough import ViTConfig, count_parameters
 from vit_walkthrough.weights.checkpoint import load_checkpoint, read_tensors, save_checkpoint, write_tensors
-from vit_walkthrough.weights.convert import SOURCES, convert_weights, tensor_names
+from vit_walkthrough.weights.convert import SOURCES, convert_weights
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision", "transformers"])
@@ -46,22 +47,12 @@ DAMAGES = (missing, renamed, doubled, misshapen, nested)
 
 
 @pytest.mark.parametrize("block", range(20))
-def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, randomize, block):
-    config = ViTConfig(image_size=12, patch_size=4, dim=32, depth=2, heads=4, hidden=48, classes=5)
-    model, images = randomize(VisionTransformer(config)), torch.rand(2, 3, 12, 12)
+def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model, images, write, block):  # noqa: F811
     refused = 0
     for seed in range(100 * block, 100 * (block + 1)):
-        dice, ours = random.Random(seed), model.state_dict()
+        dice = random.Random(seed)
         source = dice.choice((*SOURCES[:3], "own"))
-        state = dict(ours)
-        if source != "own":
-            ours["patch_embedding.projection.weight"] = ours["patch_embedding.projection.weight"].reshape(32, 3, 4, 4)
-            table = {name: names for name, names in tensor_names(source, 2).items() if name in ours}
-            state = {
-                one: part
-                for name, names in table.items()
-                for one, part in zip(names, ours[name].chunk(len(names)), strict=True)
-            }
+        state = dict(model.state_dict()) if source == "own" else write(source)
         for _ in range(dice.randint(1, 2)):
             name = dice.choice(sorted(name for name in state if isinstance(state[name], torch.Tensor)))
             dice.choice(DAMAGES)(state, name, dice)

@@ -5,21 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    os.name == "nt" or not shutil.which("git"), reason="git and a shell, which Colab has, are not here"
-)
-ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+from tests.notebooks.test_notebooks import NOTEBOOKS, load
+
+pytestmark = pytest.mark.skipif(os.name == "nt" or not shutil.which("git"), reason="Colab has git and a shell")
 
 
 def first_cell(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return next(cell for cell in cells if cell["cell_type"] == "code")
+    return next(cell for cell in load(path)["cells"] if cell["cell_type"] == "code")
 
 
 CELL = "".join(first_cell(NOTEBOOKS[0])["source"])
@@ -91,12 +87,8 @@ def colab(tmp_path):
     tool("curl", f'echo "curl $*" >> "{log}"\ntest -e "{answer}" || exit 7\ncat "{answer}"')
     python = tool("python", f'echo "$*" >> "{pip}"\ntest ! -e "{tmp_path}/no-index"')
 
-    environment = {
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-    }
+    environment = dict(HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1", GIT_TERMINAL_PROMPT="0")
+    environment["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
     (tmp_path / ".gitconfig").write_text(GITCONFIG.format(github=github.as_uri()))
 
     def git(*arguments, cwd):
@@ -124,14 +116,8 @@ def colab(tmp_path):
         for folder in path:
             folder.mkdir(exist_ok=True)
             (folder / "jaxtyping.py").touch()
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", RUNNER, str(inside), log, tmp_path / "cell.py", python, *path],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        command = [sys.executable, "-I", "-S", "-c", RUNNER, str(inside), log, tmp_path / "cell.py", python, *path]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
         noted = log.read_text() if log.exists() else ""
         return SimpleNamespace(
             done=done,
@@ -248,8 +234,7 @@ def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
 
 
 @pytest.mark.parametrize(
-    ("repository", "branch"),
-    [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/other", "main")],
+    ("repository", "branch"), [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/other", "main")]
 )
 def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository, branch):
     colab.repository("reader/fork")
