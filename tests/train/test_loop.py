@@ -196,7 +196,7 @@ def test_watch_sees_the_model_and_its_history_before_every_step(train, config):
     assert same(fitted.model, train(seed=5).model)
 
 
-@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode])
+@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode, torch.no_grad])
 def test_training_and_measuring_do_not_depend_on_what_surrounds_them(train, around):
     expected = train(learning_rate=0.02)
     with around():
