@@ -1,4 +1,4 @@
-"""Mean, std and size are those with which timm itself prepares pictures."""
+"""Pictures are prepared by timm's own transform; mean, std and size are those that it really uses."""
 
 from pathlib import Path
 
@@ -15,6 +15,14 @@ CAT = Path(__file__).parents[2] / "images" / "photos" / "cat.jpg"
 CONFIG = ViTConfig(image_size=32, patch_size=16, dim=32, depth=1, heads=2, hidden=32, classes=2)
 
 
+@pytest.fixture(params=["whole", "wide", "small"])
+def picture(request):
+    image = Image.open(CAT).convert("RGB")
+    if request.param == "wide":
+        return image.crop((0, image.height // 3, image.width, image.height * 2 // 3))
+    return image.resize((50, 37)) if request.param == "small" else image
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -25,19 +33,19 @@ CONFIG = ViTConfig(image_size=32, patch_size=16, dim=32, depth=1, heads=2, hidde
     ids=str,
 )
 @pytest.mark.parametrize("size", [32, (32, 64)], ids=str)
-def test_as_timm(build, peer, tmp_path, settings, size):
+def test_as_timm(build, peer, tmp_path, picture, settings, size):
     theirs = build("timm", CONFIG, img_size=size)
     described = {"pretrained_cfg": settings}
     peer("timm.models").save_for_hf(theirs, tmp_path, safe_serialization=True, model_config=described)
     loaded, sides = load_pretrained(tmp_path), (size, size) if isinstance(size, int) else size
     settings = dict(interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3) | settings
+    assert_close(loaded.transform(picture), peer("timm.data").create_transform((3, *sides), **settings)(picture))
     read = loaded.preprocessing
     assert (read.mean, read.std, read.size) == (settings["mean"], settings["std"], sides)
     if settings["crop_pct"] == 1:  # cut to the size already, a picture is only normalised
         image = load_image(CAT, sides)
         pixels = Image.fromarray((255 * image.permute(1, 2, 0)).round().byte().numpy())
-        expected = peer("timm.data").create_transform((3, *sides), **settings)(pixels)
-        assert_close(loaded.prepare(image)[0], expected, rtol=0, atol=0.5 / 255 / min(read.std))
+        assert_close(loaded.prepare(image)[0], loaded.transform(pixels), rtol=0, atol=0.5 / 255 / min(read.std))
 
 
 def test_pictures_of_one_channel_are_prepared_by_nobody(build, peer, tmp_path):

@@ -1,12 +1,14 @@
 """Published weights by name: timm fetches them, reads them and prepares the pictures; we convert its model."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor, nn
 
 from vit_walkthrough.model.vit import VisionTransformer
@@ -48,13 +50,15 @@ class Pretrained:
     """A model with published weights, in eval mode, and what belongs to it.
 
     preprocessing: for images as tensors; None where the publisher says nothing. class_names: in the order of the
-    logits; none without logits. source: where the weights are from.
+    logits; none without logits. source: where the weights are from. transform: timm's own, which also scales and crops:
+    from a Pillow picture to one image that the model reads.
     """
 
     model: VisionTransformer
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...]
     source: str
+    transform: Callable[[Image.Image], Tensor] | None = None
 
     def prepare(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
         """Images in [0, 1], cut to the size of the model, as the model wants them.
@@ -98,13 +102,14 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
         hint = "a repository or folder that timm wrote is called like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
         hint += ", and convert_weights takes the model of another library"
         raise ValueError(f"timm cannot load {source} ({error!r}); {hint}") from error
-    model, preprocessing = convert_weights(theirs, "timm"), None
+    model, preprocessing, transform = convert_weights(theirs, "timm"), None, None
     if model.config.channels == 3:  # for others timm has no mean and std
-        settings = timm.data.resolve_model_data_config(theirs)
         size = model.config.height, model.config.width
+        settings = timm.data.resolve_model_data_config(theirs, args=dict(input_size=(3, *size)))
         preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), size)
+        transform = timm.data.create_transform(**settings)
     class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
-    return Pretrained(model, preprocessing, class_names, source)
+    return Pretrained(model, preprocessing, class_names, source, transform)
 
 
 def _class_names(timm, theirs: nn.Module) -> tuple[str, ...]:
