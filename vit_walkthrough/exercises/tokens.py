@@ -42,18 +42,15 @@ def check_add_registers(tokens, registers):
     (registers dim), the same for every image, put between it and the patches."""
     batch, count = len(tokens), len(registers)
     first, patches, added = tokens[:, :1], tokens[:, 1:], registers.expand(batch, -1, -1)
-    summed, others = patches[:, :count] + registers, patches[:, count:]
+    summed, rest = patches[:, :count] + registers, patches[:, count:]
     dealt_out = registers.repeat_interleave(batch, 0).view_as(added)
     joined = partial(torch.cat, dim=1)
     right = joined([first, added, patches])
     got = yield right
     yield "The registers stand before the class token, but the answer is read at place 0", joined([added, tokens])
     yield "The registers stand behind the patches; put them right behind the class token", joined([tokens, added])
-    yield "The registers replace patches; put them between", joined([first, added, others])
-    yield (
-        "The registers were added to patches; they are tokens of their own",
-        joined([first, summed, others]),
-    )
+    yield "The registers replace patches; put them between", joined([first, added, rest])
+    yield "The registers were added to patches; they are tokens of their own", joined([first, summed, rest])
     yield "The class token is gone; it stays at place 0, before the registers", joined([added, patches])
     yield "The class token stands there twice; the patches begin at tokens[:, 1:]", joined([first, added, tokens])
     yield "The images got different registers; every image gets all of them", joined([first, dealt_out, patches])

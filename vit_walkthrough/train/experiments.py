@@ -43,7 +43,6 @@ class Experiment:
 
 
 GREY_PATCHES = dict(patch_size=8, channels=1)  # so that a flat patch has 64 pixels, as many as a token has numbers
-NETWORKS = {"ViT": None, "CNN": variants.small_cnn, "linear": variants.linear_classifier}
 
 # group -> what is changed -> how.
 EXPERIMENTS: dict[str, dict[str, Experiment]] = {
@@ -87,7 +86,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     },
     "data": {
         f"{name}, {scans:,} scans": Experiment(change=change, data=dict(scans=scans))
-        for name, change in NETWORKS.items()
+        for name, change in (("ViT", None), ("CNN", variants.small_cnn), ("linear", variants.linear_classifier))
         for scans in (100, 300, 1097)
         if (name, scans) != ("ViT", 1097)  # this is the base
     },

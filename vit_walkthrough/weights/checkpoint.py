@@ -110,12 +110,10 @@ def in_eight_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def in_full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that in_eight_bits was given, off by at most half a scale; others as they are."""
-    scales = {name: tensors[f"{name}.scale"] for name in tensors if f"{name}.scale" in tensors}
-    return {
-        name: tensor * scales[name] if name in scales else tensor
-        for name, tensor in tensors.items()
-        if name.removesuffix(".scale") not in scales or name in scales
-    }
+    full = dict(tensors)
+    for scale in [name for name in tensors if name.endswith(".scale") and name.removesuffix(".scale") in tensors]:
+        full[scale.removesuffix(".scale")] = tensors[scale.removesuffix(".scale")] * full.pop(scale)
+    return full
 
 
 def empty_model(
