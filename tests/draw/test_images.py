@@ -19,7 +19,6 @@ PLACES = list(itertools.product(range(ROWS), range(COLS)))  # of the patches, in
 
 # No pixel is white, which is the ground that pictures are laid on.
 IMAGE = (0.9 * np.random.default_rng(0).random((3, ROWS * SIDE, COLS * SIDE))).astype(np.float32)
-GREY = IMAGE.transpose(1, 2, 0) @ (0.299, 0.587, 0.114)
 PATCHES = patchify(torch.tensor(IMAGE)[None], SIDE)[0].numpy()
 WEIGHTS = np.random.default_rng(1).dirichlet(np.ones(ROWS * COLS), 5).reshape(5, ROWS, COLS)
 SIMILARITY = np.random.default_rng(2).uniform(-1, 1, (ROWS * COLS, ROWS * COLS))
@@ -48,8 +47,6 @@ def pictures(patches: np.ndarray) -> list[np.ndarray]:
     return [hwc(patch.reshape(3, SIDE, SIDE)) for patch in patches]
 
 
-# plot_image and plot_grid
-
 BETWEEN_PATCHES = [[[-0.5, 1.5], [5.5, 1.5]], [[1.5, -0.5], [1.5, 3.5]], [[3.5, -0.5], [3.5, 3.5]]]
 
 
@@ -60,9 +57,9 @@ BETWEEN_PATCHES = [[[-0.5, 1.5], [5.5, 1.5]], [[1.5, -0.5], [1.5, 3.5]], [[3.5, 
         (IMAGE[0], np.stack([IMAGE[0]] * 3, axis=-1)),
         (IMAGE[:1], np.stack([IMAGE[0]] * 3, axis=-1)),
         (np.array([[-1.0, 0.5, 2.0]]), np.array([[[0.0] * 3, [0.5] * 3, [1.0] * 3]])),
-        *((np.eye(4, 6).astype(kind), np.eye(4, 6)[..., None].repeat(3, -1)) for kind in (np.float16, np.int64, bool)),
+        *((np.eye(4, 6).astype(kind), np.eye(4, 6)[..., None].repeat(3, -1)) for kind in (np.int64, bool)),
     ],
-    ids=["rgb", "flat", "grey", "beyond 0 to 1", "half precision", "whole numbers", "truths"],
+    ids=["rgb", "flat", "grey", "beyond 0 to 1", "whole numbers", "truths"],
 )
 def test_plot_image_holds_the_image(image, shown):
     ax = draw.plot_image(image)
@@ -89,14 +86,7 @@ def test_plot_grid_draws_lines_numbers_and_outlines_over_the_image():
     assert words_at(ax) == {str(patch): (col * 2 + 0.5, row * 2 + 0.5) for patch, (row, col) in enumerate(PLACES)}
     assert outlines(ax, "patch") == [(3.5, -0.5, 2, 2)]
     assert outlines(ax, "query") == [(1.5, 1.5, 2, 2)]
-    assert min(box.get_zorder() for box in ax.patches) > max(lines.get_zorder() for lines in ax.collections)
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    assert left < -0.5 < 5.5 < right
-    assert top < -0.5 < 3.5 < bottom
     assert not draw.plot_grid(IMAGE, SIDE).texts
-
-
-# plot_patches and plot_sequence
 
 
 @pytest.mark.parametrize("number", [True, False])
@@ -144,15 +134,11 @@ def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(cou
         assert places[8][1].stop < words_at(ax)["…"][0] < places[9][1].start
 
 
-# plot_matrix
-
-
 @pytest.mark.parametrize(
     ("values", "kind", "limit", "expected"),
     [
         (MATRIX, "magnitude", None, (-2, 3)),
         (MATRIX, "weights", None, (0, 1)),
-        (MATRIX, "similarity", None, (-1, 1)),
         (MATRIX, "signed", None, (-3, 3)),
         (-MATRIX, "signed", None, (-3, 3)),
         (MATRIX, "signed", 1.5, (-1.5, 1.5)),
@@ -227,9 +213,6 @@ def test_plot_matrix_counts_rows_and_columns_in_whole_numbers(count):
     assert all(label.isdecimal() and int(label) < count for label in labels)
 
 
-# plot_filters and plot_similarity
-
-
 def test_plot_filters_stretches_each_filter_to_its_own_range():
     filters = np.stack([PATCHES[0] * 100 - 7, PATCHES[1] / 100, np.full(12, 3.0)])
     canvas = held(draw.plot_filters(filters, cols=2))
@@ -244,7 +227,7 @@ def test_plot_filters_stretches_each_filter_to_its_own_range():
 
 
 def test_plot_similarity_lays_row_k_on_tile_k_and_names_rows_and_columns():
-    ax = draw.plot_similarity(SIMILARITY, ROWS, COLS)
+    ax = draw.plot_similarity(SIMILARITY, ROWS, COLS, marked={4: "query"})
     canvas = np.ma.filled(ax.images[0].get_array(), np.nan)
     for patch, (row, col) in enumerate(PLACES):
         tile = canvas[row * (ROWS + 1) :, col * (COLS + 1) :][:ROWS, :COLS]
@@ -254,41 +237,24 @@ def test_plot_similarity_lays_row_k_on_tile_k_and_names_rows_and_columns():
     assert ax.images[0].get_clim() == (-1, 1)
     assert (ax.get_xticks().tolist(), ax.get_yticks().tolist()) == ([1, 5, 9], [0.5, 3.5])
     assert (ticks(ax.xaxis), ticks(ax.yaxis)) == (["0", "1", "2"], ["0", "1"])
+    ((left, top, width, height),) = outlines(ax, "query")  # around its tile, and around no part of another
+    assert 3 - 0.5 < left <= 4 - 0.5 < 7 - 0.5 <= left + width < 8 - 0.5
+    assert 2 - 0.5 < top <= 3 - 0.5 < 5 - 0.5 <= top + height < 6 - 0.5
+    assert ticks(draw.plot_similarity(np.zeros((196, 196)), 14, 14).xaxis) == ["0", "4", "8", "12"]
 
 
-@pytest.mark.parametrize(("rows", "cols", "labels"), [(2, 3, "0 1 2"), (7, 7, "0 2 4 6"), (14, 14, "0 4 8 12")])
-def test_plot_similarity_outlines_the_marked_tile_and_no_part_of_another_and_has_few_labels(rows, cols, labels):
-    patch = rows * cols - 2
-    ax = draw.plot_similarity(np.zeros((rows * cols, rows * cols)), rows, cols, marked={patch: "query"})
-    assert ticks(ax.xaxis) == labels.split()
-    ((left, top, width, height),) = outlines(ax, "query")
-    row, col = divmod(patch, cols)
-    tile_left, tile_top = col * (cols + 1) - 0.5, row * (rows + 1) - 0.5
-    assert tile_left - 1 < left <= tile_left < tile_left + cols <= left + width < tile_left + cols + 1
-    assert tile_top - 1 < top <= tile_top < tile_top + rows <= top + height < tile_top + rows + 1
-
-
-# blend and plot_attention
-
-
-@pytest.mark.parametrize("image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE)])
-@pytest.mark.parametrize("scale", [1, 0.01, 100])
-def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture(image, scale):
-    grey = (GREY if len(image) == 3 else IMAGE[0])[..., None]
-    heat = matplotlib.colormaps["inferno"](WEIGHTS[0] / WEIGHTS[0].max())[..., :3]
-    heat = heat.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
-    expected = 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / grey.max())
-    np.testing.assert_allclose(draw.blend(image, scale * WEIGHTS[0]), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("image", [np.zeros((3, 4, 6)), np.ones((3, 4, 6)), IMAGE], ids=["black", "white", "picture"])
-@pytest.mark.parametrize("weights", [np.zeros((2, 3)), np.ones((2, 3)), np.eye(2, 3, dtype=int), -np.eye(2, 3)])
-def test_blend_stays_within_0_and_1_and_draws_what_is_below_zero_as_nothing(image, weights):
+@pytest.mark.parametrize("image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE), 0 * IMAGE, np.ones((3, 4, 6))])
+@pytest.mark.parametrize(
+    "weights", [WEIGHTS[0], 100 * WEIGHTS[0], 0 * WEIGHTS[0], np.eye(2, 3, dtype=int), -WEIGHTS[0]]
+)
+def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture(image, weights):
+    grey = (np.tensordot((0.299, 0.587, 0.114), image, 1) if len(image) == 3 else IMAGE[0])[..., None]
+    shown = weights.clip(0) / (weights.max() if weights.max() > 0 else 1)
+    heat = matplotlib.colormaps["inferno"](shown)[..., :3].repeat(SIDE, axis=0).repeat(SIDE, axis=1)
+    expected = 0.35 * grey + 0.65 * heat * (0.5 + 0.5 * grey / (grey.max() or 1))
     blended = draw.blend(image, weights)
-    assert blended.shape == (4, 6, 3)
-    assert blended.min() >= 0
-    assert blended.max() <= 1
-    np.testing.assert_array_equal(blended, draw.blend(image, weights.clip(0)))
+    np.testing.assert_allclose(blended, expected, atol=1e-6)
+    assert 0 <= blended.min() <= blended.max() <= 1
 
 
 def test_plot_attention_holds_the_blend_and_outlines_the_query():
@@ -298,11 +264,7 @@ def test_plot_attention_holds_the_blend_and_outlines_the_query():
     assert not draw.plot_attention(IMAGE, WEIGHTS[0]).patches
 
 
-# plot_heads
-
-
-@pytest.mark.parametrize("cols", [2, 3, 9])
-@pytest.mark.parametrize("titles", [None, ["", "b", "", "", "e"], [""] * 5])
+@pytest.mark.parametrize(("cols", "titles"), [(2, None), (3, list("abcde")), (9, None)])
 def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
     image = IMAGE.repeat(20, axis=1).repeat(20, axis=2)
     ax = draw.plot_heads(image, WEIGHTS, cols=cols, query=5, titles=titles)
@@ -313,14 +275,9 @@ def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
         np.testing.assert_allclose(held(ax)[place] / 255, draw.blend(image, weights), atol=HALF)
     corners = [(columns.start, rows.start) for rows, columns in places]
     assert outlines(ax, "query") == [(left + 79.5, top + 39.5, 40, 40) for left, top in corners]
-    expected = [f"head {head}" for head in range(5)] if titles is None else titles
-    written = [(word, left + 60, top) for word, (left, top) in zip(expected, corners, strict=True) if word]
-    found = [(text.get_text(), *text.get_position()) for text in ax.texts]
-    assert [each[:2] for each in found] == [each[:2] for each in written]
-    assert all(top - 5 < down <= top for (*_, down), (*_, top) in zip(found, written, strict=True))
-
-
-# plot_maps
+    assert list(words_at(ax)) == (titles or [f"head {head}" for head in range(5)])
+    for (across, down), (left, top) in zip(words_at(ax).values(), corners, strict=True):
+        assert (across, top - 5 < down <= top) == (left + 60, True)
 
 
 @pytest.mark.parametrize("maps", [{}, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
@@ -365,18 +322,14 @@ WRONG = [
     (lambda: draw.plot_grid(IMAGE, 2, marked={0: "star"}), "'star' is unknown; choose patch, class, position, query"),
     (lambda: draw.plot_patches(PATCHES[0], 3), r"\(patches, patch_dim\), not .* \(12,\)"),
     (lambda: draw.plot_patches(PATCHES[:, :8], 3), "patch_dim 8 "),
-    (lambda: draw.plot_patches(PATCHES, 3, marked={6: "query"}), "^6 .* 0 to 5"),
-    *((lambda values=values: draw.plot_matrix(values), "one or two axes") for values in (IMAGE, [], 1.0)),
-    (lambda: draw.plot_matrix(MATRIX, kind="no"), "'no' is unknown; choose magnitude, weights, similarity, signed"),
+    *((lambda values=values: draw.plot_matrix(values), "one or two axes") for values in (IMAGE, [])),
+    (lambda: draw.plot_matrix(MATRIX, kind="no"), "'no' is unknown; choose magnitude, weights, signed"),
     (lambda: draw.plot_matrix(MATRIX, marked={2: "query"}), "^2 .* 0 to 1"),
-    (lambda: draw.plot_filters(PATCHES[0]), r"\(dim, patch_dim\), not .* \(12,\)"),
     (lambda: draw.plot_similarity(SIMILARITY, 2, 2), r"2 x 2 grid are \(4, 4\), not \(6, 6\)"),
     (lambda: draw.plot_similarity(SIMILARITY[0], 2, 3), r"\(patches, patches\)"),
-    (lambda: draw.plot_similarity(SIMILARITY, 2, 3, marked={6: "query"}), "^6 .* 0 to 5"),
     (lambda: draw.plot_attention(IMAGE, WEIGHTS), r"\(rows, cols\)"),
-    (lambda: draw.plot_attention(IMAGE, np.ones((3, 3))), r"\(3, 3\) .* 4 x 6 pixels"),
     (lambda: draw.plot_attention(IMAGE, np.ones((2, 4))), r"\(2, 4\) .* 4 x 6 pixels"),
-    *((lambda key=key: draw.plot_attention(IMAGE, WEIGHTS[0], query=key), f"^{key} .* 0 to 5") for key in (6, -1)),
+    (lambda: draw.plot_attention(IMAGE, WEIGHTS[0], query=6), "^6 .* 0 to 5"),
     (lambda: draw.plot_heads(IMAGE, WEIGHTS[0]), r"\(heads, rows, cols\)"),
     (lambda: draw.plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
     (lambda: draw.plot_maps(IMAGE), r"\(count, channels, height, width\), not .* \(3, 4, 6\)"),

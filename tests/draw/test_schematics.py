@@ -9,7 +9,6 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from tests.draw.artists import linear
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.draw import parts, schematics
 from vit_walkthrough.draw.theme import ROLES
@@ -185,20 +184,15 @@ def test_the_model_and_the_dice_of_others_are_left_as_they_are(dtype, traced):
 
 
 @every_name
-def test_what_does_not_fit_together_is_refused(name, traced):
-    image, model, _ = traced
-    with pytest.raises(ValueError, match=r"\(3, 32, 32\).* \(3, 48, 48\)"):
-        DRAWINGS[name](TINY, torch.rand(3, 32, 32))
-    with pytest.raises(ValueError, match="the model's config is"):
-        DRAWINGS[name](TINY, model=VisionTransformer(CONFIGS["wide"]))
-    with pytest.raises(ValueError, match="1 or 3 channels, not 2"):
-        DRAWINGS[name](ViTConfig(16, 4, channels=2, dim=8, heads=1))
-    model.head.logits = torch.nn.Identity()
-    if name in READ:
-        with pytest.raises(ValueError, match="no classification head"):
+def test_what_does_not_fit_together_is_refused(name):
+    headless = VisionTransformer(TINY)
+    headless.head.logits = torch.nn.Identity()
+    wrong = [(torch.rand(3, 32, 32), None, r"\(3, 32, 32\).* \(3, 48, 48\)")]
+    wrong += [(None, VisionTransformer(CONFIGS["wide"]), "the model's config is")]
+    wrong += [(None, headless, "no classification head")] if name in READ else []
+    for image, model, message in wrong:
+        with pytest.raises(ValueError, match=message):
             DRAWINGS[name](TINY, image, model=model)
-    else:
-        DRAWINGS[name](TINY, image, model=model)
 
 
 def test_what_is_left_out_no_positions_and_the_mean_are_drawn_as_such():
@@ -211,32 +205,6 @@ def test_what_is_left_out_no_positions_and_the_mean_are_drawn_as_such():
     assert "norm, take ★" in said(drawn("tiny", "vit"))
     untrained = schematics.draw_vit(TINY, model=VisionTransformer(TINY))  # its classification head is all zeros
     assert "each class: 10.0%" in said(untrained)
-
-
-# Colours.
-
-SEEN = {  # Machado et al. 2009, Table 1, severity 1.0; on linear RGB
-    "normal": np.eye(3),
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}
-
-
-def lab(rgb):
-    """Linear sRGB -> CIELAB, D65."""
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    t = to_xyz @ np.clip(rgb, 0, 1) / (to_xyz @ np.ones(3))
-    f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-@pytest.mark.parametrize("eyes", SEEN)
-def test_the_roles_colours_stay_apart_for_all_eyes(eyes):
-    seen = {role: lab(np.array(SEEN[eyes]) @ linear(colour)) for role, colour in ROLES.items()}
-    apart = {pair: np.linalg.norm(seen[pair[0]] - seen[pair[1]]) for pair in combinations(ROLES, 2)}
-    assert min(apart.values()) >= 10, min(apart, key=apart.get)
-    assert max(colour[0] for colour in seen.values()) < 80 or eyes != "normal", "a frame must show on white"
 
 
 def test_the_class_token_is_never_told_by_its_colour_alone():

@@ -96,11 +96,8 @@ def test_one_field_of_the_config_or_one_parameter_is_another(which, changes, pla
     assert differing(model, init_model(BASE, ClutteredDigits("train"), 0)) == ({place} if place else set())
     if place:
         assert model.get_parameter(place).std().item() == pytest.approx(std, rel=0.1)
-
-
-def test_weights_may_start_as_small_as_timms():
-    one = started("training", "all weights 0.02")
-    assert one.model.blocks[0].mlp.expand.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    small = started("training", "all weights 0.02").model.blocks[0].mlp.expand.weight
+    assert small.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
@@ -122,12 +119,10 @@ def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
 
 
 def test_work_counts_every_multiplication_of_attention_too():
-    config = BASE
-    tokens, head_dim = config.tokens, config.dim // config.heads
-    block = tokens * (4 * config.dim**2 + 2 * config.dim * config.hidden) + 2 * config.heads * tokens**2 * head_dim
-    expected = (tokens - 1) * config.patch_dim * config.dim + config.depth * block + config.dim * config.classes
-    one = started("base", "as it is")
-    assert one.result["work"] == expected * STEPS * 128
+    tokens, dim = BASE.tokens, BASE.dim
+    block = tokens * (4 * dim**2 + 2 * dim * BASE.hidden) + 2 * tokens**2 * dim
+    expected = (tokens - 1) * BASE.patch_dim * dim + BASE.depth * block + dim * BASE.classes
+    assert started("base", "as it is").result["work"] == expected * STEPS * 128
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -124,52 +124,40 @@ def test_what_is_learned_holds_for_other_draws(train):
     assert evaluate(model, Bars(), 500) > 0.9
 
 
-def test_any_module_is_trained_in_place_on_whole_labels_of_any_kind():
+@pytest.mark.parametrize("kind", [lambda labels: labels.to(torch.uint8), lambda labels: F.one_hot(labels, 3).float()])
+def test_any_module_is_trained_in_place_on_numbers_of_classes_or_their_probabilities(kind):
     images, labels, _ = Bars().sample(300, draw=0)
-    module, data = linear(), Pictures(images, labels.to(torch.uint8))
-    fitted = fit(module, data, steps=60, batch_size=16, learning_rate=0.05, progress=False)
+    whole, data = Pictures(images, labels), Pictures(images, labels)
+    data.labels = kind(labels)
+    module, recipe = linear(), dict(steps=60, batch_size=16, learning_rate=0.05, progress=False)
+    expected, fitted = fit(copy.deepcopy(module), whole, **recipe), fit(module, data, **recipe)
     assert fitted.model is module
-    assert evaluate(module, data, 300) > 0.9
+    assert fitted.history.loss == pytest.approx(expected.history.loss, abs=1e-5)
+    assert fitted.history.accuracy == expected.history.accuracy
+    assert evaluate(module, whole, 300) > 0.9
 
 
-def test_labels_may_be_probabilities(train):
-    class Soft(Bars):
-        def sample(self, count, draw):
-            images, labels, masks = super().sample(count, draw)
-            return images, F.one_hot(labels, 3).float(), masks
-
-    hard, soft = train(), train.func(train.args[0], Soft(), **train.keywords)
-    assert soft.history.loss == pytest.approx(hard.history.loss, abs=1e-5)
-    assert soft.history.accuracy == hard.history.accuracy
-
-
-def test_the_same_seed_gives_the_same_model_whatever_the_global_generator(config):
-    train = functools.partial(fit, replace(config, dropout=0.3), Bars(), steps=5, batch_size=6, progress=False)
-    first = train(seed=3)
-    torch.manual_seed(12345)
-    before = torch.get_rng_state()
-    second, other = train(seed=3), train(seed=4)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert same(first.model, second.model)
-    assert first.history.loss == second.history.loss
-    assert first.history.loss[1:] != other.history.loss[1:]
-
-
-def test_every_step_and_every_seed_drops_something_else(config, randomize):
+def test_the_seed_alone_decides_and_the_reader_s_generators_are_left_untouched(config, randomize, monkeypatch):
+    # With a single batch and a rate of 0, only dropout makes one loss differ from another.
     start, data = randomize(VisionTransformer(replace(config, dropout=0.3))), Pictures(*Bars().sample(6, 0)[:2])
     still = dict(steps=3, batch_size=6, learning_rate=0.0, progress=False)
     losses = [loss for seed in (0, 1) for loss in fit(copy.deepcopy(start), data, seed=seed, **still).history.loss]
     assert len({round(loss, 4) for loss in losses}) == 6
 
-
-def test_the_generators_of_the_gpus_are_left_untouched(config, monkeypatch):
-    states = ["the reader's", "another's"]
+    train = functools.partial(fit, replace(config, dropout=0.3), Bars(), steps=5, batch_size=6, progress=False)
+    first = train(seed=3)
+    torch.manual_seed(12345)
+    before, states = torch.get_rng_state(), ["the reader's", "another's"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device])
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.__setitem__(device, state))
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: states.__setitem__(slice(None), [seed, seed]))
-    fit(config, Bars(), steps=2, batch_size=6, progress=False)
+    second, other = train(seed=3), train(seed=4)
+    assert torch.equal(torch.get_rng_state(), before)
     assert states == ["the reader's", "another's"]
+    assert same(first.model, second.model)
+    assert first.history.loss == second.history.loss
+    assert first.history.loss[1:] != other.history.loss[1:]
 
 
 def test_it_trains_on_whatever_accelerator_is_there_and_not_on_one_that_torch_was_only_built_for(monkeypatch):
@@ -288,24 +276,16 @@ def test_positions_that_are_learned_start_as_large_as_patches(config):
         assert same(init_model(replace(config, positions=kind), Bars()).position_embedding, plain)
 
 
-BARS = Bars().sample(9, draw=0)[:2]
-
-
-@pytest.mark.parametrize("data", [TensorDataset(*BARS), DataLoader(TensorDataset(*BARS)), BARS])
-def test_data_that_cannot_be_asked_for_a_numbered_batch_are_refused_with_what_to_do(config, data):
+def test_data_that_cannot_be_asked_for_a_numbered_batch_and_numbers_below_1_are_refused(config):
+    data, loader = Bars(), DataLoader(TensorDataset(*Bars().sample(9, draw=0)[:2]))
     for use in (functools.partial(fit, config), functools.partial(evaluate, linear())):
-        with pytest.raises(TypeError, match=rf"{type(data).__name__}.*Pictures"):
-            use(data)
-
-
-def test_a_number_below_1_is_refused_before_the_data_are_asked(config):
-    data = Bars()
-    for number in (0, -1):
-        for name in ("steps", "batch_size"):
-            with pytest.raises(ValueError, match=rf"\b{name} is {number}\b"):
-                fit(config, data, **{name: number})
-        with pytest.raises(ValueError, match=rf"count is {number}\b"):
-            evaluate(linear(), data, number)
+        with pytest.raises(TypeError, match=r"DataLoader.*Pictures"):
+            use(loader)
+    for name, number in (("steps", 0), ("batch_size", -1)):
+        with pytest.raises(ValueError, match=rf"\b{name} is {number}\b"):
+            fit(config, data, **{name: number})
+    with pytest.raises(ValueError, match="count is 0"):
+        evaluate(linear(), data, 0)
     assert data.asked == []
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train.optimizers import Muon, adamw, muon, orthogonal
 
 
@@ -72,34 +71,3 @@ def test_without_a_gradient_nothing_moves_and_without_blocks_all_is_adamws(model
     linear = nn.Linear(4, 3)
     assert isinstance(muon(linear), Muon)
     assert [list(map(len, (group["params"],))) for group in muon(linear).param_groups] == [[2]]
-
-
-def test_what_is_saved_goes_on_as_if_nothing_had_happened(model, tmp_path):
-    whole, parted = copy.deepcopy(model), copy.deepcopy(model)
-    first, one = muon(whole), muon(parted)
-    for seed in (0, 1):
-        draw_gradients(whole, parted, seed=seed)
-        first.step()
-        one.step()
-    torch.save(one.state_dict(), tmp_path / "state.pt")
-    one = muon(parted)
-    one.load_state_dict(torch.load(tmp_path / "state.pt"))
-    draw_gradients(whole, parted, seed=2)
-    first.step()
-    one.step()
-    assert all(map(torch.equal, whole.parameters(), parted.parameters()))
-
-
-def test_a_closure_computes_the_gradients(config):
-    model, other = VisionTransformer(config), VisionTransformer(config)
-    other.load_state_dict(model.state_dict())
-
-    def closure():
-        assert torch.is_grad_enabled()
-        draw_gradients(model, seed=3)
-        return 7.0
-
-    assert muon(model).step(closure) == 7.0
-    draw_gradients(other, seed=3)
-    muon(other).step()
-    assert all(map(torch.equal, model.parameters(), other.parameters()))

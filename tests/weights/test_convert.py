@@ -3,7 +3,6 @@ is shown in tests/peers."""
 
 import re
 
-import numpy as np
 import pytest
 import torch
 
@@ -28,9 +27,8 @@ def images():
 def write(model):
     """A model's weights as a library would name and cut them."""
 
-    def write(source: str = "timm", config: ViTConfig | None = None) -> dict[str, torch.Tensor]:
-        ours = VisionTransformer(config) if config else model
-        sizes, state = ours.config, ours.state_dict()
+    def write(source: str = "timm") -> dict[str, torch.Tensor]:
+        sizes, state = model.config, model.state_dict()
         shape = (sizes.dim, sizes.channels, sizes.patch_size, sizes.patch_size)
         state["patch_embedding.projection.weight"] = state["patch_embedding.projection.weight"].reshape(shape)
         return {
@@ -47,9 +45,6 @@ def converted(state, source: str = "timm", **options) -> VisionTransformer:
     return convert_weights(state, source, **{"heads": 4} | options)
 
 
-# --- the tables --------------------------------------------------------------------------------------------------
-
-
 def test_the_tables_name_every_parameter_of_ours_once(config):
     ours = set(VisionTransformer(config).state_dict()) | {"head.hidden.0.weight", "head.hidden.0.bias"}
     for source in SOURCES:
@@ -62,9 +57,6 @@ def test_an_unknown_source_is_refused():
     for ask in (lambda: tensor_names("keras", 1), lambda: convert_weights({}, "keras")):
         with pytest.raises(ValueError, match=r"'keras'.* timm, torchvision, transformers, google"):
             ask()
-
-
-# --- there and back ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", LIBRARIES)
@@ -81,7 +73,7 @@ def test_every_tensor_arrives_bit_by_bit_and_is_a_copy(write, model, source):
     assert all(torch.equal(tensor, kept[name]) for name, tensor in state.items())
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+@pytest.mark.parametrize("prefix", ["", "module._orig_mod."])
 def test_arrays_and_names_of_wrapped_models_do_as_well(write, model, images, prefix):
     arrays = {prefix + name: tensor.numpy() for name, tensor in write().items()}
     assert torch.equal(converted(arrays)(images), model(images))
@@ -95,16 +87,11 @@ def test_weights_in_other_precisions_become_32_bits(write, model):
         assert loaded.blocks[0].norm_1.eps == 1e-3
 
 
-@pytest.mark.parametrize("dim", [32, 512])
-def test_heads_that_no_tensor_shows_must_be_said(write, dim):
-    state = write(config=ViTConfig(8, 8, dim=dim, depth=1, heads=1, hidden=8, classes=2))
-    assert convert_weights(state, "timm", heads=2).config.heads == 2
-    for heads, named in ((None, rf"dim {dim} .* heads="), (5, rf"heads 5 .*{dim}"), (0, "heads is 0")):
+def test_heads_that_no_tensor_shows_must_be_said(write):
+    assert converted(write(), heads=2).config.heads == 2
+    for heads, named in ((None, "dim 32 .* heads="), (5, "heads 5 .*32"), (0, "heads is 0")):
         with pytest.raises(ValueError, match=named):
-            convert_weights(state, "timm", heads=heads)
-
-
-# --- strict in both directions -----------------------------------------------------------------------------------
+            converted(write(), heads=heads)
 
 
 @pytest.mark.parametrize("source", LIBRARIES)
@@ -116,21 +103,16 @@ def test_no_tensor_can_be_left_out(write, source):
 
 
 def test_nothing_may_be_left_over(write):
-    state, twice = write(), write("transformers")
-    twice["vit.layernorm.weight"] = twice["layernorm.weight"]
+    state = write()
     more = {"decoder.weight": torch.rand(2), "norm.extra": torch.rand(2)}
     for refused, source, named in (
         (state | more, "timm", r"decoder\.weight, norm\.extra"),
         (write("torchvision"), "timm", "18 missing: patch_embed.*, pos_embed; 32 left over: conv_proj"),
         ({name.replace("blocks.1.", "blocks.2."): one for name, one in state.items()}, "timm", r"blocks\.1.*blocks\.2"),
         ({}, "google", "missing: embedding/kernel"),
-        (twice, "transformers", "two tensors"),
     ):
         with pytest.raises(ValueError, match=named):
             converted(refused, source)
-
-
-# --- what the tensors may not be ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -139,33 +121,13 @@ def test_nothing_may_be_left_over(write):
         ("norm.bias", torch.zeros(33), "norm.bias: (33,), expected (32,)"),
         ("head.weight", torch.zeros(7, 32), "head.logits.weight: (7, 32), expected (5, 32)"),
         ("pos_embed", torch.zeros(10, 32), "positions of (10, 32)"),
-        ("pos_embed", torch.zeros(1, 9, 32), "9 positions.*grid="),
-        ("pos_embed", torch.zeros(1, 0, 32), "0 positions"),
+        ("pos_embed", torch.zeros(1, 9, 32), "(1, 9, 32), expected (1, 5, 32)"),  # a grid that is not a square
         ("patch_embed.proj.weight", torch.zeros(32, 48), "patch kernel of (32, 48)"),
-        ("patch_embed.proj.weight", torch.zeros(32, 3, 4, 8), "patch kernel of (32, 3, 4, 8)"),
         ("norm.weight", torch.zeros(32, dtype=torch.int8), "norm.weight .*torch.int8"),
-        *[("norm.weight", what, "norm.weight") for what in (torch.tensor(1.0), np.zeros(32, dtype="V2"), "a name")],
+        ("norm.weight", torch.tensor(1.0), "norm.weight"),
     ],
     ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )
 def test_a_tensor_of_another_shape_or_kind_is_named(write, name, tensor, message):
     with pytest.raises(ValueError, match=re.escape(message).replace(r"\.\*", ".*")):
         converted(write() | {name: tensor})
-
-
-def test_queries_keys_and_values_of_different_shapes_are_refused(write):
-    state = write("transformers")
-    name = "encoder.layer.0.attention.attention.{}.bias"
-    state |= {name.format("query"): torch.zeros(40), name.format("key"): torch.zeros(24)}
-    with pytest.raises(ValueError, match=r"query\.bias, .*40"):
-        converted(state, "transformers")
-    state = {name: np.zeros(1) for names in tensor_names("google", 1).values() for name in names}
-    with pytest.raises(ValueError, match=r"^embedding/kernel .*ph pw channels dim"):
-        convert_weights(state, "google")
-
-
-def test_a_grid_that_is_not_a_square_is_taken_as_it_is_said(write):
-    state = write() | {"pos_embed": torch.rand(1, 9, 32)}
-    assert converted(state, grid=(2, 4)).config.image_size == (8, 16)
-    with pytest.raises(ValueError, match=r"\(1, 9, 32\), expected \(1, 10, 32\)"):
-        converted(state, grid=(3, 3))

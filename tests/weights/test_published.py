@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,9 +39,6 @@ def folder(repository, tmp_path):
     return folder
 
 
-# --- preparing images --------------------------------------------------------------------------------------------
-
-
 def test_images_are_normalised():
     images = torch.rand(2, 3, 12, 20)
     assert_close(HALF(images), torch.stack([images[:, 0] * 2 - 1, images[:, 1] * 2 - 0.5, images[:, 2] / 2], 1))
@@ -64,12 +61,9 @@ def test_images_of_another_size_type_or_range_are_refused(images, named):
 
 
 def test_what_nobody_can_prepare_is_refused(repository):
-    loaded = published.Pretrained(load_pretrained(repository[0]).model, None, (), "somebody's")
+    loaded = replace(load_pretrained(repository[0]), preprocessing=None, source="somebody's")
     with pytest.raises(ValueError, match="somebody's does not say how"):
-        loaded.prepare(photo("cat", 32))
-
-
-# --- names, paths, folders ---------------------------------------------------------------------------------------
+        loaded.prepare(torch.rand(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
@@ -85,27 +79,18 @@ def test_a_folder_that_timm_wrote_is_loaded(repository, folder, file, kind):
     assert not loaded.model.training
 
 
-@pytest.mark.parametrize("name", ["./weights", "a/b/c", "~/vit", Path("timm/vit"), "run7.ckpt", "M.SAFETENSORS"])
-def test_a_path_that_does_not_exist_is_a_path(name):
-    with pytest.raises(FileNotFoundError, match=Path(name).name):
+@pytest.mark.parametrize("name", ["./weights", "a/b/c", "~/vit", "run7.ckpt", Path(__file__)])
+def test_what_is_neither_a_folder_nor_a_repository_is_refused(name):
+    with pytest.raises(ValueError, match=rf"{Path(name).name} is neither .*convert_weights"):
         load_pretrained(name)
 
 
-def test_a_file_is_told_how_it_is_read():
-    with pytest.raises(ValueError, match=r"test_published\.py is a file.*convert_weights"):
-        load_pretrained(__file__)
-
-
-@pytest.mark.parametrize("broken", [True, False])
-def test_without_timm_its_reason_and_a_way_out_are_told(repository, monkeypatch, broken):
+def test_without_timm_its_reason_and_a_way_out_are_told(repository, monkeypatch):
     def fail(module):
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setitem(sys.modules, "timm", None)
-    if broken:
-        monkeypatch.setattr(published, "import_module", fail)
-    reason = "torchvision::nms" if broken else "timm"
-    with pytest.raises(ModuleNotFoundError, match=rf"{reason}.* pip install vit-walkthrough\[pretrained\].*load_tiny"):
+    monkeypatch.setattr(published, "import_module", fail)
+    with pytest.raises(ModuleNotFoundError, match=r"::nms.* pip install vit-walkthrough\[pretrained\].*load_tiny"):
         load_pretrained(repository[0])
 
 
@@ -116,7 +101,7 @@ def test_without_timm_its_reason_and_a_way_out_are_told(repository, monkeypatch,
         ({"num_classes": 3}, "5"),
         ({"model_args": {"img_size": 32, "embed_dim": 48}}, "48"),
         ({"model_args": {"img_size": 32, "num_classes": 5, "act_layer": "relu"}}, "ReLU"),
-        ({"label_names": ["a", "b"]}, "2 classes .* 5"),
+        ({"label_names": ["a", "b"]}, "names 2; .* 5"),
     ],
 )
 def test_a_config_that_the_weights_do_not_fit_is_refused(folder, changes, named):
@@ -124,7 +109,7 @@ def test_a_config_that_the_weights_do_not_fit_is_refused(folder, changes, named)
         load_pretrained(folder(**changes))
 
 
-@pytest.mark.parametrize("content", [None, "{", "[1, 2]", "{}", '{"model_type": "vit"}'])
+@pytest.mark.parametrize("content", [None, "{", '{"model_type": "vit"}'])
 def test_a_folder_that_timm_did_not_write_is_refused(tmp_path, peer, content):
     peer("timm")
     if content:
@@ -133,17 +118,13 @@ def test_a_folder_that_timm_did_not_write_is_refused(tmp_path, peer, content):
         load_pretrained(tmp_path)
 
 
-def test_broken_weights_and_code_in_them_are_refused(folder, tmp_path):
+def test_code_in_weights_is_refused_and_not_run(folder, tmp_path):
     class Trap:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))
 
     path = folder()
-    weights = path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-9])
-    with pytest.raises(ValueError, match="cannot load"):
-        load_pretrained(path)
-    weights.unlink()
+    (path / "model.safetensors").unlink()
     torch.save({"norm.weight": Trap()}, path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="cannot load"):
         load_pretrained(path)
@@ -154,8 +135,6 @@ def test_broken_weights_and_code_in_them_are_refused(folder, tmp_path):
     ("error", "kind", "named"),
     [
         ("RepositoryNotFoundError", ValueError, "timm/vit_tiny"),
-        ("HFValidationError", ValueError, "timm/vit_tiny"),
-        ("GatedRepoError", ConnectionError, r"huggingface\.co/someone/vit .*load_tiny"),
         ("LocalEntryNotFoundError", ConnectionError, "someone/vit .*load_tiny"),
     ],
 )
@@ -169,9 +148,6 @@ def test_what_cannot_be_fetched_says_what_to_do(peer, monkeypatch, error, kind, 
     monkeypatch.setattr(peer("timm"), "create_model", fail)
     with pytest.raises(kind, match=named):
         load_pretrained("someone/vit")
-
-
-# --- the published weights themselves: pytest -m network ---------------------------------------------------------
 
 
 @pytest.mark.network

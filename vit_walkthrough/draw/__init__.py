@@ -13,14 +13,7 @@ from vit_walkthrough.draw.images import (
     plot_sequence,
     plot_similarity,
 )
-from vit_walkthrough.draw.plots import (
-    plot_bars,
-    plot_curves,
-    plot_distributions,
-    plot_dots,
-    plot_probabilities,
-    side_by_side,
-)
+from vit_walkthrough.draw.plots import plot_bars, plot_curves, plot_distributions, plot_dots, plot_probabilities
 from vit_walkthrough.draw.schematics import (
     draw_attention,
     draw_block,
@@ -32,4 +25,4 @@ from vit_walkthrough.draw.schematics import (
     draw_shapes,
     draw_vit,
 )
-from vit_walkthrough.draw.theme import ROLES, render, show, style
+from vit_walkthrough.draw.theme import ROLES, render, show, side_by_side, style

@@ -1,20 +1,20 @@
 """Arrays in, Axes out: every plot that is laid out in squares: pictures, patches, matrices, maps over pictures.
 
-The data come first, the rest by keyword. `title`, `xlabel`, `ylabel` are words; `ax` is drawn into if it is given, else
-a new figure is made. All raise ValueError for data of another shape than they expect. Nothing here knows a model.
+The data come first, the rest by keyword. Without an `ax` to draw into, a new figure is made. `marked` leads from the
+number of a patch or a row to the role in whose colour it is outlined. All raise ValueError for data of another shape.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from vit_walkthrough.draw.theme import ROLES, Marked, Number, as_array, as_axes, colours_of, outline, style, titled
+from vit_walkthrough.draw.theme import ROLES, Marked, Names, as_array, as_axes, colours_of, outline, style, titled
 
-COLORMAPS = {"magnitude": "viridis", "weights": "viridis", "similarity": "PuOr", "signed": "PuOr"}
+COLORMAPS = {"magnitude": "viridis", "weights": "viridis", "signed": "PuOr"}
 FIRST, LAST = 9, 2  # so many patches of a long sequence are drawn, from its beginning and from its end
 
 
@@ -49,7 +49,7 @@ def _unflatten(patches, cols: int) -> np.ndarray:
     return _pictures(patches.reshape(count, channels, side, side)).repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number | np.uint8 = 1.0) -> tuple[np.ndarray, list]:
+def tiled(tiles: np.ndarray, cols: int, gap: int, ground=1.0) -> tuple[np.ndarray, list]:
     """A canvas with tiles (count, height, width, ...) in reading order, `gap` pixels apart; the (top, left) of each."""
     count, height, width = tiles.shape[:3]
     rows = -(-count // cols)
@@ -60,14 +60,14 @@ def tiled(tiles: np.ndarray, cols: int, gap: int, ground: Number | np.uint8 = 1.
     return canvas, places
 
 
-def _mark(ax: Axes, marked: Marked, rows: int, cols: int, side: int, place=(0, 0), line: Number = 3) -> None:
+def _mark(ax: Axes, marked: Marked, rows: int, cols: int, side: int, place=(0, 0), line=3) -> None:
     """Outline patches of a picture that is drawn at `place` (top, left)."""
     for patch, colour in colours_of(marked, rows * cols):
         row, col = divmod(patch, cols)
         outline(ax, (place[0] + row * side, place[1] + col * side), (side, side), colour, line)
 
 
-def _cut(ax: Axes, height: int, width: int, patch_size: int, marked: Marked, line: Number) -> tuple[int, int]:
+def _cut(ax: Axes, height: int, width: int, patch_size: int, marked: Marked, line) -> tuple[int, int]:
     """White lines between patches, and the marked ones outlined: (rows, cols) of their grid."""
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ValueError(f"patch_size {patch_size} does not divide an image of {height} x {width} pixels")
@@ -79,15 +79,11 @@ def _cut(ax: Axes, height: int, width: int, patch_size: int, marked: Marked, lin
 
 
 @style()
-def plot_image(
-    image, *, numbers: bool = False, patch_size: int | None = None, marked: Marked = None, title=None, ax=None
-) -> Axes:
+def plot_image(image, *, numbers=False, patch_size=None, marked: Marked = None, title=None, ax=None) -> Axes:
     """An image (channels, height, width) or (height, width) in [0, 1]; with `numbers`, (height, width) of any values,
-    each written on its pixel, lines between patches of `patch_size`, and patches outlined as in plot_grid."""
+    each written on its pixel, with lines between patches of `patch_size`."""
     if not numbers:
-        ax = as_axes(ax, 3.6, 3.6)
-        ax.imshow(_picture(image), interpolation="nearest")
-        return titled(ax, title, bare=True)
+        return titled(as_axes(ax, 3.6, 3.6, _picture(image)), title, bare=True)
     ax = plot_matrix(image, numbers=True, colorbar=False, title=title, ax=ax)
     if patch_size:
         _cut(ax, *np.shape(image), patch_size, marked, line=5)
@@ -96,14 +92,10 @@ def plot_image(
 
 @style()
 def plot_grid(image, patch_size: int, *, number: bool = False, marked: Marked = None, title=None, ax=None) -> Axes:
-    """An image with the grid of its patches; `number` writes each patch's place in reading order.
-
-    marked: from a patch's number to the role in whose colour it is outlined.
-    """
+    """An image with the grid of its patches; `number` writes each patch's place in reading order."""
     picture = _picture(image)
     height, width = picture.shape[:2]
-    ax = as_axes(ax, 4.2, 4.2 * height / width)
-    ax.imshow(picture, interpolation="nearest")
+    ax = as_axes(ax, 4.2, 4.2 * height / width, picture)
     rows, cols = _cut(ax, height, width, patch_size, marked, line=1.2)
     ground = dict(boxstyle="round,pad=0.15", fc="#000000aa", ec="none")
     for patch in range(rows * cols if number else 0):
@@ -121,8 +113,7 @@ def plot_patches(patches, cols: int, *, number: bool = True, marked: Marked = No
     side = tiles.shape[1]
     gap = max(1, side * (9 if number else 3) // 20)
     canvas, places = tiled(tiles, cols, gap)
-    ax = as_axes(ax, 4.8, 4.8 * canvas.shape[0] / canvas.shape[1])
-    ax.imshow(canvas, interpolation="nearest")
+    ax = as_axes(ax, 4.8, 4.8 * canvas.shape[0] / canvas.shape[1], canvas)
     for patch, (top, left) in enumerate(places if number else ()):
         ax.text(left + side / 2, top - 1, str(patch), ha="center", va="bottom", size=8)
     for patch, colour in colours_of(marked, len(tiles)):
@@ -134,9 +125,7 @@ def plot_patches(patches, cols: int, *, number: bool = True, marked: Marked = No
 @style()
 def plot_sequence(patches, *, class_token: bool = False, title=None, ax=None) -> Axes:
     """Flattened patches (patches, patch_dim) as a line of pictures with their places; a long one is cut in the middle.
-
-    class_token: draw one more token, without a picture, at place 0; the patches move up by one.
-    """
+    class_token: one more token, without a picture, stands at place 0, and the patches move up by one."""
     tiles = _unflatten(patches, FIRST + LAST + 2)
     words = [str(patch + class_token) for patch in range(len(tiles))]
     if len(tiles) > FIRST + LAST + 1:  # a gap that stands for one patch would save no room
@@ -148,8 +137,7 @@ def plot_sequence(patches, *, class_token: bool = False, title=None, ax=None) ->
     side = tiles.shape[1]
     gap = max(1, round(0.14 * side))
     canvas, places = tiled(tiles, len(tiles), gap)
-    ax = as_axes(ax, min(9, 0.75 * len(tiles)), 1.15)
-    ax.imshow(canvas, interpolation="nearest")
+    ax = as_axes(ax, min(9, 0.75 * len(tiles)), 1.15, canvas)
     for word, (_, left) in zip(words, places, strict=True):
         down, size = (side / 2, 18) if word == "…" else (1.22 * side, 10)
         ax.text(left + side / 2 - 0.5, down, word, ha="center", va="center", size=size)
@@ -165,10 +153,10 @@ def plot_matrix(
     *,
     kind: str = "magnitude",
     numbers: bool | None = None,
-    names: Sequence[str] | None = None,
-    col_names: Sequence[str] | None = None,
+    names: Names = None,
+    col_names: Names = None,
     marked: Marked = None,
-    limit: Number | None = None,
+    limit=None,
     colorbar: bool = True,
     xlabel=None,
     ylabel=None,
@@ -177,10 +165,8 @@ def plot_matrix(
 ) -> Axes:
     """A matrix (or a vector, as one row) as a heat map.
 
-    kind: "magnitude" from the smallest to the largest value; "weights" from 0 to 1; "similarity" from -1 to
-    1; "signed" centred on 0, to +-limit.
+    kind: "magnitude" from the smallest to the largest value; "weights" from 0 to 1; "signed" from -limit to limit.
     numbers: write the values; by default if there are at most 80. names, col_names: of the rows and of the columns.
-    marked: from a row to the role in whose colour its name is written and its edge drawn.
     """
     values = np.atleast_2d(as_array(values, (1, 2), "a matrix has one or two axes"))
     if kind not in COLORMAPS:
@@ -188,7 +174,7 @@ def plot_matrix(
     rows, cols = values.shape
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     most = limit or max(abs(low), abs(high)) or 1.0
-    limits = {"magnitude": (low, high), "weights": (0, 1), "similarity": (-1, 1), "signed": (-most, most)}
+    limits = {"magnitude": (low, high), "weights": (0, 1), "signed": (-most, most)}
     ax = as_axes(ax, min(8.5, max(3.4, 0.7 * cols)), min(5.5, max(0.9, 0.55 * rows)))
     heat = ax.imshow(values, cmap=COLORMAPS[kind], clim=limits[kind], aspect="auto", interpolation="nearest")
     if numbers is None:
@@ -226,9 +212,7 @@ def plot_filters(filters, *, cols: int = 16, title=None, ax=None) -> Axes:
     low, high = filters.min(axis=1, keepdims=True), filters.max(axis=1, keepdims=True)
     tiles = _unflatten((filters - low) / np.where(high > low, high - low, 1), cols)
     canvas, _ = tiled(tiles, cols, max(1, tiles.shape[1] // 8))
-    ax = as_axes(ax, 6.5, 6.5 * canvas.shape[0] / canvas.shape[1])
-    ax.imshow(canvas, interpolation="nearest")
-    return titled(ax, title, bare=True)
+    return titled(as_axes(ax, 6.5, 6.5 * canvas.shape[0] / canvas.shape[1], canvas), title, bare=True)
 
 
 @style()
@@ -240,8 +224,8 @@ def plot_similarity(similarity, rows: int, cols: int, *, marked: Marked = None, 
         raise ValueError(f"similarities of a {rows} x {cols} grid are ({count}, {count}), not {similarity.shape}")
     canvas, places = tiled(similarity.reshape(-1, rows, cols), cols, 1, ground=np.nan)
     ax = as_axes(ax, 5, 5 * rows**2 / cols**2)
-    heat = ax.imshow(canvas, cmap=COLORMAPS["similarity"], clim=(-1, 1), interpolation="nearest")
-    every = math.ceil(max(rows, cols) / 4)  # as in side_by_side, not more labels than are of use
+    heat = ax.imshow(canvas, cmap=COLORMAPS["signed"], clim=(-1, 1), interpolation="nearest")
+    every = math.ceil(max(rows, cols) / 4)  # not more labels than are of use
     ax.set_xticks(np.arange(0, cols, every) * (cols + 1) + (cols - 1) / 2, range(0, cols, every))
     ax.set_yticks(np.arange(0, rows, every) * (rows + 1) + (rows - 1) / 2, range(0, rows, every))
     ax.set(xlabel="column of the patch", ylabel="row of the patch")
@@ -259,44 +243,34 @@ def plot_similarity(similarity, rows: int, cols: int, *, marked: Marked = None, 
 def blend(image, weights) -> np.ndarray:
     """Weights (rows, cols) laid over an image (channels, height, width): (height, width, 3), opaque.
 
-    The colour says the weight, black 0 or less and pale yellow the largest; the picture in grey shines through, in the
-    dark by its own light and in the bright by shading the colour, so that both stay readable.
+    The colour says the weight: black is 0 or less, pale yellow the largest. The picture in grey lights up dark colours
+    and shades bright ones, so that both stay readable.
     """
-    weights = as_array(weights, 2, "weights over a picture are (rows, cols)")
-    return next(_blends(_picture(image), weights[None]))
-
-
-def _blends(picture: np.ndarray, weights: np.ndarray) -> Iterator[np.ndarray]:
-    """blend for several maps (maps, rows, cols), one after the other: many large ones at once take memory, and time."""
-    (height, width), (rows, cols) = picture.shape[:2], weights.shape[1:]
+    picture, weights = _picture(image), as_array(weights, 2, "weights over a picture are (rows, cols)")
+    (height, width), (rows, cols) = picture.shape[:2], weights.shape
     side = height // rows
     if (rows * side, cols * side) != (height, width):
         raise ValueError(
             f"weights of {rows, cols} do not tile an image of {height} x {width} pixels with square patches"
         )
-    peaks = weights.max(axis=(1, 2), keepdims=True).astype(float)
-    heat = matplotlib.colormaps["inferno"](weights / np.where(peaks > 0, peaks, 1))[..., :3].astype(np.float32)
-    grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
-    light = 0.65 * (0.5 + 0.5 * grey / (grey.max() or 1))
-    dark, light = (each.reshape(rows, side, cols, side, 1) for each in (0.35 * grey, light))
-    # (rows, side, cols, side, 3): every pixel of a patch in its patch's colour
-    return ((light * colours[:, None, :, None] + dark).reshape(height, width, 3) for colours in heat)
+    peak = weights.max()
+    heat = matplotlib.colormaps["inferno"](weights / (float(peak) if peak > 0 else 1))[..., :3].astype(np.float32)
+    heat = heat.repeat(side, axis=0).repeat(side, axis=1)
+    grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)[..., None]
+    return 0.65 * (0.5 + 0.5 * grey / (grey.max() or 1)) * heat + 0.35 * grey
 
 
 @style()
 def plot_attention(image, weights, *, query: int | None = None, title=None, ax=None) -> Axes:
     """Where one query looks: weights (rows, cols) over the image, the brightest the largest; `query` is outlined."""
-    ax = as_axes(ax, 3.4, 3.4)
     blended, (rows, cols) = blend(image, weights), np.shape(weights)
-    ax.imshow(blended, interpolation="nearest")
+    ax = as_axes(ax, 3.4, 3.4, blended)
     _mark(ax, {} if query is None else {query: "query"}, rows, cols, len(blended) // rows)
     return titled(ax, title, bare=True)
 
 
 @style()
-def plot_heads(
-    image, weights, *, query: int | None = None, titles: Sequence[str] | None = None, cols: int = 4, ax=None
-) -> Axes:
+def plot_heads(image, weights, *, query: int | None = None, titles: Names = None, cols: int = 4, ax=None) -> Axes:
     """plot_attention for every head, side by side: weights (heads, rows, cols), each scaled to its own largest."""
     weights = as_array(weights, 3, "weights of several heads are (heads, rows, cols)")
     heads, *grid = weights.shape
@@ -304,50 +278,45 @@ def plot_heads(
     if len(titles) != heads:
         raise ValueError(f"{len(titles)} titles for {heads} heads")
     cols = min(cols, heads)
-    tiles = np.stack([(255 * each).round().astype(np.uint8) for each in _blends(_picture(image), weights)])
+    tiles = np.stack([(255 * blend(image, each)).round().astype(np.uint8) for each in weights])
     height, width = tiles.shape[1:3]
     marked = {} if query is None else {query: "query"}
-    gap = round(0.18 * width) if any(titles) else max(2, width // 20)
+    gap = round(0.18 * width)
     canvas, places = tiled(tiles, cols, gap, ground=np.uint8(255))
     inches = min(2.4, 9 / cols)
-    ax = as_axes(ax, inches * cols, inches * cols * canvas.shape[0] / canvas.shape[1] + 0.2)
-    ax.imshow(canvas, interpolation="nearest")
+    ax = as_axes(ax, inches * cols, inches * cols * canvas.shape[0] / canvas.shape[1] + 0.2, canvas)
     for title, (top, left) in zip(titles, places, strict=True):
-        if title:
-            ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
+        ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
         _mark(ax, marked, *grid, height // grid[0], (top, left), line=2)
     ax.set(ylim=(canvas.shape[0], -gap))
     return titled(ax, None, bare=True)
 
 
 @style()
-def plot_maps(
-    images, maps: Mapping[str, object] | None = None, *, masks=None, titles: Sequence[str] | None = None, ax=None
-) -> Axes:
+def plot_maps(images, maps: Mapping[str, object] | None = None, *, masks=None, titles: Names = None, ax=None) -> Axes:
     """Several images (count, channels, height, width) in a row. Under them a row of blends for every entry of `maps`,
     from its name to weights (count, rows, cols), each scaled to its own largest.
 
     masks: (count, height, width); the square in which one is true is outlined. titles: one for each image.
     """
-    pictures = _pictures(as_array(images, 4, "several images are (count, channels, height, width)"))
-    count, height, width = pictures.shape[:3]
+    images = as_array(images, 4, "several images are (count, channels, height, width)")
+    count, _, height, width = images.shape
     if titles is not None and len(titles) != count:
         raise ValueError(f"{len(titles)} titles for {count} images")
     if masks is not None:
         masks = as_array(masks, 3, "masks are (count, height, width)")
         if masks.shape != (count, height, width) or not masks.any(axis=(1, 2)).all():
             raise ValueError(f"masks {masks.shape} are not one for each of the images, none of them empty")
-    rows = [pictures]
+    rows = [_pictures(images)]
     for name, weights in (maps or {}).items():
         weights = as_array(weights, 3, f"the maps {name!r} are (count, rows, cols)")
         if len(weights) != count:
             raise ValueError(f"{len(weights)} maps {name!r} for {count} images")
-        rows.append([next(_blends(*pair)) for pair in zip(pictures, weights[:, None], strict=True)])
+        rows.append([blend(image, each) for image, each in zip(images, weights, strict=True)])
     gap = round((0.3 if titles and not maps else 0.08) * height)
     canvas, places = tiled(np.concatenate(rows), count, gap)
     inches = min(1.5, 9 / count)
-    ax = as_axes(ax, inches * (count + (0.9 if maps else 0)), inches * canvas.shape[0] / width + 0.3)
-    ax.imshow(canvas, interpolation="nearest")
+    ax = as_axes(ax, inches * (count + (0.9 if maps else 0)), inches * canvas.shape[0] / width + 0.3, canvas)
     for title, (top, left) in zip(titles or (), places, strict=False):
         ax.text(left + width / 2, top - 0.05 * height, title, ha="center", va="bottom", size=10)
     for name, (top, _) in zip(maps or (), places[count::count], strict=True):

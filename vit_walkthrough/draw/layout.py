@@ -1,14 +1,12 @@
 """What every schematic is made of: parts in rows and columns, on a page that is measured in inches.
 
-A part knows its size and paints itself about a centre; a grid is a part made of parts. Painted parts know where they
-are, so that arrows can join them. A page collects its outlines and hands them to matplotlib in a few collections: a
-drawing of some hundred marks is then made as quickly as one of ten.
+A part knows its size and paints itself; a grid is a part made of parts. Painted parts know where they are, so that
+arrows can join them. A page hands its outlines to matplotlib in a few collections, which is quick.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,14 +18,13 @@ from matplotlib.image import AxesImage
 from matplotlib.textpath import text_to_path
 
 from vit_walkthrough.draw.images import COLORMAPS
-from vit_walkthrough.draw.theme import ROLES, STYLE
+from vit_walkthrough.draw.theme import ROLES, STYLE, Number
 
 NEUTRAL = ROLES["neutral"]
 INK = "#1A1A1A"
 QUIET = "#9A9A9A"  # frames that carry no role
 TITLE, LABEL, WORDS, NOTE = 14, 10, 8.5, 8  # points; nothing is smaller
 BAND, WIRE, BOX, LINE, IMAGE, FRAME, TEXT = range(7)  # what lies on what
-Number = int | float | np.floating
 TURN = (np.linspace(0, np.pi / 2, 7) + np.pi / 2 * np.arange(4)[:, None]).ravel()  # seven angles in each quarter
 ARCS = np.stack([np.cos(TURN), np.sin(TURN)], axis=1)
 CORNERS = np.repeat([(1, 1), (-1, 1), (-1, -1), (1, -1)], 7, axis=0)  # the corner that each of them rounds
@@ -64,20 +61,13 @@ class Page:
         along = head * (end - before) / np.linalg.norm(end - before)
         across, neck = 0.42 * np.array([-along[1], along[0]]), end - along
         self.line(*points[:-1], tuple(end - 0.7 * along), colour=colour, width=width, level=level)
-        self.polygon([end, neck + across, neck - across], colour, colour, 0, max(level, LINE))
-
-    def polygon(self, points, fill, edge=NEUTRAL, width: Number = 1.4, level: int = BOX) -> None:
-        """A filled shape."""
-        self._shapes[level].append((np.array(points), fill, edge, width))
+        self._shapes[max(level, LINE)].append(([end, neck + across, neck - across], colour, colour, 0))
 
     def rectangle(self, x, y, width, height, fill="none", edge=NEUTRAL, line=1.4, level=FRAME, radius=0.0) -> None:
         """A rectangle about (x, y), with rounded corners if it has a radius."""
         sides = np.array([width, height]) / 2 - radius
         points = (x, y) + CORNERS * sides + radius * ARCS if radius else (x, y) + CORNERS[::7] * sides
-        self.polygon(points, fill, edge, line, level)
-
-    def disc(self, x: Number, y: Number, radius: Number, fill=NEUTRAL, line: Number = 0, level: int = FRAME) -> None:
-        self.rectangle(x, y, 2 * radius, 2 * radius, fill, line=line, level=level, radius=radius)
+        self._shapes[level].append((points, fill, edge, line))
 
     def band(self, *parts: "Part", role: str = "neutral") -> None:
         """A pale band behind parts that belong together."""
@@ -98,18 +88,15 @@ class Page:
 
 @dataclass
 class Part:
-    """Something with a size, in inches. align: 0 stands at the left of its column, 1 at the right."""
+    """Something with a size, in inches. align: 0 stands at the left of its column, 1 at the right.
+
+    Once it is put on a page, it has its middle (x, y) and its edges: left, right, top and bottom.
+    """
 
     width: Number
     height: Number
     paint: Callable = lambda page, x, y: None  # about its centre
     align: Number = 0.5
-    x: Number = 0  # the rest is known once it is painted
-    y: Number = 0
-    left: Number = 0
-    right: Number = 0
-    top: Number = 0
-    bottom: Number = 0
 
 
 def grid(rows: Sequence[Sequence[Part | None]], across=0.15, down=0.12, wide=0.0, high=0.0) -> Part:
@@ -141,35 +128,17 @@ def column(*parts: Part | None, down: Number = 0.08) -> Part:
     return grid([[part] for part in parts], down=down)
 
 
-@lru_cache(maxsize=4096)
-def _text_width(line: str, size: Number, bold: bool) -> Number:
-    font = FontProperties(family=STYLE["font.family"], size=size, weight="bold" if bold else "normal")
-    return 1.02 * text_to_path.get_text_width_height_descent(line, font, "$" in line)[0] / 72
-
-
 def columns(*parts: Sequence[Part | None], across=0.15, down=0.12, high=0.0) -> Part:
     """The same from its columns."""
     return grid(list(zip(*parts, strict=True)), across, down, high=high)
 
 
-def labelled(body: Part, above: Part | None = None, below: Part | None = None, gap: Number = 0.1) -> Part:
-    """A part with words above and below it; its middle stays the middle of the whole."""
-    labels = [part or Part(0, 0) for part in (above, below)]
-    room = gap + max(part.height for part in labels)
-
-    def paint(page, x, y):
-        page.put(body, x, y)
-        for label, side in zip(labels, (1, -1), strict=True):
-            page.put(label, x, y + side * (body.height / 2 + gap + label.height / 2))
-
-    return Part(max(part.width for part in (body, *labels)), body.height + 2 * room, paint)
-
-
 def words(text: str, size: Number = WORDS, *, bold=False, colour=NEUTRAL, align: Number = 0.5) -> Part:
     """A text of one line or several."""
-    lines = text.split("\n")
-    width = max(_text_width(line, size, bold) for line in lines)
-    look = dict(size=size, color=colour, weight="bold" if bold else "normal", zorder=TEXT + 0.5)
+    lines, weight = text.split("\n"), "bold" if bold else "normal"
+    font = FontProperties(family=STYLE["font.family"], size=size, weight=weight)
+    width = max(1.02 * text_to_path.get_text_width_height_descent(line, font, "$" in line)[0] / 72 for line in lines)
+    look = dict(size=size, color=colour, weight=weight, zorder=TEXT + 0.5)
     look |= dict(ha={0: "left", 0.5: "center", 1: "right"}[align], va="center", linespacing=1.35)
 
     def paint(page, x, y):
@@ -189,7 +158,7 @@ def sign(text: str, size: Number = 15) -> Part:
     return words(text, size, colour=INK)
 
 
-ALSO = {"queries": "tokens", "keys": "tokens", "ph": "patch_size", "pw": "patch_size"}  # axes whose size has two names
+ALSO = {"queries": "tokens", "keys": "tokens"}  # axes whose size a config has under another name
 
 
 def shape(sizes, axes: str) -> Part:
@@ -204,19 +173,19 @@ def dots(down: bool = True, step: Number = 0.07) -> Part:
 
     def paint(page, x, y):
         for k in (-step, 0, step):
-            page.disc(*((x, y + k) if down else (x + k, y)), 0.0125)
+            page.rectangle(*((x, y + k) if down else (x + k, y)), 0.025, 0.025, NEUTRAL, line=0, radius=0.0125)
 
     return Part(0.2, 0.2, paint)
 
 
-def arrow(length: Number = 0.5, above: str = "", below: str = "", *, up: int = 0, colour=NEUTRAL) -> Part:
+def arrow(length: Number = 0.5, above: str = "", below: str = "", *, up: int = 0) -> Part:
     """An arrow to the right with words above and below it; with `up` = 1 upwards, with -1 downwards."""
     labels = words(above, WORDS + 0.5), words(below, WORDS + 0.5)
     width, height = (0.2, length) if up else (max(length, *(label.width for label in labels)), 0.2)
 
     def paint(page, x, y):
         across, along = (0, up * length / 2) if up else (width / 2, 0)
-        page.arrow((x - across, y - along), (x + across, y + along), colour=colour)
+        page.arrow((x - across, y - along), (x + across, y + along))
         for label, side in zip(labels, (1, -1), strict=True):
             page.put(label, x, y + side * (label.height / 2 + 0.04))
 
@@ -258,7 +227,6 @@ def picture(pixels, width, height, rows=1, cols=1, edge=NEUTRAL, line=1.0, limit
 
 def matrix(values, width, height, role="neutral", *, scale=None, line=1.6, **colours) -> Part:
     """Values as cells, signed if no other colours are told. scale: of the fullest colour, by default the largest."""
-    values = np.asarray(values)
     scale = scale or float(np.nanmax(np.abs(values))) or 1.0
     colours = dict(cmap=COLORMAPS["signed"], limits=(-scale, scale), interpolation="nearest") | colours
     return picture(values, width, height, *values.shape, ROLES[role], line, **colours)
@@ -266,7 +234,6 @@ def matrix(values, width, height, role="neutral", *, scale=None, line=1.6, **col
 
 def strip(values, role, width: Number = 2.2, *, height=0.2, cells: int = 10, scale=None, down: bool = False) -> Part:
     """A vector from left to right, or downwards: its first `cells` values, or two fewer and dots."""
-    values = np.asarray(values)
     kept = values if len(values) <= cells else values[: cells - 2]
     used = width if len(values) <= cells else width * (cells - 2) / cells
     sides = [(height, width), (height, used)] if down else [(width, height), (used, height)]

@@ -1,7 +1,6 @@
 """The parts of a schematic that show a model's numbers: faces of tokens, strips of vectors, maps on the image.
 
-`Look` holds what a model makes of an image. All drawings follow the same few tokens: the class token, the first two
-patches, the patch on the cat's eye, and the last. `slots` are their numbers, with None for each gap.
+All drawings follow the same few tokens. `slots` are their numbers, with None for each gap.
 """
 
 import copy
@@ -25,10 +24,8 @@ from vit_walkthrough.model.vit import VisionTransformer
 
 @lru_cache(maxsize=2)
 def random_model(config: ViTConfig) -> VisionTransformer:
-    """A model with random weights so large that they keep a signal's size: every strip shows something.
-
-    Of a wide config it has one block: more would take long to fill.
-    """
+    """A model with random weights so large that every strip shows something; of a wide config it has one block, because
+    more would take long to fill."""
     depth = config.depth if config.dim < 256 else 1
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -45,23 +42,21 @@ class Look:
     """What a model makes of an image: look["blocks.0.mlp"] are the numbers of that name in `record`, without batch."""
 
     def __init__(self, config: ViTConfig, image, model: VisionTransformer | None, head: bool = False):
-        if config.channels not in (1, 3):
-            raise ValueError(f"a picture has 1 or 3 channels, not {config.channels}")
         if image is None:
             cat = photo("cat", (config.height, config.width))
             image = cat if config.channels == 3 else cat.mean(dim=0, keepdim=True)
         self.image = torch.as_tensor(image, dtype=torch.float32).detach().cpu()
         expected = (config.channels, config.height, config.width)
         if tuple(self.image.shape) != expected:
-            raise ValueError(
-                f"the image is {tuple(self.image.shape)}, but the config says (channels, height, width) = {expected}; "
-                f"load_image(source, size) resizes a picture"
-            )
+            told = f"the image is {tuple(self.image.shape)}, but the config says (channels, height, width) = {expected}"
+            raise ValueError(f"{told}; load_image(source, size) resizes a picture")
         if model is not None and model.config != config:
             raise ValueError(f"the model's config is {model.config}, not {config}")
         if head and model is not None and isinstance(model.head.logits, nn.Identity):
             raise ValueError("this model has no classification head to draw; converted with classes=10 it gets one")
         self.config, self._given = config, model
+        self.note = f"Real numbers of {'the given model' if model else 'random weights, which mean nothing yet'}."
+        self.picture = np.broadcast_to(self.image.permute(1, 2, 0), (*self.image.shape[1:], 3)).clip(0, 1)
         self.eye = int(0.48 * config.rows) * config.cols + int(0.76 * config.cols) + 1  # the token at the cat's eye
 
     @cached_property
@@ -89,25 +84,10 @@ class Look:
         return self.model.pool(self.trace["norm"])[0].numpy()
 
     @property
-    def probabilities(self) -> np.ndarray:
-        return self.trace["head"][0].softmax(dim=0).numpy()
-
-    @property
-    def note(self) -> str:
-        """Whose numbers these are, in words."""
-        whose = "random weights, which mean nothing yet" if self._given is None else "the given model"
-        return f"Real numbers of {whose}."
-
-    @property
     def ran(self) -> str:
         """The note, and how many blocks were left out before the last numbers."""
         ran, depth = len(self.model.blocks), self.config.depth
         return self.note if ran == depth else f"{self.note} Shown after {ran} of the {depth} blocks."
-
-    @property
-    def picture(self) -> np.ndarray:
-        """(height, width, 3)"""
-        return np.broadcast_to(self.image.permute(1, 2, 0), (*self.image.shape[1:], 3)).clip(0, 1)
 
     def tile(self, patch: int) -> np.ndarray:
         side, (row, col) = self.config.patch_size, divmod(patch, self.config.cols)
@@ -171,17 +151,13 @@ def scene(look: Look, room: Number, pixels=None, marked=(), role: str = "patch",
     def paint(sheet, x, y):
         sheet.put(plain, x, y)
         for patch in marked:
+            row, col = divmod(patch, look.config.cols)
+            wide, high = width / look.config.cols, height / look.config.rows
             for colour, line in (("white", 3.4), (ROLES[role], 1.8)):
-                sheet.rectangle(*place(look, plain, patch), edge=colour, line=line)
+                middle = plain.left + (col + 0.5) * wide, plain.top - (row + 0.5) * high
+                sheet.rectangle(*middle, wide, high, edge=colour, line=line)
 
     return Part(width, height, paint)
-
-
-def place(look: Look, photo: Part, patch: int) -> tuple[Number, Number, Number, Number]:
-    """Where a patch lies in a photo on the page: its middle, its width and its height."""
-    width, height = photo.width / look.config.cols, photo.height / look.config.rows
-    row, col = divmod(patch, look.config.cols)
-    return photo.left + (col + 0.5) * width, photo.top - (row + 0.5) * height, width, height
 
 
 def apart(look: Look, room: Number, gap: Number = 0.2) -> Part:
@@ -236,7 +212,8 @@ def square(look: Look, slots: list, numbers: np.ndarray, **colours) -> Part:
 
 def bars(look: Look, width: Number, height: Number) -> Part:
     """The probabilities of the first classes, the likeliest and the last; the likeliest, if there is one, is filled."""
-    numbers, best = look.probabilities, int(look.probabilities.argmax())
+    numbers = look.trace["head"][0].softmax(dim=0).numpy()
+    best = int(numbers.argmax())
     equal = np.ptp(numbers) == 0 and len(numbers) > 1
     classes = sorted({*range(min(len(numbers), 9)), best, len(numbers) - 1})
     pitch = width / len(classes)
@@ -258,7 +235,7 @@ def plus(radius: Number = 0.13) -> Part:
 
     def paint(sheet, x, y):
         arm = radius * 0.55
-        sheet.disc(x, y, radius, "white", 1.4, level=layout.IMAGE)
+        sheet.rectangle(x, y, 2 * radius, 2 * radius, "white", level=layout.IMAGE, radius=radius)
         sheet.line((x - arm, y), (x + arm, y), colour=INK, width=1.8, level=layout.FRAME)
         sheet.line((x, y - arm), (x, y + arm), colour=INK, width=1.8, level=layout.FRAME)
 

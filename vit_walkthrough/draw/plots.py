@@ -1,32 +1,26 @@
-"""Arrays in, Axes out: every plot of numbers along an axis: curves, bars, dots, points.
-
-What is said in images.py of the data, the keywords and the errors holds here too.
-"""
+"""Arrays in, Axes out, as in images.py: every plot of numbers along an axis: curves, bars, dots."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
-from vit_walkthrough.draw.theme import ROLES, Number, as_array, as_axes, colour_of, style, titled
+from vit_walkthrough.draw.theme import ROLES, Names, Number, as_array, as_axes, colour_of, style, titled
 
-DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2))]
+DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2))]  # colour alone is not enough
+CHANCE = dict(color=ROLES["neutral"], lw=1.2, ls=":", zorder=0)
 
 
 @style()
-def plot_curves(
-    curves: Mapping[str, tuple], *, role: str | None = None, xlabel=None, ylabel=None, title=None, ax=None
-) -> Axes:
+def plot_curves(curves: Mapping[str, tuple], *, role: str = "", xlabel=None, ylabel=None, title=None, ax=None) -> Axes:
     """Lines, each from (x, y); if there are several, a legend names them. In greys, or in shades of a role's colour."""
     ax = as_axes(ax, 5.4, 3.4)
     dark = np.array(to_rgb(colour_of(role) if role else "#222222"))
     for index, (name, (x, y)) in enumerate(curves.items()):
         x, y = as_array(x, 1, "a curve's x has one axis"), as_array(y, 1, "a curve's y has one axis")
         light = (0, 0.35, 0.55)[index % 3]
-        dashes = DASHES[index % len(DASHES)]  # curves are never told apart by colour alone
-        ax.plot(x, y, color=dark + light * (1 - dark), ls=dashes, label=name)
+        ax.plot(x, y, color=dark + light * (1 - dark), ls=DASHES[index % len(DASHES)], label=name)
     if len(curves) > 1:
         ax.legend(handlelength=2.8)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -49,7 +43,7 @@ def plot_distributions(samples: Mapping[str, object], *, bins: int = 60, xlabel=
 
 
 @style()
-def plot_probabilities(probabilities, *, names: Sequence[str] | None = None, top: int = 5, title=None, ax=None) -> Axes:
+def plot_probabilities(probabilities, *, names: Names = None, top: int = 5, title=None, ax=None) -> Axes:
     """The `top` likeliest classes (classes,), the likeliest first."""
     probabilities = as_array(probabilities, 1, "probabilities are (classes,)")
     if names is not None and len(names) != len(probabilities):
@@ -64,29 +58,23 @@ def plot_probabilities(probabilities, *, names: Sequence[str] | None = None, top
 
 @style()
 def plot_bars(
-    values: Mapping[str, Number],
-    *,
-    errors: Mapping[str, Number] | None = None,
-    chance: Number | None = None,
-    unit: str = "{:,.0f}",
-    limit: Number | None = None,
-    title=None,
-    ax=None,
+    values: Mapping[str, Number], *, errors=None, chance=None, unit="{:,.0f}", limit=None, title=None, ax=None
 ) -> Axes:
     """Horizontal bars, the first at the top, each with its value written by the format `unit`.
 
-    errors: half the length of each bar's whisker. chance: where a dotted line stands. limit: where the axis ends.
+    errors: from each name to half the length of its whisker. chance: where a dotted line stands. limit: of the axis.
     """
     if errors is not None and set(errors) != set(values):
         raise ValueError(f"errors of {', '.join(errors)} for values of {', '.join(values)}")
     ax = as_axes(ax, 5.6, 0.4 * len(values) + 0.5)
-    names, lengths = list(values), np.array(list(values.values()))
-    whiskers = None if errors is None else np.array([errors[name] for name in names])
+    lengths = np.array(list(values.values()))
+    whiskers = None if errors is None else np.array([errors[name] for name in values])
     look = dict(color=ROLES["patch"], height=0.62, ecolor=ROLES["neutral"], capsize=3)
-    bars = ax.barh(names, lengths, xerr=whiskers, **look)
+    bars = ax.barh(list(values), lengths, xerr=whiskers, **look)
     ground = dict(facecolor="white", edgecolor="none", pad=1)  # so that the dotted line runs through no number
     ax.bar_label(bars, map(unit.format, lengths), padding=4, color=ROLES["neutral"], bbox=ground)
-    _draw_chance(ax, chance)
+    if chance is not None:
+        ax.axvline(chance, **CHANCE)
     ax.invert_yaxis()
     longest = (lengths if errors is None else lengths + whiskers).max()
     ax.set(xticks=[], xlim=(0, limit or max(longest, chance or 0) * 1.02 or 1))
@@ -95,30 +83,20 @@ def plot_bars(
     return titled(ax, title)
 
 
-def _draw_chance(ax: Axes, chance: Number | None) -> None:
-    if chance is not None:
-        ax.axvline(chance, color=ROLES["neutral"], lw=1.2, ls=":", zorder=0)
-
-
 @style()
 def plot_dots(
-    samples: Mapping[str, Sequence[Number]],
-    *,
-    unit: str = "{:.1%}",
-    limits: tuple[Number, Number] | None = None,
-    chance: Number | None = None,
-    title=None,
-    ax=None,
+    samples: Mapping[str, Sequence[Number]], *, unit="{:.1%}", limits=None, chance=None, title=None, ax=None
 ) -> Axes:
-    """Every measurement as a dot, one row for each name, the first at the top; a bar marks the mean, written beside it
-    by the format `unit`. chance: where a dotted line stands."""
+    """Every measurement as a dot, a row for each name, the first at the top; the mean is marked, and written beside it
+    by the format `unit`. limits: of the axis. chance: where a dotted line stands."""
     ax = as_axes(ax, 6.6, 0.4 * len(samples) + 0.8)
     for row, values in enumerate(samples.values()):
         values = as_array(list(values), 1, "the measurements of one name are a list")
         ax.plot(values, [row] * len(values), "o", color=ROLES["patch"], alpha=0.55, ms=7, mew=0)
         ax.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=ROLES["neutral"], lw=2)
         ax.text(1.02, row, unit.format(values.mean()), transform=ax.get_yaxis_transform(), va="center")
-    _draw_chance(ax, chance)
+    if chance is not None:
+        ax.axvline(chance, **CHANCE)
     ax.set_yticks(range(len(samples)), list(samples))
     ax.set(ylim=(len(samples) - 0.5, -0.5), xlim=limits)
     ax.xaxis.set_major_formatter(lambda value, place: unit.format(value).replace(".0%", "%"))
@@ -127,13 +105,3 @@ def plot_dots(
     ax.spines["left"].set_visible(False)
     ax.tick_params(length=0)
     return titled(ax, title)
-
-
-@style()
-def side_by_side(count: int, *, width: Number = 9, height: Number = 3.2, ratios: Sequence[Number] | None = None):
-    """`count` empty Axes in a row of one figure, to be drawn into by the plots above."""
-    axes = Figure(figsize=(width, height)).subplots(1, count, width_ratios=ratios, squeeze=False)[0]
-    axes[0].figure.subplots_adjust(wspace=0.3)
-    for ax in axes:
-        ax.locator_params(nbins=5, steps=(1, 2, 5, 10))  # few labels, for each takes its time, and whole ones
-    return axes

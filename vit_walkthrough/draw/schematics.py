@@ -1,10 +1,7 @@
 """Schematics with their shapes: a config in, a drawing out, right for whatever sizes were chosen.
 
-Every function takes (config, image, model). image: (channels, height, width) in [0, 1], by default the cat.
-model: whose numbers to show, by default those of a random one.
-
-Raises: ValueError for an image of another size than the config's or a model of another config and, where the
-classification head is drawn, for a model without one.
+image: (channels, height, width) in [0, 1], by default the cat. model: whose numbers to show, by default random ones.
+Raises: ValueError for an image or a model of another config, or without the classification head that is drawn.
 """
 
 from dataclasses import replace
@@ -18,8 +15,6 @@ from vit_walkthrough.draw.layout import Part, arrow, box, column, columns, head,
 from vit_walkthrough.draw.theme import ROLES, style
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.patches import patchify
-
-# One stage after another.
 
 
 @style()
@@ -114,13 +109,19 @@ def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
     sizes = {"dim": config.dim, "3·dim": 3 * config.dim, "3": 3, "tokens": config.tokens}
     tokens = parts.stack(parts.strips(look["blocks.0.norm_1"], slots, 1.45))
     cut = "One head takes them whole" if config.heads == 1 else "The heads share them"
+
+    def sized(body: Part, axes: str, name: str = "") -> Part:
+        """A table between its name and its shape, its middle being the middle of the whole."""
+        below, above = shape(sizes, axes), head(name)
+        return column(Part(0, below.height - above.height - 0.1), above, body, below, down=0.1)
+
     body = row(
         parts.stack(parts.faces(look, slots)),
-        layout.labelled(tokens, head("tokens"), shape(sizes, "tokens dim")),
+        sized(tokens, "tokens dim", "tokens"),
         sign("×"),
-        layout.labelled(columns(*matrices, across=0.06), below=shape(sizes, "dim 3·dim")),
+        sized(columns(*matrices, across=0.06), "dim 3·dim"),
         sign("="),
-        layout.labelled(columns(*tables), below=shape(sizes, "3 tokens dim")),
+        sized(columns(*tables), "3 tokens dim"),
     )
     how = "Its columns are three blocks side by side: the result is cut into queries, keys and values."
     note = f"{look.note} {cut}: heads × head_dim = {config.heads} × {config.head_dim} = {config.dim:,}."
@@ -183,7 +184,7 @@ def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
         lists.append([head(f"head {number}"), *asked, down, seen, down, output, down, joined])
     if count > 5:
         gap = layout.dots(down=False)
-        more = layout.labelled(gap, below=words(f"{count - 4} more"), gap=0)
+        more = column(words(""), gap, words(f"{count - 4} more"), down=0)
         joined = box(gap, "patch", pitch, 0.2, fill="white", line=1.6, radius=0.0)
         lists.insert(4, [None, None, gap, None, None, more, None, gap, None, joined])
     sizes = {"tokens": config.tokens, "heads·head_dim": config.dim}

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-Number = int | float  # to a type checker that is as strict as the tests' a float is no int
+Number = int | float | np.floating  # to a type checker that is as strict as the tests' a float is no int
 Marked = Mapping[int, str] | None  # from a patch or a row to the role in whose colour it is outlined
+Names = Sequence[str] | None
 
 # One colour for one role, in every notebook, diagram and widget (Okabe and Ito's colour-blind safe set).
 ROLES = {
@@ -33,17 +33,11 @@ STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "axes.titlesize": 12,
-    "axes.edgecolor": ROLES["neutral"],
-    "axes.labelcolor": ROLES["neutral"],
-    "axes.titlecolor": ROLES["neutral"],
     "axes.titley": 1.0,  # if matplotlib had to find it, it would measure every label: half of the time of a drawing
-    "text.color": ROLES["neutral"],
-    "xtick.color": ROLES["neutral"],
-    "ytick.color": ROLES["neutral"],
+    **dict.fromkeys("text.color axes.edgecolor axes.labelcolor xtick.color ytick.color".split(), ROLES["neutral"]),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.dpi": 90,
-    "savefig.facecolor": "white",
     "legend.frameon": False,
     "lines.linewidth": 2.2,
 }
@@ -55,36 +49,40 @@ del LOOK["backend"], LOOK["interactive"]
 @contextmanager
 def style():
     """The look of the walkthrough, for whatever is drawn inside the block; or, as `@style()`, inside the function."""
-    # Not matplotlib.rc_context, which checks every setting each time: that takes longer than many a plot.
-    theirs = {name: matplotlib.rcParams[name] for name in LOOK}
-    changed = [name for name in LOOK if theirs[name] != LOOK[name]]
-    matplotlib.rcParams.update({name: LOOK[name] for name in changed})
-    try:
+    # Only what differs: matplotlib checks every setting that it is given, which takes longer than many a plot.
+    with matplotlib.rc_context({name: LOOK[name] for name in LOOK if matplotlib.rcParams[name] != LOOK[name]}):
         yield
-    finally:
-        matplotlib.rcParams.update({name: theirs[name] for name in changed})
 
 
-def as_axes(ax: Axes | None, width: Number, height: Number) -> Axes:
-    """`ax`, or the Axes of a new figure of width x height inches."""
-    return Figure(figsize=(width, height)).subplots() if ax is None else ax
+def as_axes(ax: Axes | None, width: Number, height: Number, picture: np.ndarray | None = None) -> Axes:
+    """`ax`, or the Axes of a new figure of width x height inches; with the picture, if there is one."""
+    ax = Figure(figsize=(width, height)).subplots() if ax is None else ax
+    if picture is not None:
+        ax.imshow(picture, interpolation="nearest")
+    return ax
 
 
 def as_array(values, ndim: int | Sequence[int], expected: str) -> np.ndarray:
-    """A tensor, an array or a list as an array that matplotlib can draw.
-
-    Raises: ValueError, which begins with `expected`, for another number of axes, or no values at all.
-    """
+    """A tensor, an array or a list as an array that matplotlib can draw. Raises: ValueError, which begins with
+    `expected`, for another number of axes or no values."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        if values.is_floating_point() and values.element_size() < 4:  # NumPy has no bfloat16
+        if values.is_floating_point() and values.element_size() < 4:  # matplotlib does not draw 16 bits
             values = values.float()
     values = np.asarray(values)
-    if values.dtype == np.float16:  # which matplotlib does not draw
-        values = values.astype(np.float32)
     if values.ndim not in np.atleast_1d(ndim) or not values.size:
         raise ValueError(f"{expected}, not an array of shape {values.shape}")
     return values
+
+
+@style()
+def side_by_side(count: int, *, width: Number = 9, height: Number = 3.2, ratios: Sequence[Number] | None = None):
+    """`count` empty Axes in a row of one figure, for the plots to draw into."""
+    axes = Figure(figsize=(width, height)).subplots(1, count, width_ratios=ratios, squeeze=False)[0]
+    axes[0].figure.subplots_adjust(wspace=0.3)
+    for ax in axes:
+        ax.locator_params(nbins=5, steps=(1, 2, 5, 10))  # few labels, for each takes its time, and whole ones
+    return axes
 
 
 def colour_of(role: str) -> str:
@@ -112,21 +110,19 @@ def outline(ax: Axes, place, size, colour: str, line: Number = 3, halo: bool = T
 
 
 def titled(ax: Axes, title: str | None, bare: bool = False) -> Axes:
-    """The Axes with a title, if there is one; `bare` of ticks and spines."""
+    """The Axes with a title; `bare` of ticks and spines."""
     if bare:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    if title:
-        ax.set_title(title)
+    ax.set_title(title)
     return ax
 
 
 @style()
-def render(figure: Figure | Axes, caption: str | None = None, colours: int | None = None, tight: bool = True) -> bytes:
-    """A figure as the bytes of an opaque PNG.
+def render(figure: Figure | Axes, caption="", colours: int | None = None, tight=True, small: int = SMALL) -> bytes:
+    """A figure as the bytes of an opaque PNG, with the caption below it.
 
-    caption: wrapped and written below it. colours: at most so many, if the file is not small without. tight: cut to
-    what is drawn, which takes a second pass; else the figure is taken as it is.
+    colours: at most so many, if the file has `small` bytes or more without. tight: cut to what is drawn.
     """
     figure, words, buffer = getattr(figure, "figure", figure), None, io.BytesIO()
     if caption:
@@ -143,22 +139,20 @@ def render(figure: Figure | Axes, caption: str | None = None, colours: int | Non
         return buffer.getvalue()
     picture = Image.open(buffer).convert("RGB")
     # The means of k-means keep the thin lines in the colours of their roles.
-    is_small = len(png := as_png(picture)) < SMALL
+    is_small = len(png := as_png(picture)) < small
     return png if is_small else as_png(picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1))
 
 
 def as_png(picture: Image.Image) -> bytes:
-    """The bytes of a picture as a PNG, as few as possible."""
+    """The bytes of a picture as a small PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
 def show(figure: Figure | Axes, alt: str) -> None:
-    """Display a figure in a notebook; `alt` says what there is to see, under it and to those who cannot see it.
-    White space in `alt` counts as one space, so that it can be written over several lines.
-
-    Raises: ValueError for an empty description.
+    """Display a figure in a notebook. `alt` says what there is to see, below the picture and to those who cannot see
+    it; it may be written over several lines. Raises: ValueError if it is empty.
     """
     from IPython.display import display
 
@@ -167,5 +161,3 @@ def show(figure: Figure | Axes, alt: str) -> None:
         raise ValueError("alt is empty; say in a sentence what the picture shows, with its numbers")
     png = base64.b64encode(render(figure, caption=alt, colours=256)).decode()
     display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
-    if pyplot := sys.modules.get("matplotlib.pyplot"):
-        pyplot.close(getattr(figure, "figure", figure))  # a notebook shows every figure that pyplot still holds

@@ -32,21 +32,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def write_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], **facts) -> None:
-    """A safetensors file with `facts` as JSON beside the tensors, written whole or not at all."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(Path(path)) as unfinished:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, unfinished, metadata={name: json.dumps(fact) for name, fact in facts.items()})
-
-
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the facts of a file that write_tensors wrote.
+    """The tensors and the facts of a file that save_checkpoint wrote.
 
     Raises: FileNotFoundError; ValueError for a file that is truncated or not safetensors.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
             facts = {name: json.loads(fact) for name, fact in (file.metadata() or {}).items() if name != "format"}
@@ -58,22 +48,20 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
 def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bool = False, **scores) -> None:
     """Save a model with its config and `scores`, which are anything that JSON can hold.
 
-    A model that torch.compile or DataParallel wrapped is saved as the model inside. The file keeps the precision of the
-    numbers, or with eight_bits a quarter of it; load_checkpoint reads them as 32 bits. What a converted model has
-    beyond its config is saved too.
+    A model that torch.compile or DataParallel wrapped is saved as the model inside, whole or not at all. The file keeps
+    the precision of the numbers, or with eight_bits a quarter of it; load_checkpoint reads them as 32 bits.
 
-    Raises: ValueError for a model that load_checkpoint could not fill again. Nothing is written then.
+    Raises: ValueError for a model that load_checkpoint could not fill again, such as a converted one without logits.
     """
-    model = unwrapped(model)
-    state = {WRAPPERS.sub("", name): tensor for name, tensor in model.state_dict().items()}
-    beyond = {"eps": model.norm.eps, "headless": "head.logits.bias" not in state}
-    if "head.hidden.0.bias" in state:
-        beyond["head_hidden"] = len(state["head.hidden.0.bias"])
-    if wrong := misfits(empty_model(model.config, **beyond), state):
+    model, path = unwrapped(model), Path(path)
+    state = {WRAPPERS.sub("", name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if wrong := misfits(empty_model(model.config), state):
         raise ValueError(f"this model is not what its config says, so nobody could load it again: {wrong}")
-    write_tensors(
-        path, in_eight_bits(state) if eight_bits else state, config=asdict(model.config), beyond=beyond, scores=scores
-    )
+    facts = dict(config=asdict(model.config), eps=model.norm.eps, scores=scores)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as unfinished:
+        metadata = {name: json.dumps(fact) for name, fact in facts.items()}
+        save_file(in_eight_bits(state) if eight_bits else state, unfinished, metadata)
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
@@ -83,13 +71,11 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
     """
     tensors, facts = read_tensors(path)
     tensors, name = in_full(tensors), Path(path).name
-    if "config" not in facts:
-        raise ValueError(f"{name} has no config; save_checkpoint writes one beside the weights")
     try:  # JSON has no tuples
         fields = {key: tuple(field) if isinstance(field, list) else field for key, field in facts["config"].items()}
-        model = empty_model(ViTConfig(**fields), **facts.get("beyond", {}))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"the config of {name} is not one of ours ({error})") from error
+        model = empty_model(ViTConfig(**fields), eps=facts.get("eps", 1e-6))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} has no config that save_checkpoint wrote ({error})") from error
     if wrong := misfits(model, tensors):
         raise ValueError(f"the weights of {name} do not fit its config: {wrong}")
     model.to_empty(device="cpu").load_state_dict(tensors)
@@ -100,31 +86,26 @@ def in_eight_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Everything but vectors as whole numbers from -127 to 127, with a scale for each row under the name + ".scale"."""
     small = {}
     for name, tensor in tensors.items():
+        small[name] = tensor
         if tensor.ndim > 1:
             scale = (tensor.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=1e-30)  # a row may be all zeros
             small |= {name: (tensor / scale).round().to(torch.int8), f"{name}.scale": scale}
-        else:
-            small[name] = tensor
     return small
 
 
 def in_full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that in_eight_bits was given, off by at most half a scale; others as they are."""
     full = dict(tensors)
-    for scale in [name for name in tensors if name.endswith(".scale") and name.removesuffix(".scale") in tensors]:
-        full[scale.removesuffix(".scale")] = tensors[scale.removesuffix(".scale")] * full.pop(scale)
+    for name in tensors:
+        if f"{name}.scale" in tensors:
+            full[name] = tensors[name] * full.pop(f"{name}.scale")
     return full
 
 
 def empty_model(
     config: ViTConfig, *, eps: float = 1e-6, head_hidden: int | None = None, headless: bool = False
 ) -> VisionTransformer:
-    """A model on the meta device: it has shapes, but no memory and no random numbers.
-
-    eps: of every LayerNorm. head_hidden: width of a layer with a tanh before the logits. headless: without logits.
-    """
-    if not eps > 0 or (head_hidden is not None and head_hidden < 1):
-        raise ValueError(f"eps is {eps} and head_hidden is {head_hidden}; they must be positive")
+    """A model on the meta device: it has shapes, but no memory. head_hidden: width of a layer before the logits."""
     with torch.device("meta"):
         model = VisionTransformer(config)
         model.head = ClassificationHead(config.dim, config.classes, head_hidden)
@@ -140,30 +121,23 @@ def misfits(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     """The first four names whose tensor is missing, left over, or of another shape or kind than the model's; or ""."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(one.shape) if one.is_floating_point() else one.dtype for name, one in tensors.items()}
-    wrong = [
-        f"{name}: {given.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
-        for name in {**expected, **given}
-        if given.get(name) != expected.get(name)
-    ]
-    return "; ".join(wrong[:4])
+    wrong = [name for name in expected | given if given.get(name) != expected.get(name)]
+    return "; ".join(
+        f"{name}: {given.get(name, 'missing')}, expected {expected.get(name, 'nothing')}" for name in wrong[:4]
+    )
 
 
 def bundled() -> dict[tuple[int, int], Path]:
     """The bundled tiny ViTs: (patch_size, heads) -> file."""
-    found = [(re.fullmatch(r"tiny_p(\d+)_h(\d+)", path.stem), path) for path in TINY.glob("*.safetensors")]
-    return dict(sorted(((int(name[1]), int(name[2])), path) for name, path in found if name))
+    found = [(re.findall(r"\d+", path.stem), path) for path in TINY.glob("tiny_*.safetensors")]
+    return dict(sorted(((int(patch_size), int(heads)), path) for (patch_size, heads), path in found))
 
 
 def load_tiny(patch_size: int = 8, heads: int = 4) -> VisionTransformer:
-    """A ViT trained on ClutteredDigits (48 px, dim 64, depth 4), in eval mode.
-
-    Raises: ValueError if no bundled ViT has this patch size and number of heads; the message lists those that exist.
-    """
+    """A ViT trained on ClutteredDigits (48 px, dim 64, depth 4), in eval mode; ValueError if it is not bundled."""
     files = bundled()
     if (patch_size, heads) not in files:
-        raise ValueError(
-            f"no bundled tiny ViT has patch_size {patch_size} and heads {heads}; the bundled (patch_size, heads) are "
-            f"{', '.join(map(str, files)) or 'none'}. To train one: "
-            f"python -m vit_walkthrough.train --patch-size {patch_size} --heads {heads}"
-        )
+        train = f"python -m vit_walkthrough.train --patch-size {patch_size} --heads {heads}"
+        known = f"the bundled (patch_size, heads) are {', '.join(map(str, files))}"
+        raise ValueError(f"no bundled tiny ViT is ({patch_size}, {heads}); {known}. To train one: {train}")
     return load_checkpoint(files[patch_size, heads])[0]

@@ -90,26 +90,19 @@ def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
 
 @torch.no_grad()
 def convert_weights(
-    model_or_state: nn.Module | Mapping,
-    source: str,
-    *,
-    heads: int | None = None,
-    grid: tuple[int, int] | None = None,
-    eps: float | None = None,
+    model_or_state: nn.Module | Mapping, source: str, *, heads: int | None = None, eps: float | None = None
 ) -> VisionTransformer:
     """Our ViT with the weights of another one, in eval mode and in 32 bits. The two share no memory.
 
-    model_or_state: a library's model, which says its own heads, grid and eps; or names to tensors or arrays, as
-    safetensors.torch.load_file, torch.load and numpy.load give them.
-    source: "timm", "torchvision", "transformers" or "google", whose tensors show the heads.
-    heads: if it is not given, that of the published ViT of this dim. grid: rows and cols of the positions, if they are
-    not a square. eps: of every LayerNorm, 1e-6 if it is not given; transformers' default is 1e-12.
+    model_or_state: a library's model, which says its own heads, image size and eps; or names to tensors or arrays, as
+    safetensors.torch.load_file, torch.load and numpy.load give them. source: one of SOURCES; Google's tensors show the
+    heads. heads: by default those of the published ViT of this dim. eps: of every LayerNorm; transformers' is 1e-12.
 
     Weights without a classification head give a model that returns what the head would read, (batch dim), and whose
     config.classes is dim. A hidden layer before the logits is kept, with its tanh.
 
     Raises: ValueError unless every parameter is filled and every tensor is used; for a model with other parts than the
-    paper's ViT; for a fact that is not known, or that differs from what was said.
+    paper's ViT; for heads or eps that are not known, or that differ from what was said.
     Source: section 3.1; D.3 for the head.
     """
     facts, state = {}, model_or_state
@@ -121,8 +114,6 @@ def convert_weights(
         for today, published in RESPELLED.get(source, {}).items():
             name = name.replace(today, published)
         theirs[name] = tensor
-    if len(theirs) != len(state):
-        raise ValueError("two tensors of the checkpoint mean the same parameter, in an older and a newer spelling")
     depth, filling = _filling(theirs, source)
     weights = {ours: _copy([theirs[name] for name in names], ours, names, source) for ours, names in filling.items()}
 
@@ -131,26 +122,20 @@ def convert_weights(
         raise ValueError(f"not a ViT: a patch kernel of {tuple(kernel.shape)}, positions of {tuple(positions.shape)}")
     weights["patch_embedding.projection.weight"] = kernel.flatten(1)
     (dim, channels, patch_size, _), patches = kernel.shape, positions.shape[1] - 1
-    if sides := facts.pop("sides", None):
-        height, width = (sides, sides) if isinstance(sides, int) else sides
-        facts["grid"] = (height // patch_size, width // patch_size)
     if source == "google":
         facts["heads"] = len(theirs[filling["blocks.0.attention.qkv.bias"][0]])
-    side = isqrt(max(patches, 0))
-    usual = {"heads": PUBLISHED_HEADS.get(dim), "grid": (side, side) if 0 < side**2 == patches else None, "eps": 1e-6}
-    for name, said in {"heads": heads, "grid": grid, "eps": eps}.items():
-        fact = facts.setdefault(name, usual[name] if said is None else said)
+    for name, said, usual in (("heads", heads, PUBLISHED_HEADS.get(dim)), ("eps", eps, 1e-6)):
+        fact = facts.setdefault(name, usual if said is None else said)
         if fact is None:
-            hidden = f"{patches + 1} positions of dim {dim} do not show the {name} of this ViT"
-            raise ValueError(f"{hidden}; say heads=, or grid=(rows, cols) if the patches are no square")
+            raise ValueError(f"tensors of dim {dim} do not show the {name} of this ViT; say {name}=")
         if said not in (None, fact):
             raise ValueError(f"{name} is {said}, but the weights have {fact}")
 
-    rows, cols = facts["grid"]
+    side = isqrt(patches) * patch_size
     pooled, logits = (len(weights.get(f"head.{part}.bias", ())) for part in ("hidden.0", "logits"))
     sizes = dict(dim=dim, depth=depth, heads=facts["heads"], hidden=len(weights["blocks.0.mlp.expand.bias"]))
     sizes |= dict(channels=channels, classes=logits or pooled or dim)
-    config = ViTConfig((rows * patch_size, cols * patch_size), patch_size, **sizes)
+    config = ViTConfig(facts.get("sides", side), patch_size, **sizes)
     model = empty_model(config, eps=facts["eps"], head_hidden=pooled or None, headless=not logits)
     if wrong := misfits(model, weights):
         raise ValueError(f"tensors of the wrong shape, by our names: {wrong}")
@@ -189,13 +174,11 @@ def _filling(theirs: Mapping, source: str) -> tuple[int, dict[str, tuple[str, ..
         if filling[f"{part}.weight"][0] not in theirs and filling[f"{part}.bias"][0] not in theirs:
             del filling[f"{part}.weight"], filling[f"{part}.bias"]
     wanted = dict.fromkeys(name for names in filling.values() for name in names)
-    faults = {
-        "missing": [name for name in wanted if name not in theirs],
-        "left over": [name for name in theirs if name not in wanted],
-    }
-    if any(faults.values()):
-        counts = [f"{len(names)} {fault}: {', '.join(names[:4])}" for fault, names in faults.items()]
-        raise ValueError(f"this is not a ViT of {source}; {'; '.join(counts)}")
+    missing = [name for name in wanted if name not in theirs]
+    left_over = [name for name in theirs if name not in wanted]
+    if missing or left_over:
+        told = f"{len(missing)} missing: {', '.join(missing[:4])}; {len(left_over)} left over: "
+        raise ValueError(f"this is not a ViT of {source}; {told}{', '.join(left_over[:4])}")
     return depth, filling
 
 

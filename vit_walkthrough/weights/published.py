@@ -1,6 +1,6 @@
 """Published weights by name: timm fetches them, reads them and prepares the pictures; we convert its model."""
 
-import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.weights.convert import convert_weights
 
-FILES = (".safetensors", ".npz", ".pth", ".pt", ".ckpt", ".bin", ".pkl", ".h5", ".onnx", ".msgpack")
 OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
+OTHERS = (
+    "A repository of timm's is called like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k; "
+    "convert_weights takes the weights of other files and libraries"
+)
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,11 @@ class Preprocessing:
     size: tuple[int, int]
 
     def __call__(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
-        """An image in [0, 1] or a batch of images, normalised.
-
-        Raises: ValueError for images of another size, type or range, and for none.
-        """
+        """An image in [0, 1] or a batch of images, normalised; ValueError for another size, type or range."""
         batch, expected = images if images.ndim == 4 else images[None], (len(self.mean), *self.size)
         if batch.shape[1:] != expected or not len(batch):
-            wanted = f"(batch, {str(expected)[1:]}; load_image(picture, {self.size}) gives such an image"
-            raise ValueError(f"images of {tuple(images.shape)}, but these weights read {wanted}")
+            told = f"images of {tuple(images.shape)}, but these weights read {expected}"
+            raise ValueError(f"{told}; load_image(picture, {self.size}) gives such an image")
         if not batch.is_floating_point() or batch.amin() < -1e-3 or batch.amax() > 1.001:
             given = f"images of {batch.dtype} from {batch.amin()} to {batch.amax()}"
             raise ValueError(f"{given}; they must be floats in [0, 1], not 0 to 255 and not normalised before")
@@ -61,32 +61,25 @@ class Pretrained:
     transform: Callable[[Image.Image], Tensor] | None = None
 
     def prepare(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
-        """Images in [0, 1], cut to the size of the model, as the model wants them.
-
-        Raises: as Preprocessing; ValueError if the preprocessing is not known.
-        """
+        """Images in [0, 1], cut to the size of the model, as the model wants them. Raises: as Preprocessing."""
         if self.preprocessing is None:
             raise ValueError(f"{self.source} does not say how to prepare images, and a wrong guess would stay unseen")
         return self.preprocessing(images)
 
 
-def load_pretrained(name: str | os.PathLike) -> Pretrained:
+def load_pretrained(name: str | Path) -> Pretrained:
     """Published weights in our ViT, with the preprocessing and the names of the classes.
 
     name: a repository of the Hugging Face hub that timm wrote, such as "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     or "timm/vit_small_patch16_224.dino"; or a folder with the same files. What was fetched once needs no network again.
-    No code in a file is run. Weights that another library wrote are loaded there; convert_weights takes its model.
+    No code in a file is run.
 
-    Raises: ModuleNotFoundError if timm cannot be imported; FileNotFoundError for a path that does not exist;
-    ConnectionError if the weights are neither cached nor can be fetched; ValueError for whatever else is refused.
+    Raises: ModuleNotFoundError if timm cannot be imported; ConnectionError if the weights are neither cached nor can be
+    fetched; ValueError for whatever else is refused.
     """
     source, folder = str(name), Path(name)
-    is_path = isinstance(name, os.PathLike) or source.startswith(("/", ".", "~")) or source.count("/") > 1
-    if (is_path or folder.suffix.lower() in FILES or "\\" in source) and not folder.exists():
-        raise FileNotFoundError(f"there is no file or folder at {folder}")
-    if folder.is_file():
-        told = f"{folder} is a file; read it with safetensors, torch.load or numpy.load"
-        raise ValueError(f"{told}, and convert_weights takes what is in it")
+    if not folder.is_dir() and (folder.is_file() or not re.fullmatch(r"[\w-]+/[\w.-]+", source)):
+        raise ValueError(f"{source} is neither a folder nor a repository. {OTHERS}")
     try:
         timm, hub = import_module("timm"), import_module("huggingface_hub.errors")
     except Exception as error:  # it is not installed, or does not fit the versions of others
@@ -96,12 +89,8 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
         theirs = timm.create_model(f"{'local-dir' if folder.is_dir() else 'hf-hub'}:{source}", pretrained=True)
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError) as error:
         raise ConnectionError(f"{source} is not in the cache and cannot be fetched. {OFFLINE}") from error
-    except hub.GatedRepoError as error:
-        raise ConnectionError(f"accept the terms at huggingface.co/{source} and log in. {OFFLINE}") from error
     except Exception as error:  # what timm raises for files that it does not understand
-        hint = "a repository or folder that timm wrote is called like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-        hint += ", and convert_weights takes the model of another library"
-        raise ValueError(f"timm cannot load {source} ({error!r}); {hint}") from error
+        raise ValueError(f"timm cannot load {source} ({error!r}). {OTHERS}") from error
     model, preprocessing, transform = convert_weights(theirs, "timm"), None, None
     if model.config.channels == 3:  # for others timm has no mean and std
         size = model.config.height, model.config.width
@@ -113,18 +102,13 @@ def load_pretrained(name: str | os.PathLike) -> Pretrained:
 
 
 def _class_names(timm, theirs: nn.Module) -> tuple[str, ...]:
-    """What the config of the weights calls the classes, else ImageNet, else their numbers.
-
-    Raises: ValueError if the config contradicts itself.
-    """
+    """What the config of the weights calls the classes, else ImageNet, else their numbers; checked to be as many."""
     told, classes = theirs.pretrained_cfg, theirs.num_classes
-    if told["num_classes"] != classes:  # timm then leaves the head random
-        raise ValueError(f"its config says both {told['num_classes']} classes and {classes}")
     labels, descriptions = told.get("label_names"), told.get("label_descriptions") or {}
     if not labels and (subset := timm.data.infer_imagenet_subset(theirs)):
         info = timm.data.ImageNetInfo(subset)
         labels, descriptions = info.label_names(), info.label_descriptions(as_dict=True)
     labels = labels or [str(number) for number in range(classes)]
-    if len(labels) != classes:
-        raise ValueError(f"{len(labels)} classes are named, but the head has {classes}")
+    if {len(labels), told["num_classes"]} != {classes}:  # timm would leave the head random
+        raise ValueError(f"its config says {told['num_classes']} classes, names {len(labels)}; the head has {classes}")
     return tuple(descriptions.get(label, label) for label in labels)
