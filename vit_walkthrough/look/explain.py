@@ -26,7 +26,7 @@ def _exact(function):
     return torch.autocast("cpu", enabled=False)(torch.autocast("cuda", enabled=False)(function))
 
 
-def _vision_transformer(model):
+def vision_transformer(model):
     """The model out of its wrappers, if it is a ViT of this package."""
     model = unwrapped(model)
     if not isinstance(getattr(model, "config", None), ViTConfig):
@@ -86,7 +86,7 @@ def relevance(model, images: Images, classes: Classes | None = None) -> Maps:
     Source: Chefer et al. 2021, arXiv 2103.15679, Equations 5 and 6. Differs: with mean pooling the mean over the rows
     of the patches is read, because the class token is not.
     """
-    model = _vision_transformer(model)
+    model = vision_transformer(model)
     with torch.inference_mode(False), torch.enable_grad():
         watched = images.detach().clone().requires_grad_()  # so that there is a graph, whatever of the model is frozen
         with record(model, "*.attention.weights") as trace:
@@ -126,7 +126,7 @@ def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]
 
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head.
     """
-    model = _vision_transformer(model)
+    model = vision_transformer(model)
     blocks = [f"blocks.{block}" for block in range(model.config.depth)]
     with record(model, "blocks.0.norm_1.input", *blocks) as trace:
         model(images)
@@ -187,7 +187,7 @@ def pointing_game(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Bool
     return _covered(maps, masks).gather(1, maps.argmax(-1, keepdim=True))[:, 0] >= 0.5
 
 
-def _ground(images: Tensor) -> Tensor:
+def ground_of(images: Tensor) -> Tensor:
     """The colour that covers patches: the median of each image's channels."""
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
@@ -203,10 +203,10 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     Raises: ValueError for a class out of range or another number of them.
     Source: Zeiler and Fergus 2014, arXiv 1311.2901, for patches instead of a sliding square.
     """
-    model = _vision_transformer(model)
+    model = vision_transformer(model)
     before = model(images).softmax(-1)
     classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
-    ground, side, cols = _ground(images), model.config.patch_size, model.config.cols
+    ground, side, cols = ground_of(images), model.config.patch_size, model.config.cols
     unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
     inked = reduce(unlike, "batch (rows ph) (cols pw) -> batch (rows cols)", "any", ph=side, pw=side)
     falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
@@ -223,7 +223,7 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
 @_exact
 @torch.no_grad()
 def _curve(model, images: Tensor, maps: Tensor, classes: Classes, counts: Sequence[int], insert: bool) -> Tensor:
-    model = _vision_transformer(model)
+    model = vision_transformer(model)
     if maps.shape != (len(images), model.config.patches):
         raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
     if not counts or min(counts) < 0 or max(counts) > maps.shape[1]:
@@ -232,7 +232,7 @@ def _curve(model, images: Tensor, maps: Tensor, classes: Classes, counts: Sequen
         raise ValueError("a map has numbers that are NaN")
     classes = _check_classes(classes, images, model.config.classes)
     rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
-    ground, side, probabilities = _ground(images), model.config.patch_size, []
+    ground, side, probabilities = ground_of(images), model.config.patch_size, []
     for count in counts:
         touched = rearrange(rank < count, "batch (rows cols) -> batch 1 rows cols", rows=model.config.rows)
         touched = touched.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
