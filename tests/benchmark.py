@@ -12,6 +12,7 @@ import gc
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median, quantiles
 from unittest import mock
@@ -35,10 +37,12 @@ from tests.peers.libraries import build_peer, import_peer  # noqa: E402
 from tests.widgets.panels import PANELS, address, ends, leaves  # noqa: E402
 from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters, exercises  # noqa: E402
 from vit_walkthrough.data import ClutteredDigits  # noqa: E402
+from vit_walkthrough.living import live  # noqa: E402
+from vit_walkthrough.living.page import ROOM  # noqa: E402
 from vit_walkthrough.train import loop  # noqa: E402
 from vit_walkthrough.train.loop import evaluate, train_step  # noqa: E402
 from vit_walkthrough.train.optimizers import adamw  # noqa: E402
-from vit_walkthrough.weights import convert_weights, load_pretrained  # noqa: E402
+from vit_walkthrough.weights import convert_weights, load_pretrained, load_tiny  # noqa: E402
 
 BASE = ViTConfig.named("B/16")
 TINY = ViTConfig(image_size=48, patch_size=12, dim=64, depth=4, heads=4, hidden=128, classes=10)
@@ -195,8 +199,8 @@ def panels(rounds: int) -> Iterator[Row]:
                     still += not arrived
             lap += 1
         late, note = quantiles(seconds, n=20)[-1], f"{len(seconds)} changes, {still} without effect"
-        yield Row(f"{name}, change to picture", median(seconds), median(seconds), 0.06, note=note)
-        yield Row(f"{name}, 95th percentile", late, late, 0.2)
+        yield Row(f"{name}, change to picture", median(seconds), median(seconds), 0.05, note=note)
+        yield Row(f"{name}, 95th percentile", late, late, 0.12)
 
 
 class Logits(nn.Module):
@@ -260,6 +264,54 @@ def learn(seed: int, **recipe) -> tuple[int, float, float]:
     return *(reached or (10**9, clock() - start)), 1 - evaluate(model, validation, 2000)
 
 
+# Puts the milliseconds that each drawing takes, once its frame has come, into `spent`.
+SPY = """window.spent = []; const real = requestAnimationFrame;
+window.requestAnimationFrame = (draw) => real((time) => {
+  const start = performance.now(); draw(time); spent.push(performance.now() - start); });"""
+FORWARD = """([module, data]) => {
+  const { forward, inFull, decode } = new Function(module + "; return { forward, inFull, decode }")();
+  const { weights, config } = decode(JSON.parse(data)), full = inFull(weights);
+  const image = new Float32Array(3 * 48 * 48).fill(0.2), spent = [];
+  for (let time = 0; time < 120; time++) {
+    const start = performance.now();
+    forward(full, config, image);
+    spent.push(performance.now() - start);
+  }
+  return spent.slice(20); }"""
+
+
+def pictures(rounds: int) -> Iterator[Row]:
+    """The model in Chromium, and the pictures that compute it: from a pointer's move, once its frame has come, to the
+    picture; also on a processor four times slower, as a phone's."""
+    playwright = import_module("playwright.sync_api")
+    image, hero = ClutteredDigits("test").sample(1, draw=0)[0][0], load_tiny(8, 4)
+    module = "".join((ROOM / file).read_text(encoding="utf-8").replace("export ", "") for file in ("vit.js", "view.js"))
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for slower, bounds in ((1, (0.010, 0.016, 0.033)), (4, (None, 0.1, 0.1))):
+            for name in ("attention", "cover", "order", "stream"):
+                picture, page = live(name, hero, image), browser.new_page()
+                page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+                page.add_init_script(SPY)
+                page.goto("about:blank")
+                page.set_content(picture.html)
+                page.locator(".vit-alive").wait_for()
+                if name == "attention":
+                    seconds = [one / 1000 for one in page.evaluate(FORWARD, [module, picture.payload])]
+                    yield Row(f"forward, {slower} times slower", median(seconds), median(seconds), bounds[0])
+                box = page.locator(".vit-points, .vit-alive").last.bounding_box()
+                for _ in range(10 * rounds):
+                    page.mouse.move(
+                        box["x"] + random.random() * box["width"], box["y"] + random.random() * box["height"]
+                    )
+                    page.wait_for_timeout(20)
+                spent = [one / 1000 for one in page.evaluate("spent")]
+                what = f"{name}, pointer to picture, {slower} times slower"
+                yield Row(what, median(spent), median(spent), bounds[1], note=f"{len(spent)} drawings")
+                yield Row(f"{name}, 95th percentile", quantiles(spent, n=20)[-1], quantiles(spent, n=20)[-1], bounds[2])
+                page.close()
+
+
 def every_check(rounds: int) -> Iterator[Row]:
     """What a reader waits for after a right answer to an exercise; of several right ones the slowest."""
     for name, answers in (answers_stages.RIGHT | answers_whole.RIGHT).items():
@@ -275,6 +327,7 @@ SECTIONS = {
     "loading": loading,
     "import": import_time,
     "widgets": panels,
+    "pictures": pictures,
     "learning": learning,
     "exercises": every_check,
 }

@@ -31,7 +31,7 @@ ARROWS = {
     "train": {"model", "data", "weights.checkpoint"},
     "draw.plots": set(),
     "draw": {"model", "data", "look"},
-    "living": {"look", "draw"},
+    "living": {"model", "look", "draw", "weights.checkpoint"},
     "widgets": {"model", "data", "look", "weights", "train", "draw", "living"},
     "exercises": {"model.config", "draw"},  # and no stage: what a check compares with is written a second time
     "__init__": {"model", "look.trace"},

@@ -19,8 +19,8 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 OPENED = ["00_start_here", "01_image_to_patches", "05_many_heads", "09_look_inside"]
 PATIENCE = 120  # seconds: other processes share the cores
 
-# Where things are. A panel is a widget box; a view is the HTML of `explore`.
-PANEL, VIEW = ".vit-panel", ".vit-explorer"
+# Where things are. A panel is a widget box; a view is a living picture outside of one.
+PANEL, VIEW = ".vit-panel", ".vit-living:not(.vit-panel *)"
 PICTURE = 'img[alt]:not([alt=""])'
 ALERT, LOST = "[role=alert]:not(.vit-lost)", ".vit-lost"
 
@@ -44,7 +44,7 @@ def is_panel(data: dict) -> bool:
 
 def is_view(data: dict) -> bool:
     """Whether an output with this data is a view."""
-    return "vit-explorer" in "".join(data.get("text/html", ""))
+    return "vit-living" in "".join(data.get("text/html", ""))
 
 
 def expect_picture(image) -> None:
@@ -200,16 +200,19 @@ class Notebook:
 
 
 class Panel:
-    """A panel on the page: its picture and its alerts."""
+    """A panel on the page: what it shows, a picture or a living picture, and its alerts."""
 
     def __init__(self, page, root):
         self.page, self.root = page, root
-        root.locator(PICTURE).wait_for(state="attached")
+        root.locator(f"{PICTURE}, .vit-alive").first.wait_for(state="attached")
 
     def shown(self) -> tuple[str, str]:
         """The picture that the panel shows and its text; nothing while it is exchanged."""
-        there = """(root, css) => { const image = root.querySelector(css);
-            return image && image.complete && image.naturalWidth > 100 ? [image.src, image.alt] : ["", ""]; }"""
+        there = """(root, css) => {
+          const image = root.querySelector(css), living = root.querySelector(".vit-living");
+          const text = root.querySelector(".widget-html-content > p[aria-live]")?.textContent;
+          if (living) return living.querySelector(".vit-alive") ? [living.id, text] : ["", ""];
+          return image && image.complete && image.naturalWidth > 100 ? [image.src, image.alt] : ["", ""]; }"""
         return tuple(self.root.evaluate(there, PICTURE))
 
     def settled(self) -> tuple[str, str]:
@@ -229,38 +232,36 @@ class Panel:
 
 
 class View:
-    """One explorer on the page."""
+    """One living picture on the page."""
 
     def __init__(self, page, root):
         self.page, self.root = page, root
-        self.picture, self.pinned = root.locator(".vit-picture"), root.locator(".vit-pinned")
-        self.picture.wait_for()
+        root.locator(".vit-alive").wait_for()
+        self.picture = root.locator(".vit-points").first
 
-    def pixels(self) -> list[str]:
-        """What is painted on each map."""
-        maps = self.root.locator('canvas[aria-label^="now, "]')
-        return maps.evaluate_all("list => list.map((one) => one.toDataURL())")
+    def shown(self) -> str:
+        """Everything that it says and paints."""
+        return self.root.evaluate(
+            """root => { const stage = root.querySelector(".vit-alive"), sheets = [...stage.querySelectorAll("canvas")];
+            return [stage.innerHTML, ...sheets.map((one) => one.toDataURL())].join(); }"""
+        )
 
     def hover(self, across: float, down: float) -> None:
         box = self.picture.bounding_box()
         self.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
     def use(self) -> None:
-        """Hover, walk, choose a block, and pin: the maps become others, as test_explorer.py compares them."""
-        acts = {"hovering": lambda: self.hover(0.1, 0.1), "hovering elsewhere": lambda: self.hover(0.9, 0.9)}
-        acts["walking"] = lambda: self.picture.press("ArrowLeft")
-        slider = self.root.locator("input[type=range]")
-        if slider.get_attribute("max") != "0":
-            acts["another block"] = lambda: slider.press("ArrowLeft")
-        self.picture.scroll_into_view_if_needed()
+        """Point with the mouse, walk by the keys, or press the first button: each shows something else."""
+        acts = {"a button": lambda: self.root.get_by_role("button").first.press("Enter")}
+        if self.picture.count():
+            acts = {"hovering": lambda: self.hover(0.1, 0.1), "hovering elsewhere": lambda: self.hover(0.9, 0.9)}
+            acts["walking"] = lambda: self.picture.press("ArrowLeft")
+            self.picture.scroll_into_view_if_needed()
         for what, act in acts.items():
-            before = self.pixels()
-            assert len(before) > 1
+            before = self.shown()
             act()
-            changed = until(self.page, lambda before=before: self.pixels() not in ([], before), 5)
-            assert changed, f"{what} paints no other maps"
-        self.picture.click()
-        self.pinned.wait_for()
+            changed = until(self.page, lambda before=before: self.shown() != before, 5)
+            assert changed, f"{what} shows nothing else"
 
 
 def drag(slider, part: float) -> None:

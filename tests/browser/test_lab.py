@@ -1,4 +1,4 @@
-"""JupyterLab with one notebook: each kind of control once, an upload, the hover view, a lost kernel.
+"""JupyterLab with one notebook: each kind of control once, an upload, a living picture, a lost kernel.
 
 Every control of the notebooks, and Notebook 7, are tried in tests/nightly.
 """
@@ -15,8 +15,8 @@ from tests.widgets.panels import file_of
 SOURCES = {
     "from vit_walkthrough.widgets import explore_vit\n\nexplore_vit()": ("00_start_here", is_panel),
     "from vit_walkthrough.widgets import train_and_look\n\ntrain_and_look(2)": ("08_train_a_vit", is_panel),
-    "import torch\nfrom vit_walkthrough.living import explore\n\n"
-    "explore(torch.rand(3, 1, 4, 17, 17).softmax(-1), torch.rand(3, 32, 32))": ("09_look_inside", is_view),
+    "import torch\nfrom vit_walkthrough.living import live\n\n"
+    'live("attention", torch.rand(3, 1, 4, 17, 17).softmax(-1), torch.rand(3, 32, 32))': ("09_look_inside", is_view),
 }
 
 
@@ -56,8 +56,6 @@ MOVES = {
     "slider by keyboard": lambda root: root.get_by_role("slider", name="digit no.").press("ArrowRight"),
     "slider by mouse": lambda root: root.locator(".noUi-base:visible").nth(1).click(position={"x": 2, "y": 2}),
     "menu by keyboard": lambda root: root.locator(".widget-dropdown select").first.press("ArrowDown"),
-    "buttons by keyboard": lambda root: root.get_by_role("button", name="patch", exact=True).press("Enter"),
-    "buttons by mouse": lambda root: root.get_by_role("button", name="class token").click(),
 }
 
 
@@ -71,12 +69,14 @@ def test_each_kind_of_control_changes_picture_and_text(ran, move):
     assert panel.alerts == []
 
 
-def test_the_button_trains_and_is_disabled_meanwhile(ran):
+def test_the_button_trains_stops_and_says_what_it_does(ran):
     panel = ran.panels[1]
     before, button = panel.settled(), panel.root.get_by_role("button", name="train")
     button.click()
-    until(ran.page, lambda: "2 of 2 steps" in panel.settled()[1], what="a trained model")
-    until(ran.page, button.is_enabled, what="a button that can be pressed again")
+    until(
+        ran.page, lambda: "2 steps" in panel.settled()[1] and "validation" in panel.settled()[1], what="a trained model"
+    )
+    panel.root.get_by_role("button", name="go on").wait_for()
     assert panel.settled()[0] != before[0]
 
 
@@ -112,7 +112,7 @@ def test_a_reader_s_own_picture_a_broken_one_and_one_too_large(ran, tmp_path):
     assert panel.changed(good)
 
 
-def test_the_view_is_hovered_walked_pinned_and_its_block_chosen(ran):
+def test_the_living_picture_answers_to_mouse_and_keys(ran):
     ran.views[0].use()
 
 

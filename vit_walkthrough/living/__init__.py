@@ -1,3 +1,3 @@
-"""What draws a model in the page itself: pictures that answer to the pointer, without a kernel."""
+"""What draws a model in the page itself: pictures that compute under the pointer, without kernel and network."""
 
-from vit_walkthrough.living.explore import explore
+from vit_walkthrough.living.pictures import live

@@ -1,10 +1,10 @@
-"""The hover view as bytes: what it carries is decoded again and compared with the trace, without a browser."""
+"""The picture of attention as bytes: what it carries is decoded again and compared with the trace."""
 
 import base64
 import io
 import json
 import re
-from importlib import import_module
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +16,8 @@ from PIL import Image
 from tests.widgets.panels import Page
 from vit_walkthrough import record
 from vit_walkthrough.draw import plot_heads, render
-from vit_walkthrough.living import explore
-
-module = import_module("vit_walkthrough.living.explore")  # the package's name `explore` is the function
+from vit_walkthrough.living import live, page
+from vit_walkthrough.weights.checkpoint import in_eight_bits
 
 
 def softmaxed(*shape: int):
@@ -40,16 +39,16 @@ def decoded(address: str) -> bytes:
     return base64.b64decode(address.split(",")[1], validate=True)
 
 
+def array(packed: dict) -> np.ndarray:
+    return np.frombuffer(decoded(packed["data"]), packed["type"]).reshape(packed["shape"])
+
+
 def data_of(shown) -> SimpleNamespace:
     """What the script reads, decoded; `weights` is (blocks, heads, queries, keys)."""
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', shown.html)[1])
-    raw = {name: decoded(data[name]) for name in ("attention", "peaks", "class", "image")}
-    patches = data["rows"] * data["cols"]
-    shape = (len(data["blocks"]), len(data["heads"]), patches + data["first"])
-    shades = np.frombuffer(raw["attention"], np.uint8).reshape(*shape, patches)
-    peaks, own = (np.frombuffer(raw[name], "<f4").reshape(*shape, -1) for name in ("peaks", "class"))
-    data["weights"] = np.concatenate([own, shades / 255 * peaks], axis=-1)
-    data["image"] = np.asarray(Image.open(io.BytesIO(raw["image"])))
+    own = array(data["toClass"])[..., None] if data["first"] else np.zeros((*data["peaks"]["shape"][:-1], 0))
+    data["weights"] = np.concatenate([own, array(data["shades"]) / 255 * array(data["peaks"])], axis=-1)
+    data["image"] = np.asarray(Image.open(io.BytesIO(decoded(data["image"]))))
     return SimpleNamespace(**data)
 
 
@@ -64,7 +63,7 @@ def assert_carries(shown, attention) -> None:
 
 
 def test_one_bundle_holds_the_html_and_the_still_picture_with_its_text(attention, images):
-    shown = explore(attention, images[0])
+    shown = live("attention", attention, images[0])
     bundle, metadata = DisplayFormatter().format(shown)
     assert bundle.keys() == {"text/html", "image/png", "text/plain"}
     assert (bundle["text/html"], bundle["text/plain"]) == (shown.html, shown.text)
@@ -77,14 +76,14 @@ def test_one_bundle_holds_the_html_and_the_still_picture_with_its_text(attention
 @pytest.mark.parametrize("first", [1, 0])
 def test_still_picture_and_text_are_of_the_class_token_or_the_middle_patch_in_the_last_block(images, first):
     weights, query = softmaxed(3, 2, 4, 15 + first), 0 if first else 7
-    shown = explore(weights[:, 1:], images[1], blocks=[0, 1], heads=[0, 1, 3])
+    shown = live("attention", weights[:, 1:], images[1], blocks=[0, 1], heads=[0, 1, 3])
     chosen = weights[1, 1, [0, 1, 3], query, first:]
     maps, titles = chosen.unflatten(-1, (3, 5)), ["head 0", "head 1", "head 3"]
     expected = plot_heads(images[1], maps, titles=titles, query=None if first else query)
-    assert shown.png == render(expected, caption=shown.text, colours=256)
+    assert shown.png == render(expected, caption=shown.text, colours=64, small=0)
     best = int(chosen.mean(dim=0).argmax())
     who = "the class token" if first else "the patch in row 1, column 2"
-    assert shown.text.startswith(f"Where {who} looks in block 2")
+    assert shown.text.startswith(f"Where {who} looks in block 1, in 3 of 4 heads")
     assert f"row {best // 5}, column {best % 5}, gets {chosen.mean(dim=0)[best]:.2f}" in shown.text
 
 
@@ -92,32 +91,32 @@ def test_still_picture_and_text_are_of_the_class_token_or_the_middle_patch_in_th
 def test_blocks_and_heads_are_chosen_in_their_order(model, images, blocks, heads):
     with torch.no_grad(), record(model) as trace:
         model(images)
-    shown = explore(trace, blocks=blocks, heads=heads)
+    shown = live("attention", trace, blocks=blocks, heads=heads)
     blocks, heads = list(blocks or range(2)), list(heads or range(4))
     assert_carries(shown, trace.attention[blocks][:, 0][:, heads])
     data = data_of(shown)
-    assert (data.blocks, data.heads, data.rows, data.cols, data.side, data.first) == (blocks, heads, 3, 5, 4, 1)
+    assert (data.blocks, data.heads, data.rows, data.cols, data.first) == (blocks, heads, 3, 5, 1)
     np.testing.assert_allclose(data.image / 255, images[0].permute(1, 2, 0), atol=0.501 / 255)
-    of_weights = explore(trace.attention.numpy(), images[0].numpy(), blocks=blocks, heads=heads)
-    assert of_weights.html == shown.html
+    of_weights = live("attention", trace.attention.numpy(), images[0].numpy(), blocks=blocks, heads=heads)
+    assert (data_of(of_weights).weights == data.weights).all()
 
 
 def test_an_image_may_be_larger_or_grey_and_is_cut_off_at_black_and_white(attention):
     image = torch.full((1, 36, 60), -0.4)
     image[:, :, 30:] = 1.7
-    data = data_of(explore(attention, image))
-    assert (data.side, data.image.shape) == (12, (36, 60, 3))
+    data = data_of(live("attention", attention, image))
+    assert (data.rows, data.cols, data.image.shape) == (3, 5, (36, 60, 3))
     assert (data.image[:, :30] == 0).all()
     assert (data.image[:, 30:] == 255).all()
 
 
 def test_fewer_axes_are_those_of_one_block_of_one_image_of_one_head_and_any_precision_is_shown(attention, images):
-    expected = explore(attention[1:2, 1:2, 2:3], images[1])
+    expected = live("attention", attention[1:2, 1:2, 2:3], images[1])
     assert_carries(expected, attention[1:2, 1, 2:3])
     for weights in (attention[1, 1:2, 2:3], attention[1, 1, 2:3], attention[1, 1, 2], attention[1, 1, 2].double()):
-        assert explore(weights, images[1]).html == expected.html
+        assert live("attention", weights, images[1]).html == expected.html
     halves = attention.bfloat16()
-    assert_carries(explore(halves, images[0].bfloat16()), halves[:, 0].double())
+    assert_carries(live("attention", halves, images[0].bfloat16()), halves[:, 0].double())
 
 
 def test_a_trace_on_an_autograd_graph_stays_as_it_is_and_no_random_number_is_drawn(model, images):
@@ -125,7 +124,7 @@ def test_a_trace_on_an_autograd_graph_stays_as_it_is_and_no_random_number_is_dra
     with record(model) as trace:
         model(images)
     before, dice = {name: tensor.clone() for name, tensor in trace.items()}, torch.random.get_rng_state()
-    assert_carries(explore(trace, heads=[1]), trace.attention[:, 0, 1:2].detach())
+    assert_carries(live("attention", trace, heads=[1]), trace.attention[:, 0, 1:2].detach())
     assert all(torch.equal(trace[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.random.get_rng_state(), dice)
 
@@ -137,35 +136,34 @@ def test_a_recorded_input_that_was_normalised_is_stretched(model, images, low, h
     with torch.no_grad(), record(model) as trace:
         model(low + (high - low) * images)
     expected = {(0.2, 0.9): 0.2 + 0.7 * images[0], (2, 2): torch.zeros(3, 12, 20)}.get((low, high), images[0])
-    shown = data_of(explore(trace)).image
+    shown = data_of(live("attention", trace)).image
     np.testing.assert_allclose(shown / 255, expected.permute(1, 2, 0), atol=0.51 / 255)
 
 
 def test_the_html_needs_nothing_from_elsewhere_and_styles_nothing_else(attention, images):
-    html = explore(attention, images[0]).html
-    assert "://" not in html
+    html = live("attention", attention, images[0]).html
+    assert "://" not in html.replace("http://www.w3.org/2000/svg", "")  # the name of a kind of element, never asked
     assert html.isascii()
     assert Page(html).tags == ["div", "style", "img", "script", "script"]
     style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
-    selectors = [selector for rule in re.findall(r"([^{}]+)\{", style) for selector in rule.split(",")]
-    assert all(selector.strip().startswith(".vit-explorer") for selector in selectors)
+    assert all(line.lstrip().startswith((".vit-", "@container", "@media", "}")) for line in style.splitlines() if line)
 
 
-RIGHT = {"trace": torch.full((3, 2, 4, 16, 16), 1 / 16), "image": torch.full((3, 12, 20), 0.5)}
+RIGHT = {"seen": torch.full((3, 2, 4, 16, 16), 1 / 16), "image": torch.full((3, 12, 20), 0.5)}
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"trace": torch.rand(16)}, r"\(16,\)"),
-        ({"trace": torch.rand(1, 1, 4, 16, 20)}, "16 queries to 20 keys"),
-        ({"trace": torch.full((4, 16, 16), float("nan"))}, "NaN"),
-        ({"trace": torch.randn(4, 16, 16)}, "below 0"),
-        ({"image": None}, "image="),
-        ({"image": torch.rand(4, 12, 20)}, "not 4"),
+        ({"seen": torch.rand(16)}, r"\(16,\)"),
+        ({"seen": torch.rand(1, 1, 4, 16, 20)}, r"\(1, 1, 4, 16, 20\)"),
+        ({"seen": torch.full((4, 16, 16), float("nan"))}, "NaN"),
+        ({"seen": torch.randn(4, 16, 16)}, "below 0"),
+        ({"image": None}, "pass an image"),
+        ({"image": torch.rand(4, 12, 20)}, r"\(4, 12, 20\)"),
         ({"image": torch.rand(3, 12, 18)}, "15 patches .or 16.* 12 x 18"),
-        ({"trace": torch.ones(1, 1)}, "0 patches .or 1.* 12 x 20"),
+        ({"seen": torch.ones(1, 1)}, "0 patches .or 1.* 12 x 20"),
         ({"blocks": [0, 3]}, r"blocks \[0, 3\] .* 0 to 2"),
         ({"heads": []}, r"heads \[\] .* 0 to 3"),
         ({"heads": [0.5]}, r"heads .*\[0\.5\]"),
@@ -173,22 +171,40 @@ RIGHT = {"trace": torch.full((3, 2, 4, 16, 16), 1 / 16), "image": torch.full((3,
 )
 def test_what_cannot_be_shown_is_refused_with_its_value(wrong, words):
     with pytest.raises(ValueError, match=words):
-        explore(**RIGHT | wrong)
+        live("attention", **RIGHT | wrong)
 
 
 def test_a_trace_without_attention_says_so(model, images):
     with torch.no_grad(), record(model, "input") as trace:
         model(images)
     with pytest.raises(KeyError, match="no attention weights"):
-        explore(trace, images[0])
+        live("attention", trace, images[0])
 
 
-def test_a_view_that_is_too_large_is_refused_with_its_size_and_what_to_choose(monkeypatch, attention, images):
-    size = len(explore(attention, images[0]).html)
-    monkeypatch.setattr(module, "MAX_BYTES", size)
-    explore(attention, images[0])
-    monkeypatch.setattr(module, "MAX_BYTES", size - 1)
-    words = rf"{size / 1e6:.1f} MB for 3 blocks and 4 heads of 16 tokens .*12 x 20 .*blocks= .*heads="
-    with pytest.raises(ValueError, match=words):
-        explore(attention, images[0])
-    explore(attention, images[0], heads=[0])
+def test_a_picture_that_is_too_large_is_refused_with_its_size(monkeypatch, attention, images):
+    size = len(live("attention", attention, images[0]).payload)
+    monkeypatch.setattr(page, "MAX_BYTES", size)
+    live("attention", attention, images[0])
+    monkeypatch.setattr(page, "MAX_BYTES", size - 1)
+    with pytest.raises(ValueError, match=rf"{size / 1e6:.1f} MB"):
+        live("attention", attention, images[0])
+
+
+def test_a_model_travels_in_eight_bits_with_its_image_in_sixteen(model, images):
+    shown = live("attention", model, images[0], classes=[*"abcde"])
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', shown.html)[1])
+    expected = in_eight_bits(model.state_dict())
+    assert data["weights"].keys() == expected.keys()
+    assert all(np.array_equal(array(data["weights"][name]), tensor) for name, tensor in expected.items())
+    assert data["config"] == json.loads(json.dumps(asdict(model.config)))
+    np.testing.assert_allclose(array(data["image"]) / 65535, images[0], atol=0.501 / 65535)
+    assert data["classes"] == [*"abcde"]
+    with pytest.raises(ValueError, match="2 names of classes, but the model has 5"):
+        live("attention", model, images[0], classes=["a", "b"])
+    with pytest.raises(ValueError, match="needs an image"):
+        live("attention", model)
+
+
+def test_an_unknown_picture_is_refused_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"'attentoin'; choose from .*attention"):
+        live("attentoin")

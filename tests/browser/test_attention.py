@@ -1,0 +1,282 @@
+"""Attention under a real pointer and real keys, on a grid that is not square; its pixels against `plots.blend`."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.browser import jupyter
+from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.draw import blend
+from vit_walkthrough.living import live
+from vit_walkthrough.look.intervene import intervene
+from vit_walkthrough.weights import load_tiny
+
+ROWS, COLS, SIDE, BLOCKS, HEADS = 3, 5, 4, 3, 4
+STEP = 6.6  # of 255, between two neighbours in the palette: weights are carried in 8 bits of their own peak
+
+
+def random_attention(first: int = 1) -> torch.Tensor:
+    """(blocks 1 heads tokens tokens), with or without a class token, which in one head takes nearly all."""
+    tokens = ROWS * COLS + first
+    weights = (2 * torch.randn(BLOCKS, 1, HEADS, tokens, tokens)).softmax(dim=-1)
+    if first:
+        weights[1, 0, 2, :, 1:] *= 1e-3
+        weights[1, 0, 2, :, 0] = 1 - weights[1, 0, 2, :, 1:].sum(dim=-1)
+    return weights
+
+
+@pytest.fixture
+def image():
+    return torch.rand(3, ROWS * SIDE, COLS * SIDE)
+
+
+@pytest.fixture
+def attention():
+    return random_attention()
+
+
+class View(jupyter.View):
+    """One picture of attention on a page, as its reader sees it."""
+
+    def __init__(self, page, number: int = 0):
+        super().__init__(page, page.locator(".vit-living").nth(number))
+        self.told = self.root.locator(".vit-text")
+        self.star = self.root.get_by_role("button", name="class token")
+
+    @property
+    def state(self) -> tuple:
+        """The query (-1 is the class token), the block, and what is pinned."""
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+        state = self.root.evaluate("root => root.living.state()")
+        return state["query"], state["block"], state["pinned"]
+
+    def place_of(self, row: int, col: int) -> tuple[float, float]:
+        box = self.picture.bounding_box()
+        return box["x"] + (col + 0.5) * box["width"] / COLS, box["y"] + (row + 0.5) * box["height"] / ROWS
+
+    def hover(self, row: int, col: int) -> None:
+        self.page.mouse.move(*self.place_of(row, col))
+
+    def click(self, row: int, col: int) -> None:
+        self.page.mouse.click(*self.place_of(row, col))
+
+    def swipe(self, *places: tuple[float, float]) -> None:
+        """Press a finger at the first place, move it along the others and lift it at the last."""
+        touch = self.page.context.new_cdp_session(self.page)
+        for number, (across, down) in enumerate(places):
+            point = {"touchPoints": [{"x": across, "y": down}], "type": "touchMove" if number else "touchStart"}
+            touch.send("Input.dispatchTouchEvent", point)
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    def block(self, number: int) -> None:
+        self.root.get_by_role("group", name="block").get_by_role("button", name=str(number)).click()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def pixels(self) -> np.ndarray:
+        """The painted maps, one number for each pixel of the image: (mean, heads; height, width, 3)."""
+        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        css = 'canvas[aria-label^="where the query looks"]:not([aria-label*="pinned"])'
+        shown = self.root.locator(css).evaluate_all("list => list.map((one) => one.toDataURL())")
+        pictures = [Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) for address in shown]
+        assert all(picture.getextrema()[3] == (255, 255) for picture in pictures), "a picture that is not opaque"
+        zooms = [picture.width // (COLS * SIDE) for picture in pictures]
+        return np.stack(
+            [
+                np.asarray(picture)[zoom // 2 :: zoom, zoom // 2 :: zoom, :3].astype(float)
+                for picture, zoom in zip(pictures, zooms, strict=True)
+            ]
+        )
+
+
+def names(first: int) -> list[str]:
+    patches = [f"the patch in row {row}, column {col}" for row in range(ROWS) for col in range(COLS)]
+    return ["the class token"][:first] + patches
+
+
+def assert_shows(view: View, image, attention, query: int, block: int = BLOCKS - 1) -> None:
+    """The maps are painted on one scale, in the colours of `plots`, and the strongest keys of the mean are told."""
+    first = attention.shape[-1] - ROWS * COLS
+    weights = attention[block, 0, :, query + first]
+    maps = torch.stack([weights.mean(dim=0), *weights])[:, first:].unflatten(1, (ROWS, COLS))
+    most = maps.max()
+    painted = view.pixels()
+    assert len(painted) == HEADS + 1
+    for shown, values in zip(painted, maps, strict=True):
+        # blend's scale ends at the largest of its map: a column more, with the largest of all, and cut off again
+        wide = torch.cat([values, torch.full((ROWS, 1), most)], dim=1)
+        ground = torch.cat([image, torch.zeros(3, ROWS * SIDE, SIDE)], dim=2)
+        gap = abs(shown - 255 * blend(ground, wide)[:, : COLS * SIDE]).max(axis=-1)
+        frame = np.zeros_like(gap, dtype=bool)  # the query is framed: what its line covers is not compared
+        if query >= 0:
+            top, left = (SIDE * place for place in divmod(query, COLS))
+            frame[max(0, top - 1) : top + SIDE + 1, max(0, left - 1) : left + SIDE + 1] = True
+            frame[top + 1 : top + SIDE - 1, left + 1 : left + SIDE - 1] = False
+        assert gap[~frame].max() <= STEP
+    told = view.told.inner_text()
+    assert told.startswith(f"Block {block}, mean of the heads: {names(first)[query + first]} looks most at ")
+    found = re.findall(r"(the patch [^()]*) \(([\d.e-]+)\)", told.partition("looks most at")[2])
+    mean, shares = maps[0].flatten(), [float(share) for _, share in found]
+    assert shares == pytest.approx(mean.sort(descending=True).values[:5].tolist(), rel=0.08)
+    assert [mean[names(0).index(name)].item() for name, _ in found] == pytest.approx(shares, rel=0.08)
+
+
+@pytest.fixture
+def view(open_page, attention, image):
+    return View(open_page(live("attention", attention, image).html))
+
+
+@pytest.mark.parametrize(("first", "home"), [(1, -1), (0, 7)], ids=["class token", "none"])
+def test_the_maps_of_the_home_query_replace_the_still_and_every_patch_has_its_own(open_page, image, first, home):
+    attention = random_attention(first)
+    view = View(open_page(live("attention", attention, image).html))
+    assert view.root.locator(".vit-still").is_hidden()
+    assert (view.state, view.star.count()) == ((home, BLOCKS - 1, None), first)
+    assert_shows(view, image, attention, home)
+    for row, col in ((0, 0), (2, 4), (1, 3)):
+        view.hover(row, col)
+        assert_shows(view, image, attention, row * COLS + col)
+    for block in range(BLOCKS):
+        view.block(block)
+        assert_shows(view, image, attention, 1 * COLS + 3, block)
+    view.picture.focus()
+    view.press("Home")
+    assert view.state == (home, BLOCKS - 1, None)
+
+
+def test_without_scripts_the_still_picture_stands_with_its_text(open_page, attention, image):
+    shown = live("attention", attention, image)
+    page = open_page(shown.html, java_script_enabled=False)
+    assert page.get_by_role("img", name=shown.text, exact=True).is_visible()
+    assert page.locator("canvas").count() == 0
+
+
+def test_a_click_pins_a_patch_beside_the_next_and_a_second_lets_it_go(view):
+    view.click(1, 3)
+    view.hover(2, 0)
+    assert view.state == (10, BLOCKS - 1, 8)
+    pinned = view.root.locator("figcaption", has_text="pinned patch 8")
+    boxes = [one.bounding_box() for one in (view.picture, pinned)]
+    assert boxes[1]["y"] < boxes[0]["y"] + boxes[0]["height"] + 60, "the comparison stands beside, not below"
+    view.click(0, 1)
+    assert view.state[2] == 1
+    view.click(0, 1)
+    assert view.state[2] is None
+    assert pinned.is_hidden()
+    view.star.click()
+    assert (view.state[0], view.star.get_attribute("aria-pressed")) == (-1, "true")
+
+
+def test_pointing_at_a_map_says_the_number_of_the_patch_there(view, attention):
+    map_of_head = view.root.locator('canvas[aria-label="where the query looks, head 2"]')
+    box = map_of_head.bounding_box()
+    view.page.mouse.move(box["x"] + 0.5 * box["width"] / COLS, box["y"] + 2.5 * box["height"] / ROWS)
+    assert view.state  # a frame later
+    mean, best = attention[-1, 0, :, 0, 11].mean().item(), attention[-1, 0, :, 0, 11].max().item()
+    told = view.told.inner_text()
+    assert told.startswith("The patch in row 2, column 0 gets ")
+    shares = [float(one) for one in re.findall(r"([\d.]+), [\d.]+ times", told)]
+    assert shares == pytest.approx([mean, best], rel=0.06)
+    assert f"Head {int(attention[-1, 0, :, 0, 11].argmax())}" in told
+    view.page.mouse.move(0, 0)
+    assert view.state
+    assert "looks most at" in view.told.inner_text()
+
+
+def test_each_map_may_have_a_scale_of_its_own(view, attention, image):
+    one = attention[-1, 0, :, 0, 1:].unflatten(1, (ROWS, COLS))
+    view.root.get_by_role("button", name="a scale for each map").click()
+    for shown, values in zip(view.pixels()[1:], one, strict=True):
+        assert abs(shown - 255 * blend(image, values)).max() <= STEP
+    assert view.root.locator(".vit-scale").is_hidden()
+
+
+def test_a_finger_pins_at_its_second_tap_and_the_page_scrolls_over_the_picture(open_page, attention, image):
+    page = open_page(live("attention", attention, image).html + '<p style="height:3000px">', has_touch=True)
+    view = View(page)
+    for place, pinned in (((2, 3), None), ((2, 3), 13), ((0, 1), 13), ((0, 1), 1)):
+        page.touchscreen.tap(*view.place_of(*place))
+        assert view.state == (place[0] * COLS + place[1], BLOCKS - 1, pinned)
+    across, down = view.place_of(2, 2)
+    view.swipe((across, down), (across, down - 40), (across, down - 90), (across, down - 140))
+    page.wait_for_function("scrollY > 20")
+
+
+def test_the_arrow_keys_walk_across_no_edge_and_enter_and_space_pin_until_escape(view):
+    view.page.evaluate("window.heard = []; document.addEventListener('keydown', (event) => heard.push(event.key))")
+    view.picture.focus()
+    walk = {"Right Up": 0, "Right Down Left": 5, "Left Right Down": 11, "Down Left": 10}
+    for keys, query in walk.items():
+        view.press(*(f"Arrow{key}" for key in keys.split()))
+        assert view.state[0] == query
+    view.press("Enter", "ArrowRight")
+    assert view.state == (11, BLOCKS - 1, 10)
+    view.press("Escape", " ")
+    assert view.state[2] == 11
+    view.press(" ", "a", "Shift+Enter", "Control+ArrowDown")  # what is not used reaches the page
+    assert view.state == (11, BLOCKS - 1, None)
+    heard = view.page.evaluate("heard.filter((key) => !['Tab', 'Shift', 'Control'].includes(key))")
+    assert heard == ["a", "Enter", "ArrowDown"]
+    assert view.page.evaluate("[scrollX, scrollY]") == [0, 0]
+
+
+REVIVE = """html => { // as notebooks do
+    const main = document.querySelector("main");
+    if (html) main.innerHTML = html;
+    for (const old of document.querySelectorAll(".vit-living script")) {
+      const alive = document.createElement("script");
+      for (const one of old.attributes) alive.setAttribute(one.name, one.value);
+      alive.textContent = old.textContent;
+      old.replaceWith(alive);
+    } }"""
+
+
+def test_pictures_inserted_into_a_page_run_again_or_saved_alive_are_alive_once_each(open_page, attention, image):
+    page = open_page("<main></main>")
+    page.evaluate(REVIVE, 2 * live("attention", attention, image).html)  # the same twice
+    view, other = View(page), View(page, 1)
+    view.click(0, 3)
+    other.block(0)
+    page.evaluate(REVIVE, "")  # its scripts run again
+    page.wait_for_timeout(100)
+    assert (view.state, other.state) == ((3, 2, 3), (-1, 0, None))
+    again = View(open_page(page.evaluate("document.body.innerHTML")))
+    for alive in (view, other, again):
+        assert alive.root.locator(".vit-alive").count() == 1
+    assert again.state == (-1, BLOCKS - 1, None)
+    again.hover(2, 2)
+    assert_shows(again, image, attention, 12)
+
+
+def test_a_silenced_head_changes_the_answer_as_torch_says(open_page):
+    model, image = load_tiny(8, 4), ClutteredDigits("test").sample(1, draw=0)[0]
+    page = open_page(live("attention", model, image[0]).html)
+    view = View(page)
+
+    def answers() -> list[float]:
+        assert view.state  # a frame later
+        said = view.root.get_by_role("img", name="what the model says").get_attribute("aria-label")
+        return [float(share) for share in re.findall(r"\d ([\d.]+)%", said)]
+
+    view.block(2)
+    for heads in ([], [1], [1, 3]):
+        if heads:
+            view.root.get_by_role("button", name=f"silence head {heads[-1]}").click()
+        with torch.no_grad(), intervene(model, silenced=[(2, head) for head in heads]):
+            expected = model(image).softmax(-1)[0]
+        assert answers() == pytest.approx((100 * expected).tolist(), abs=0.3)
+
+
+def test_data_that_cannot_be_read_are_told_and_the_still_stays(open_page, attention, image):
+    html = live("attention", attention, image).html
+    page = open_page(html.replace('"rows":3', '"rows":'))
+    page.get_by_role("alert").wait_for()
+    assert "does not answer" in page.get_by_role("alert").inner_text()
+    assert page.locator(".vit-still").is_visible()

@@ -1,0 +1,91 @@
+"""vit.js beside torch, tensor by tensor: all bundled models, every option alone and several together."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.living.node import differences
+from vit_walkthrough import VisionTransformer, ViTConfig
+from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint
+
+
+def options(config: ViTConfig, seed: int) -> list[dict]:
+    """Every option alone."""
+    dice, patches = random.Random(seed), range(config.patches)
+    blocks = [f"blocks.{block}" for block in range(config.depth)]
+    halves = [f"{block}.{half}" for block in blocks for half in ("attention", "mlp")]
+    norms = [f"{block}.{norm}" for block in blocks for norm in ("norm_1", "norm_2")] + ["norm"]
+    heads = [(block, head) for block in range(config.depth) for head in range(config.heads)]
+    return [
+        {"order": dice.sample(patches, len(patches))},
+        {"positions": False},
+        {"hidden": dice.sample(patches, len(patches) // 2)},
+        {"covered": dice.sample(patches, len(patches) // 2)},
+        {"silenced": dice.sample(heads, 2)},
+        {"skipped": [dice.choice(blocks), dice.choice(halves)]},
+        {"alone": [dice.choice(halves)]},
+        {"unnormed": [dice.choice(norms)]},
+        {"temperature": dice.choice([0.3, 2.5])},
+    ]
+
+
+def together(config: ViTConfig, seed: int) -> dict:
+    """Four options at once."""
+    return {name: value for one in random.Random(seed).sample(options(config, seed), 4) for name, value in one.items()}
+
+
+def assert_equal(found: list[dict[str, float]]) -> None:
+    for worst in found:
+        assert worst.pop("weights") < 1e-5  # attention
+        assert max(worst.values()) < 1e-4, worst
+
+
+@pytest.mark.parametrize("size", bundled(), ids=str)
+def test_every_tensor_of_a_bundled_model_is_torchs(size, tmp_path):
+    model, images = load_checkpoint(bundled()[size])[0], ClutteredDigits("test").sample(2, draw=0)[0]
+    cases = [{}, *options(model.config, seed=sum(size)), together(model.config, seed=sum(size))]
+    assert_equal(differences(model, images, cases, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(image_size=(12, 20), patch_size=4, channels=1),
+        dict(positions="none", classes=3),
+        dict(positions="sincos", pooling="mean", depth=1),
+    ],
+    ids=str,
+)
+def test_other_configs_too(change, tmp_path):
+    config = replace(ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7), **change)
+    model = VisionTransformer(config).eval()
+    for parameter in model.parameters():  # the head starts at zero, and would hide what comes before it
+        torch.nn.init.normal_(parameter, std=0.3)
+    images = torch.rand(2, config.channels, config.height, config.width)
+    assert_equal(differences(model, images, [{}, *options(config, 0)], tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (dict(image_size=32), "an image of 768 numbers, but the config says 3 x 32 x 32"),
+        (dict(dim=12), "patch_embedding.projection.weight has 4608 numbers, but the config says 2304"),
+        (dict(depth=3), "blocks.2.mlp.contract.weight has no numbers"),
+        (dict(classes=3), "head.logits.bias has 7 numbers, but the config says 3"),
+    ],
+)
+def test_weights_and_images_of_another_config_are_refused(wrong, words, tmp_path):
+    config = ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7)
+    model = VisionTransformer(config).eval()
+    model.config = replace(config, **wrong)
+    with pytest.raises(AssertionError, match=words):
+        differences(model, torch.rand(1, 3, 16, 16), [{}], tmp_path)
+
+
+def test_an_image_with_nan_is_refused(tmp_path):
+    model = VisionTransformer(ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20)).eval()
+    with pytest.raises(AssertionError, match="NaN or infinite"):
+        differences(model, torch.full((1, 3, 16, 16), float("nan")), [{}], tmp_path)

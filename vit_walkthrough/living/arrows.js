@@ -1,0 +1,199 @@
+// Drag the query's tip among the keys: scores, weights, and the output, which is the weighted sum of the values.
+// All are vectors of two numbers, and so arrows in a plane.
+import { attend, attentionWeights } from "./vit.js";
+import { adjust, ARROWS, button, clamp, decimals, element, frames, keys, largest } from "./view.js";
+import { percent, readout, shape, spotUnder, strongest } from "./view.js";
+
+const SIZE = 400; // of a plane in its own units
+const QUERY = "#cc79a7", KEY = "#e69f00", VALUE = "#56b4e9";
+
+export function arrows(stage, data, living) {
+  const { values } = data, count = values.shape[0];
+  const query = data.query.slice(), offered = data.keys.slice();
+  const seen = new Uint8Array(count).fill(1);
+  let temperature = data.temperature, weights = null, output = null;
+
+  const draw = frames(paint);
+  const hint = "Drag the round tip of the query, or of a key, and watch the weights and the output.";
+  element("p", { class: "vit-hint", text: hint + " With keys, Tab chooses a tip and the arrows move it." }, stage);
+  const controls = element("div", { class: "vit-controls" }, stage);
+  const heat = element("label", { class: "vit-slider" }, controls);
+  element("span", { text: "temperature" }, heat);
+  const range = element("input", { type: "range", min: -1, max: 1, step: 0.01 }, heat); // of its logarithm
+  const shown = element("output", {}, heat);
+  range.addEventListener("input", () => { temperature = 10 ** range.value; draw(); });
+  keys(range, (key) => (key in ARROWS || ["Home", "End", "PageUp", "PageDown"].includes(key)) && "native");
+  button(controls, "put back", putBack);
+
+  const main = element("div", { class: "vit-arrows" }, stage);
+  const farthest = 1.25 * largest([...query, ...offered].map(Math.abs).concat(0.4));
+  const asked = plane(main, "the query and the keys", [-farthest, -farthest], 2 * farthest);
+  const middle = element("div", { class: "vit-arrows-table" }, main);
+  const ends = (most) => [0, 1].map((axis) => most(0, ...each((one) => values[2 * one + axis])));
+  const lows = ends(Math.min), highs = ends(Math.max);
+  const span = 1.3 * Math.max(highs[0] - lows[0], highs[1] - lows[1], 0.1);
+  const found = plane(main, "the values and the output", lows.map((low, axis) => (low + highs[axis] - span) / 2), span);
+  const tell = readout(stage);
+
+  const keyArrows = each((one) => arrow(asked, KEY, `k${one}`));
+  const valueArrows = each((one) => arrow(found, VALUE, `v${one}`));
+  const queryArrow = arrow(asked, QUERY, "query");
+  const chain = shape("polyline", { class: "vit-arrows-chain" }, found.frame);
+  const outputArrow = arrow(found, "currentColor", "output");
+  const tips = [...keyArrows.map((_, one) => tip(offered.subarray(2 * one, 2 * one + 2), KEY, `key k${one}`)),
+    tip(query, QUERY, "query")];
+  const rows = table();
+
+  function each(build) { return Array.from({ length: count }, (_, one) => build(one)); }
+
+  // A square plane from `low` on, `span` wide: lines at round numbers, axes, and the way from numbers to places.
+  function plane(parent, caption, low, span) {
+    const holder = element("figure", { class: "vit-figure vit-first vit-arrows-plane" }, parent);
+    const box = { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "group", "aria-label": caption };
+    const frame = shape("svg", box, holder);
+    element("figcaption", { text: caption }, holder);
+    const x = (number) => ((number - low[0]) / span) * SIZE, y = (number) => SIZE - ((number - low[1]) / span) * SIZE;
+    const rough = 10 ** Math.floor(Math.log10(span / 4));
+    const step = rough * [5, 2, 1].find((times) => times * rough <= span / 4);
+    for (const axis of [0, 1])
+      for (let line = Math.ceil(low[axis] / step); line * step <= low[axis] + span; line++) {
+        const at = axis === 0 ? x(line * step) : y(line * step);
+        const style = line === 0 ? "vit-arrows-axis" : "vit-arrows-line";
+        shape("line", axis === 0 ? { x1: at, x2: at, y1: 0, y2: SIZE, class: style }
+          : { x1: 0, x2: SIZE, y1: at, y2: at, class: style }, frame);
+        if (at < 14 || at > SIZE - 14 || line === 0) continue; // no word is cut off
+        const text = decimals(line * step, step < 1 ? 1 : 0);
+        const words = axis === 0 ? { x: at, y: clamp(12, y(0) + 15, SIZE - 4), "text-anchor": "middle" }
+          : { x: clamp(22, x(0) - 5, SIZE), y: at + 4, "text-anchor": "end" };
+        shape("text", { ...words, text, class: "vit-arrows-number" }, frame);
+      }
+    const numberAt = (event) => {
+      const [across, down] = spotUnder(event, frame);
+      return [low[0] + across * span, low[1] + (1 - down) * span];
+    };
+    return { frame, x, y, numberAt, low, span };
+  }
+
+  // An arrow from the origin. set(x, y, thick) moves it.
+  function arrow({ frame, x, y }, colour, name) {
+    const line = shape("line", { stroke: colour, "stroke-linecap": "round" }, frame);
+    const head = shape("polygon", { fill: colour }, frame);
+    const words = shape("text", { text: name, class: "vit-arrows-name" }, frame);
+    const beside = name === "output"; // a value is near
+    return (right, above, thick) => {
+      const [fromX, fromY, toX, toY] = [x(0), y(0), x(right), y(above)];
+      const length = Math.hypot(toX - fromX, toY - fromY) || 1e-9, sharp = Math.min(length, 9 + 2 * thick);
+      const [dx, dy] = [(toX - fromX) / length, (toY - fromY) / length], half = sharp * 0.45;
+      const [baseX, baseY] = [toX - dx * sharp, toY - dy * sharp];
+      adjust(line, { x1: fromX, y1: fromY, x2: baseX, y2: baseY, "stroke-width": thick });
+      const sides = [1, -1].map((side) => [baseX - side * dy * half, baseY + side * dx * half]);
+      adjust(head, { points: [[toX, toY], ...sides].join(" ") });
+      const outward = right < 0 ? -1 : 1, [away, along] = beside ? [12 * outward, outward] : [dx * 14, dx];
+      const anchor = along > 0.5 ? "start" : along < -0.5 ? "end" : "middle";
+      const wide = name.length * 10, low = { start: 4, middle: wide / 2, end: wide }[anchor]; // nothing is cut off
+      const up = beside ? 18 : dy * 18 + (Math.abs(dy) < 0.5 ? -8 : 5);
+      adjust(words, { x: clamp(low, toX + away, SIZE - (wide + 4 - low)), y: clamp(14, toY + up, SIZE - 4),
+        "text-anchor": anchor });
+    };
+  }
+
+  // A round tip that is dragged, or moved by the arrow keys; `vector` is where it is.
+  function tip(vector, colour, name) {
+    const { frame, x, y, numberAt, low, span } = asked, step = span / 40;
+    const made = shape("g", { class: "vit-arrows-tip", tabindex: 0, role: "application",
+      "aria-roledescription": "tip of an arrow" }, frame);
+    shape("circle", { r: 20, fill: "transparent" }, made); // what a finger can hit
+    shape("circle", { r: 8, fill: colour, class: "vit-arrows-knob" }, made);
+    let grip = null; // from the pointer to the tip, so that the tip does not jump
+    const to = (...place) => {
+      for (const axis of [0, 1]) vector[axis] = clamp(low[axis], place[axis], low[axis] + span);
+      draw();
+    };
+    made.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      event.preventDefault(); // no text is marked
+      made.focus();
+      made.setPointerCapture(event.pointerId);
+      const [right, up] = numberAt(event);
+      grip = [vector[0] - right, vector[1] - up];
+    });
+    made.addEventListener("pointermove", (event) => {
+      if (!grip) return;
+      const [right, up] = numberAt(event);
+      to(right + grip[0], up + grip[1]);
+    });
+    // A finger on a tip drags it; elsewhere it scrolls the page. In SVG the style touch-action does not reach so far.
+    made.addEventListener("touchmove", (event) => { if (event.cancelable) event.preventDefault(); },
+      { passive: false });
+    for (const end of ["pointerup", "pointercancel"]) made.addEventListener(end, () => { grip = null; });
+    keys(made, (key) => {
+      if (!(key in ARROWS)) return false;
+      const [down, across] = ARROWS[key];
+      to(vector[0] + across * step, vector[1] - down * step);
+      return true;
+    });
+    return () => adjust(made, { transform: `translate(${x(vector[0])} ${y(vector[1])})`,
+      "aria-label": `${name} at ${pair(vector)}. Arrow keys move it` });
+  }
+
+  // Of every key: its score, the score divided by the temperature, and its weight.
+  function table() {
+    for (const text of ["", "q · k / √2", "÷ temperature", "weight", ""]) element("strong", { text }, middle);
+    return each((one) => {
+      element("span", { text: `k${one}` }, middle);
+      const [score, cooled] = [0, 1].map(() => element("span", { class: "vit-number" }, middle));
+      const bar = element("i", {}, element("span", { class: "vit-track" }, middle));
+      bar.style.background = KEY;
+      return { score, cooled, bar, weight: element("span", { class: "vit-number" }, middle) };
+    });
+  }
+
+  function paint() {
+    // A temperature divides the scores. Dividing the query comes to the same.
+    weights = attentionWeights(query.map((one) => one / temperature), offered, seen, 2);
+    output = attend(weights, values, count, 2);
+    const scores = each((one) => (query[0] * offered[2 * one] + query[1] * offered[2 * one + 1]) * Math.SQRT1_2);
+    keyArrows.forEach((set, one) => set(offered[2 * one], offered[2 * one + 1], 2 + 6 * weights[one]));
+    valueArrows.forEach((set, one) => set(values[2 * one], values[2 * one + 1], 2 + 6 * weights[one]));
+    queryArrow(query[0], query[1], 4);
+    outputArrow(output[0], output[1], 3);
+    tips.forEach((move) => move());
+    range.value = Math.log10(temperature);
+    shown.textContent = degrees(temperature);
+    range.setAttribute("aria-valuetext", shown.textContent);
+
+    // The weighted values one behind the other end at the output.
+    let sum = [0, 0];
+    const corners = [sum, ...each((one) => {
+      sum = [0, 1].map((axis) => sum[axis] + weights[one] * values[2 * one + axis]);
+      return sum;
+    })];
+    adjust(chain, { points: corners.map(([right, up]) => `${found.x(right)},${found.y(up)}`).join(" ") });
+
+    rows.forEach(({ score, cooled, bar, weight }, one) => {
+      score.textContent = decimals(scores[one]);
+      cooled.textContent = decimals(scores[one] / temperature);
+      bar.style.width = 100 * weights[one] + "%";
+      weight.textContent = decimals(weights[one]);
+    });
+    const best = strongest(scores), mixed = each((one) => `${decimals(weights[one])} v${one}`).join(" + ");
+    const dot = [0, 1].map((axis) => `${decimals(query[axis])} * ${decimals(offered[2 * best + axis])}`).join(" + ");
+    tell(`The query ${pair(query)} fits key k${best} best: (${dot}) / √2 = ${decimals(scores[best])}. `
+      + `At a temperature of ${degrees(temperature)}, k${best} gets ${percent(weights[best])} of the weight. `
+      + `The output is ${mixed} = ${pair(output)}: the dashed line adds these parts one by one.`);
+  }
+
+  function putBack() {
+    query.set(data.query);
+    offered.set(data.keys);
+    temperature = data.temperature;
+    draw();
+  }
+
+  Object.assign(living, { paint, state: () => ({ query: [...query], keys: [...offered], temperature,
+    weights: [...weights], output: [...output] }) });
+  paint();
+}
+
+const pair = (vector) => `(${decimals(vector[0])}, ${decimals(vector[1])})`;
+const degrees = (temperature) => String(Number(temperature.toPrecision(2)));

@@ -1,0 +1,169 @@
+// Point at a patch, or at the class token, and see where it looks: the mean of the heads large, each head beside it,
+// and lines to the strongest patches. Either the attention was recorded, or the model is here and computes it. Then
+// heads can be silenced, and the answer stands beside.
+import { forward, softmax } from "./vit.js";
+import { bars, button, capital, choice, element, figure, frames, gridLines, largest, number } from "./view.js";
+import { outline, painter, patchUnder, place, pointable, press } from "./view.js";
+import { readout, scaleBar, strongest, switcher } from "./view.js";
+
+const PINK = "#cc79a7", BLUE = "#0072b2", STRONGEST = 5;
+
+export function attention(stage, data, living) {
+  const { image, rows, cols, first, blocks, heads, weights, config, classes } = data;
+  const patches = rows * cols, tokens = patches + first, alike = 1 / tokens;
+  const home = first ? -1 : Math.floor(rows / 2) * cols + Math.floor(cols / 2); // -1 is the class token
+  let query = home, block = blocks.at(-1), pinned = null, key = null, own = false, silenced = [], trace = null;
+
+  // What stands where: controls, then the picture, the mean map, the answer; the heads; the strongest; the sentence.
+  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const numbered = blocks.map((one) => [one, String(one)]);
+  const byBlock = choice(controls, "block", numbered, block, (one) => { block = one; draw(); });
+  byBlock.group.hidden = blocks.length === 1;
+  const star = first ? button(controls, "★ class token", () => look(-1)) : null;
+  switcher(controls, "a scale for each map", (pressed) => { own = pressed; draw(); });
+  const hint = "Point at a patch, or use the arrow keys. A click, a second tap or Enter pins it; Escape lets it go.";
+  element("p", { class: "vit-hint", text: hint }, stage);
+
+  const main = element("div", { class: "vit-main" }, stage), left = element("div", {}, main);
+  const above = element("div", { class: "vit-row" }, left), row = element("div", { class: "vit-row" }, left);
+  const label = "The picture. Arrow keys choose the patch whose attention is shown, Home ";
+  const view = figure(above, image, { label: label + (first ? "the class token" : "the middle"),
+    caption: "the picture", kind: "vit-first" });
+  const mean = map(above, "mean"), pinnedMean = map(above, "pinned, mean");
+  const side = element("div", { class: "vit-side" }, main);
+  const listed = element("div", { class: "vit-strongest" }, side);
+  const logits = () => weights ? trace.get("output") : data.logits;
+  const answer = (weights || data.logits) && bars(side, classes, "what the model says");
+  if (answer) side.lastChild.before(element("strong", { text: "what the model says" }));
+  const maps = heads.map((head) => map(row, `head ${head}`, head));
+  const scale = scaleBar(left, data.inferno), tell = readout(stage);
+  const paintMap = painter(image, { rows, cols }, data.inferno);
+
+  const letGo = () => { pinned = null; draw(); };
+  pointable(view, { rows, cols }, { current: () => query, point: look, pick: pin, home, letGo });
+
+  function map(parent, name, head = null) {
+    const shown = figure(parent, image, { label: `where the query looks, ${name}`, caption: name,
+      kind: head === null ? "" : "vit-small" });
+    shown.canvas.addEventListener("pointermove", (event) =>
+      point(patchUnder(event, shown.canvas, { rows, cols })));
+    shown.canvas.addEventListener("pointerleave", () => point(null));
+    if (head !== null && weights)
+      shown.quiet = switcher(shown.frame, "silence", (pressed) => {
+        silenced = silenced.filter((one) => !isOf(one, head));
+        if (pressed) silenced.push([block, head]);
+        trace = null;
+        draw();
+      }, { "aria-label": `silence head ${head}` });
+    return shown;
+  }
+
+  function isOf([where, which], head) { return where === block && which === head; }
+
+  // The row of weights of a query in a head, the class token's own first if there is one.
+  function weightsOf(head, from) {
+    const start = first ? from + 1 : from;
+    if (weights) {
+      trace ??= forward(weights, config, image.numbers, { silenced });
+      const all = trace.get(`blocks.${block}.attention.weights`), at = (head * tokens + start) * tokens;
+      return all.subarray(at, at + tokens);
+    }
+    const at = (blocks.indexOf(block) * heads.length + heads.indexOf(head)) * tokens + start;
+    const values = new Float32Array(tokens);
+    if (first) values[0] = data.toClass[at];
+    for (let patch = 0; patch < patches; patch++)
+      values[first + patch] = (data.shades[at * patches + patch] / 255) * data.peaks[at];
+    return values;
+  }
+
+  function meanOf(from) {
+    const sum = new Float32Array(tokens);
+    for (const head of heads) weightsOf(head, from).forEach((weight, at) => { sum[at] += weight / heads.length; });
+    return sum;
+  }
+
+  function paint() {
+    const each = heads.map((head) => weightsOf(head, query).subarray(first)), whole = meanOf(query);
+    const mine = whole.subarray(first), other = pinned === null ? null : meanOf(pinned).subarray(first);
+    const shown = [[mean, mine], ...each.map((values, at) => [maps[at], values])];
+    if (other) shown.push([pinnedMean, other]);
+    const most = Math.max(...shown.map(([, values]) => largest(values)));
+    for (const [target, values] of shown) {
+      paintMap(target, values, own ? largest(values) : most);
+      const [patch, colour] = target === pinnedMean ? [pinned, BLUE] : [query, PINK];
+      outline(target, { rows, cols }, patch, colour);
+      outline(target, { rows, cols }, key, "#000");
+    }
+    maps.forEach(({ quiet }, at) => quiet && press(quiet, silenced.some((one) => isOf(one, heads[at]))));
+    mean.frame.hidden = heads.length === 1;
+    pinnedMean.frame.hidden = other === null;
+    byBlock.choose(block);
+    if (star) press(star, query < 0);
+    scale(most, alike).hidden = own;
+
+    const order = Array.from(mine.keys()).sort((one, other) => mine[other] - mine[one]).slice(0, STRONGEST);
+    view.context.drawImage(image.canvas, 0, 0);
+    gridLines(view, { rows, cols });
+    lines(order, mine);
+    outline(view, { rows, cols }, pinned, BLUE);
+    outline(view, { rows, cols }, key, "#000");
+    outline(view, { rows, cols }, query, PINK);
+    pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
+    mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
+
+    const title = heads.length > 1 ? "strongest, mean of the heads" : "strongest";
+    listed.replaceChildren(element("strong", { text: title }));
+    for (const patch of order) {
+      const line = element("div", {}, listed);
+      const [width, height] = [image.width / cols, image.height / rows];
+      const named = { width, height, class: "vit-thumb", role: "img", "aria-label": place(patch, cols) };
+      element("canvas", named, line).getContext("2d")
+        .drawImage(image.canvas, -(patch % cols) * width, -Math.floor(patch / cols) * height);
+      const bar = element("i", {}, element("span", { class: "vit-track" }, line));
+      bar.style.width = (100 * mine[patch]) / largest(mine) + "%";
+      element("span", { class: "vit-number", text: number(mine[patch]) }, line);
+    }
+    answer?.(softmax(logits()));
+    tell(key === null ? sentence(order, whole) : pointed(each, mine));
+  }
+
+  // From the query to the strongest patches; the more weight, the thicker.
+  function lines(order, values) {
+    if (query < 0) return;
+    const { context, width, height } = view, x = (patch) => (((patch % cols) + 0.5) * width) / cols;
+    const y = (patch) => ((Math.floor(patch / cols) + 0.5) * height) / rows, most = values[order[0]] || 1;
+    for (const [thick, ink] of [[2, "#fff"], [1, PINK]])
+      for (const patch of order) {
+        context.strokeStyle = ink;
+        context.lineWidth = (width / 120) * thick * (0.3 + values[patch] / most);
+        context.beginPath();
+        context.moveTo(x(query), y(query));
+        context.lineTo(x(patch), y(patch));
+        context.stroke();
+      }
+  }
+
+  const name = (patch) => patch < 0 ? "★ class token" : `patch ${patch}`;
+
+  function sentence(order, whole) {
+    const said = order.map((patch) => `${place(patch, cols)} (${number(whole[first + patch])})`).join(", ");
+    const which = [data.of > 1 ? `Block ${block}` : "", heads.length > 1 ? "mean of the heads" : ""];
+    const start = which.filter(Boolean).join(", "), itself = ` The class token gets ${number(whole[0])}.`;
+    return capital(`${start ? start + ": " : ""}${place(query, cols)} looks most at ${said}.`)
+      + `${first ? itself : ""} Everywhere alike would be ${number(alike)}.`;
+  }
+
+  function pointed(each, mine) {
+    const times = (weight) =>
+      `${number(weight)}, ${(weight / alike).toFixed(1)} times as much as everywhere alike`;
+    const best = strongest(each.map((values) => values[key])), start = `${place(key, cols)} gets ${times(mine[key])}`;
+    if (heads.length === 1) return capital(start + ".");
+    return capital(`${start} on the mean of the heads. Head ${heads[best]} gives it most: ${times(each[best][key])}.`);
+  }
+
+  function look(patch) { if (patch !== query) { query = patch; draw(); } }
+  function point(patch) { if (patch !== key) { key = patch; draw(); } }
+  function pin(patch) { pinned = pinned === patch ? null : patch; draw(); }
+  Object.assign(living, { look, pin, paint, state: () => ({ query, block, pinned, key, silenced }), weightsOf });
+  paint();
+}

@@ -1,0 +1,147 @@
+// Cover patches, silence heads, and see what becomes of the answer; beside it, where the class token looked before.
+import { forward, grid, looks, softmax } from "./vit.js";
+import { bars, button, element, figure, frames, gridLines, keys, largest, number, outline } from "./view.js";
+import { painter, patchUnder, percent, picture, place, pointable } from "./view.js";
+import { press, readout, scaleBar, strongest, switcher } from "./view.js";
+
+const COUNT = 5; // patches that a button covers
+const COVERED = "#0072b2", POINTED = "#cc79a7";
+
+// Named otherwise than the Python function, because vit.js has a `cover` of its own.
+export function covering(stage, data, living) {
+  const { config, weights, classes, image, label, square, onSquare } = data, { depth, heads } = config;
+  const { rows, cols, patches } = grid(config), untouched = forward(weights, config, image.numbers);
+  const before = softmax(untouched.get("output")), map = looks(untouched, depth - 1, 0, config).subarray(1);
+  const ranked = [...map.keys()].sort((one, other) => map[other] - map[one]);
+  let covered = [], silenced = [], pointed = null, trace = untouched, now = before;
+
+  // What stands where: the two pictures with buttons below, and the answer beside them; the heads; the sentence.
+  const draw = frames(paint);
+  const hint = "Click on patches, or drag over them, to cover them. "
+    + "Does the answer change more where the map is bright?";
+  element("p", { class: "vit-hint", text: hint }, stage);
+  const main = element("div", { class: "vit-covering" }, stage), row = element("div", { class: "vit-row" }, main);
+  const how = ". Arrow keys choose a patch, Enter covers or uncovers it";
+  const view = figure(row, image, { label: "What the model sees" + how, caption: "what the model sees" });
+  const verdict = figure(row, image, { label: "Where the class token looked in the untouched picture" + how });
+  const below = element("div", {}, main), scale = scaleBar(below, data.inferno);
+  scale(largest(map), 1 / (patches + 1));
+  const controls = element("div", { class: "vit-controls" }, below);
+  button(controls, `cover the map's strongest ${COUNT}`, () => change(ranked.slice(0, COUNT), silenced));
+  const weakest = { "aria-label": `cover the map's weakest ${COUNT}` };
+  button(controls, `weakest ${COUNT}`, () => change(ranked.slice(-COUNT), silenced), weakest);
+  button(controls, "reset", () => change([], []));
+  const side = element("div", { class: "vit-side" }, main);
+  element("strong", { text: "what the model says" }, side);
+  const answer = bars(side, classes, "what the model says, with the change", before);
+  const key = "▏untouched; at the right: the change in percentage points";
+  element("p", { class: "vit-covering-key", text: key }, side);
+  const quiet = element("div", { class: "vit-covering-heads", role: "group", "aria-label": "silence heads" }, side);
+  element("strong", { text: "silence heads" }, quiet);
+  const switches = Array.from({ length: depth }, (_, block) => {
+    const line = element("div", { class: "vit-choice" }, quiet);
+    element("span", { text: `block ${block}` }, line);
+    return Array.from({ length: heads }, (_, head) => switcher(line, `head ${head}`, (pressed) => {
+      const others = silenced.filter((one) => !same(one, block, head));
+      change(covered, pressed ? [...others, [block, head]] : others);
+    }, { "aria-label": `silence head ${head} of block ${block}` }));
+  });
+  const tell = readout(stage), paintMap = painter(image, { rows, cols }, data.inferno);
+  coverable(view);
+  coverable(verdict);
+
+  function same([where, which], block, head) { return where === block && which === head; }
+
+  // A press covers or uncovers a patch; whatever is passed while pressed follows. A finger that scrolls undoes it.
+  function coverable(shown) {
+    const { canvas } = shown;
+    let undo = null, covers = true;
+    const set = (patch) => {
+      if (covered.includes(patch) === covers) return;
+      change(covers ? [...covered, patch] : covered.filter((one) => one !== patch), silenced);
+    };
+    pointable(shown, { rows, cols }, { current: () => pointed, point, letGo: () => point(null) });
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || pointed === null) return;
+      [undo, covers] = [covered, !covered.includes(pointed)];
+      set(pointed);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const patch = patchUnder(event, canvas, { rows, cols });
+      if (undo && patch !== null) set(patch);
+    });
+    canvas.addEventListener("pointercancel", () => { if (undo) change(undo, silenced); });
+    for (const end of ["pointerup", "pointerleave", "pointercancel"])
+      canvas.addEventListener(end, () => { undo = null; });
+    canvas.addEventListener("pointerleave", () => point(null));
+    keys(canvas, (key) => {
+      if ((key !== "Enter" && key !== " ") || pointed === null) return false;
+      covers = !covered.includes(pointed);
+      set(pointed);
+      return true;
+    });
+  }
+
+  function change(patchesToCover, headsToSilence) {
+    [covered, silenced] = [patchesToCover, headsToSilence];
+    trace = null;
+    draw();
+  }
+  function point(patch) { if (patch !== pointed) { pointed = patch; draw(); } }
+
+  function paint() {
+    trace ??= forward(weights, config, image.numbers, { covered, silenced });
+    now = softmax(trace.get("output"));
+    const { width, height } = view;
+    view.context.drawImage(picture(trace.get("input"), config.channels, height, width).canvas, 0, 0);
+    gridLines(view, { rows, cols });
+    paintMap(verdict, map, largest(map));
+    if (square) {
+      Object.assign(verdict.context, { strokeStyle: "#fff", lineWidth: width / 100 });
+      verdict.context.setLineDash([width / 40, width / 40]);
+      verdict.context.strokeRect(...square);
+      verdict.context.setLineDash([]);
+    }
+    for (const shown of [view, verdict]) {
+      frameAll(shown);
+      outline(shown, { rows, cols }, pointed, POINTED);
+    }
+    switches.forEach((line, block) =>
+      line.forEach((one, head) => press(one, silenced.some((pair) => same(pair, block, head)))));
+    const dashed = square ? "; dashed: the square of the digit" : "";
+    verdict.words.textContent = pointed === null ? `where ★ looked, untouched${dashed}`
+      : `${place(pointed, cols)}: ${number(map[pointed])} of the attention`;
+    answer(now);
+    tell(sentence());
+  }
+
+  // Frames around all that is covered: first the white of all, so that neighbours look alike.
+  function frameAll({ context, width, height }) {
+    const wide = width / cols, high = height / rows;
+    for (const [lineWidth, strokeStyle] of [[width / 50, "#fff"], [width / 100, COVERED]]) {
+      Object.assign(context, { lineWidth, strokeStyle });
+      for (const patch of covered)
+        context.strokeRect((patch % cols) * wide, Math.floor(patch / cols) * high, wide, high);
+    }
+  }
+
+  function sentence() {
+    const best = strongest(before), said = strongest(now);
+    const truth = label === null ? "" : ` The digit is a ${classes[label]}.`;
+    const first = `Untouched, the model says ${classes[best]} with ${percent(before[best])}.`;
+    if (!covered.length && !silenced.length) return first + truth;
+    const mass = covered.reduce((sum, patch) => sum + map[patch], 0);
+    const inside = covered.filter((patch) => onSquare.includes(patch)).length;
+    const many = `${covered.length} patch${covered.length === 1 ? "" : "es"}`;
+    const where = square && covered.length ? ` (${inside} of them on the digit's square)` : "";
+    const done = covered.length ? `You covered ${many}${where}, on which ${percent(mass)} of the attention lay. ` : "";
+    const quiet = silenced.length ? `You silenced ${silenced.length} of ${depth * heads} heads. ` : "";
+    const verb = said === best ? "is still" : "changed to";
+    const answer = `The answer ${verb} ${classes[said]}, with ${percent(now[said])}.`;
+    const fall = ` ${classes[best]} had ${percent(before[best])} and now has ${percent(now[best])}.`;
+    return `${done}${quiet}${answer}${fall}${truth}`;
+  }
+
+  Object.assign(living, { paint, change, point, state: () => ({ covered, silenced, pointed, now: Array.from(now) }) });
+  paint();
+}

@@ -1,0 +1,148 @@
+// Point at a patch and at one number of its token: the patch, the filter that makes this number, their products place
+// by place, and the sum. A token is nothing but such sums.
+import { patchify } from "./vit.js";
+import { decimals, element, figure, framed, frames, gridLines, inPalette, largest } from "./view.js";
+import { namesOf, outline, pointable, readout, sheet, tinted } from "./view.js";
+
+const BLUE = "#0072b2", BLACK = "#000";
+
+export function embedding(stage, data, living) {
+  const { image, config, rows, cols, weights } = data, { patch_size: side, channels } = config;
+  const filters = weights["patch_embedding.projection.weight"], bias = weights["patch_embedding.projection.bias"];
+  const dim = bias.length, inPlane = side * side, patchDim = channels * inPlane;
+  const pixels = patchify(image.numbers, config), colours = namesOf(channels);
+  const number = (_, at) => sumOf(Math.floor(at / dim), at % dim, 0, patchDim) + bias[at % dim];
+  const tokens = Float32Array.from({ length: rows * cols * dim }, number);
+  // One scale for all tokens, and one for all filters and products: a product is no larger than its filter's number.
+  const mostToken = largest(tokens.map(Math.abs)) || 1, mostFilter = largest(filters.map(Math.abs)) || 1;
+  let { patch, chosen } = data, place = null, painted = "";
+
+  const draw = frames(paint);
+  const hint = `Point at a patch, and then at one of the ${dim} numbers of its token: you see how it is computed.`;
+  element("p", { class: "vit-hint", text: hint + " Arrow keys work too." }, stage);
+  const main = element("div", { class: "vit-embedding" }, stage), left = element("div", {}, main);
+  const right = element("div", {}, main);
+  const view = figure(left, image, { label: "The picture. Arrow keys choose a patch", kind: "vit-first" });
+  pointable(view, { rows, cols }, { current: () => patch, home: 0,
+    point: (one) => { if (one !== patch) { patch = one; draw(); } } });
+  const across = Math.min(16, dim), down = Math.ceil(dim / across);
+  const token = figure(left, { width: across, height: down },
+    { label: `The token, ${dim} numbers. Arrow keys choose a number`, kind: "vit-strip" });
+  pointable(token, { rows: down, cols: across }, { current: () => chosen, home: 0,
+    point: (one) => { if (one < dim && one !== chosen) { chosen = one; draw(); } } });
+  signedBar(left, mostToken, "numbers of the token");
+
+  // Three rows of planes, one above the other, with a gap of one cell between the channels.
+  const wide = channels * (side + 1) - 1;
+  const planes = element("div", { class: "vit-embedding-planes" }, right);
+  element("span", {}, planes);
+  line(planes, colours);
+  const [patchPlanes, filterPlanes, productPlanes] = ["patch", "× filter", "= products"]
+    .map((name) => plane(planes, name));
+  element("span", { text: "their sums" }, planes);
+  const sums = line(planes, colours.map(() => ""));
+  const total = element("p", { class: "vit-embedding-sum" }, right);
+  signedBar(right, mostFilter, "filter and products");
+  const tell = readout(stage);
+
+  function line(parent, words) {
+    const made = element("div", { class: "vit-embedding-line" }, parent);
+    return words.map((text) => element("span", { text }, made));
+  }
+
+  function plane(parent, name) {
+    const words = element("span", { text: name }, parent);
+    const label = `${name}, place by place. Arrow keys choose a place`;
+    const shown = figure(parent, { width: wide, height: side }, { label, kind: "vit-strip" });
+    const point = (cell) => {
+      if (cell !== null && cell % wide % (side + 1) === side) // over a gap
+        cell += place === null || cell > cellOf(place) ? 1 : -1;
+      const [x, y] = [cell % wide, Math.floor(cell / wide)];
+      const next = cell === null ? null : Math.floor(x / (side + 1)) * inPlane + y * side + x % (side + 1);
+      if (next !== place) { place = next; draw(); }
+    };
+    const current = () => place === null ? null : cellOf(place);
+    pointable(shown, { rows: side, cols: wide }, { current, point, home: 0, letGo: () => point(null) });
+    shown.canvas.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") point(null); });
+    return { ...shown, words };
+  }
+
+  // The cell in a row of planes that shows a place of the patch.
+  function cellOf(one) {
+    const inside = one % inPlane;
+    return Math.floor(inside / side) * wide + Math.floor(one / inPlane) * (side + 1) + inside % side;
+  }
+
+  function product(one) { return pixels[patch * patchDim + one] * filters[chosen * patchDim + one]; }
+  function sumOf(patch, row, from, to) {
+    let sum = 0;
+    for (let one = from; one < to; one++) sum += pixels[patch * patchDim + one] * filters[row * patchDim + one];
+    return sum;
+  }
+  function signedColour(value, most) { return inPalette(data.signed, 0.5 + value / most / 2); }
+
+  function paint() {
+    view.context.drawImage(image.canvas, 0, 0);
+    gridLines(view, { rows, cols });
+    outline(view, { rows, cols }, patch, BLUE);
+    view.words.textContent = `patch ${patch}, in row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+    const mine = tokens.subarray(patch * dim, (patch + 1) * dim), value = mine[chosen];
+    const cells = sheet(down, across, (one) => one < dim ? signedColour(mine[one], mostToken) : [255, 255, 255]);
+    token.context.drawImage(cells, 0, 0);
+    framed(token.context, [chosen % across, Math.floor(chosen / across), 1, 1], across / 90, BLACK);
+    token.words.textContent = `its token: ${dim} numbers in lines of ${across}. Number ${chosen}: ${decimals(value)}`;
+
+    if (painted !== `${patch} ${chosen}`) {
+      patchPlanes.kept = planesOf((one) => tinted(pixels[patch * patchDim + one], Math.floor(one / inPlane), channels));
+      filterPlanes.kept = planesOf((one) => signedColour(filters[chosen * patchDim + one], mostFilter));
+      productPlanes.kept = planesOf((one) => signedColour(product(one), mostFilter));
+      painted = `${patch} ${chosen}`;
+    }
+    for (const { context, kept } of [patchPlanes, filterPlanes, productPlanes]) {
+      context.clearRect(0, 0, wide, side);
+      for (let channel = 0; channel < channels; channel++)
+        context.drawImage(kept, channel * side, 0, side, side, channel * (side + 1), 0, side, side);
+      if (place === null) continue;
+      framed(context, [cellOf(place) % wide, Math.floor(cellOf(place) / wide), 1, 1], wide / 90, BLACK);
+    }
+    filterPlanes.words.textContent = `× filter ${chosen}`;
+    patchPlanes.words.textContent = `patch ${patch}`;
+    sums.forEach((shown, channel) => {
+      const part = sumOf(patch, chosen, channel * inPlane, (channel + 1) * inPlane), sign = part < 0 ? "− " : "+ ";
+      shown.textContent = channel === 0 ? decimals(part) : sign + decimals(Math.abs(part));
+    });
+    const sum = decimals(sumOf(patch, chosen, 0, patchDim)), added = decimals(bias[chosen]);
+    const equation = `sum of ${patchDim} products ${sum} + bias ${added} = ${decimals(value)}`;
+    total.textContent = equation;
+    tell(place === null ? `Number ${chosen} of the token of patch ${patch}: ${equation} (rounded to two decimals).`
+      : pointed());
+  }
+
+  function pointed() {
+    const inside = place % inPlane, colour = colours[Math.floor(place / inPlane)];
+    const factors = [pixels[patch * patchDim + place], filters[chosen * patchDim + place], product(place)];
+    const [pixel, filtered, multiplied] = factors.map((one) => decimals(one, 3));
+    return `One of the ${patchDim} products (${colour}, row ${Math.floor(inside / side)}, column ${inside % side}): `
+      + `the patch has ${pixel}, the filter ${filtered}, and their product is ${multiplied}.`;
+  }
+
+  // The places of a patch as one canvas, its channels side by side.
+  function planesOf(colourOf) {
+    return sheet(side, channels * side, (cell) => {
+      const y = Math.floor(cell / (channels * side)), x = cell % (channels * side);
+      return colourOf(Math.floor(x / side) * inPlane + y * side + x % side);
+    });
+  }
+
+  // The bar of a scale from -most to most.
+  function signedBar(parent, most, name) {
+    const ends = [decimals(-most), "0", decimals(most)], label = `colours of ${name}, from ${ends[0]} to ${ends[2]}`;
+    const frame = element("div", { class: "vit-embedding-scale", role: "img", "aria-label": label }, parent);
+    frame.append(sheet(1, 256, (level) => inPalette(data.signed, level / 255)));
+    for (const text of ends) element("span", { text }, frame);
+    element("em", { text: `colours of the ${name}` }, frame);
+  }
+
+  Object.assign(living, { paint, state: () => ({ patch, chosen, place }) });
+  paint();
+}

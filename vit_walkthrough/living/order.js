@@ -1,0 +1,143 @@
+// Drag patches to other places, and read what the model says: with positions it notices, without them it cannot.
+import { forward, grid, softmax } from "./vit.js";
+import { bars, button, choice, element, figure, frames, gridLines, keys, largest, outline } from "./view.js";
+import { patchUnder, percent, pointable, readout, strongest } from "./view.js";
+
+const BLUE = "#0072b2", BLACK = "#000", HOLD = 150; // milliseconds after which a finger drags and no longer scrolls
+
+export function order(stage, data, living) {
+  const { image, config, weights, classes } = data, { rows, cols, patches } = grid(config);
+  const side = image.width / cols, inPlace = Array.from({ length: patches }, (_, patch) => patch);
+  const untouched = new Map(); // the answer of the picture as it was, with and without positions
+  let arranged = [...inPlace], positions = config.positions !== "none", cursor = 0, lifted = null, drag = null;
+
+  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const byPositions = choice(controls, "positions", [[true, "on"], [false, "off"]], positions,
+    (on) => { positions = on; draw(); });
+  byPositions.group.hidden = config.positions === "none";
+  button(controls, "shuffle", shuffle);
+  button(controls, "put back", () => { arranged = [...inPlace]; lifted = null; draw(); });
+  const hint = "Drag a patch onto another, and the two swap. You can also click one and then the other. "
+    + "With keys, Enter picks a patch up, arrows move it, and Enter drops it.";
+  element("p", { class: "vit-hint", text: hint }, stage);
+  const main = element("div", { class: "vit-order" }, stage), answers = element("div", { class: "vit-order-answers" });
+  const label = "The picture in patches. Enter picks a patch up, arrow keys move it, Enter drops it, Escape lets it go";
+  const view = figure(main, image, { label, kind: "vit-first" });
+  main.append(answers);
+  const [now, before] = ["now", "the picture as it was"].map((name) => {
+    const column = element("div", {}, answers);
+    element("strong", { text: name }, column);
+    return bars(column, classes, `what the model says, ${name}`);
+  });
+  const tell = readout(stage);
+
+  pointable(view, { rows, cols }, { current: () => cursor, point: move, home: 0,
+    letGo: () => { lifted = drag = null; draw(); } });
+  keys(view.canvas, (key) => (key === "Enter" || key === " ") && take() && true);
+  view.canvas.addEventListener("pointerdown", (event) => {
+    const patch = patchUnder(event, view.canvas, { rows, cols });
+    if (event.button !== 0 || patch === null) return;
+    drag = { x: event.clientX, y: event.clientY, time: event.timeStamp, again: lifted !== null };
+    cursor = patch;
+    lifted ??= patch;
+    view.canvas.setPointerCapture(event.pointerId); // a patch that is dragged out of the picture is dropped at its edge
+    draw();
+  });
+  view.canvas.addEventListener("pointerup", () => {
+    if (drag && (cursor !== lifted || drag.again)) take(); // else it was a click, and the patch stays picked up
+    drag = null;
+  });
+  view.canvas.addEventListener("pointercancel", () => { if (drag && !drag.again) lifted = null; drag = null; draw(); });
+  // A finger that moves sideways, or rested first, drags a patch; one that moves up or down at once scrolls the page.
+  view.canvas.addEventListener("touchmove", (event) => {
+    if (!drag) return;
+    const [{ clientX, clientY }] = event.touches;
+    const across = Math.abs(clientX - drag.x), down = Math.abs(clientY - drag.y);
+    drag.mine ||= across > down || event.timeStamp - drag.time > HOLD;
+    if (drag.mine && event.cancelable) event.preventDefault();
+  }, { passive: false });
+
+  function move(patch) { if (patch !== cursor) { cursor = patch; draw(); } }
+
+  // Pick up what is under the cursor, or drop there what was picked up.
+  function take() {
+    if (lifted === null) lifted = cursor;
+    else { arranged = shownOrder(); lifted = null; }
+    draw();
+    return true;
+  }
+
+  // The order with the swap that would happen now.
+  function shownOrder() {
+    const swapped = [...arranged];
+    if (lifted !== null) [swapped[lifted], swapped[cursor]] = [swapped[cursor], swapped[lifted]];
+    return swapped;
+  }
+
+  function shuffle() {
+    lifted = null;
+    for (let last = patches - 1; last > 0; last--) {
+      const other = Math.floor(Math.random() * (last + 1));
+      [arranged[last], arranged[other]] = [arranged[other], arranged[last]];
+    }
+    draw();
+  }
+
+  const answer = (options) => softmax(forward(weights, config, image.numbers, { positions, ...options }).get("output"));
+
+  function paint() {
+    const shown = shownOrder(), { context } = view;
+    if (!untouched.has(positions)) untouched.set(positions, answer({}));
+    const was = untouched.get(positions), moved = shown.filter((patch, at) => patch !== at).length;
+    const is = moved ? answer({ order: shown }) : was;
+    shown.forEach((patch, at) => {
+      context.drawImage(image.canvas, (patch % cols) * side, Math.floor(patch / cols) * side, side, side,
+        (at % cols) * side, Math.floor(at / cols) * side, side, side);
+    });
+    gridLines(view, { rows, cols });
+    if (lifted !== null) outline(view, { rows, cols }, lifted, BLACK);
+    outline(view, { rows, cols }, cursor, BLUE);
+    shown.forEach((patch, at) => { if (patch !== at) numbered(patch, at); });
+    view.words.textContent = lifted === null ? "A patch that moved shows the number of its old place."
+      : `Patch ${arranged[lifted]} is picked up.`;
+    now(is);
+    before(was);
+    tell(sentence(moved, is, was));
+    Object.assign(living, { is, was });
+  }
+
+  // The number of a patch's own place, in its corner.
+  function numbered(patch, at) {
+    const { context } = view, high = side * 0.32, left = (at % cols + 0.14) * side;
+    const top = (Math.floor(at / cols) + 0.14) * side;
+    Object.assign(context, { font: `${high * 0.9}px system-ui, sans-serif`, textBaseline: "middle" });
+    context.fillStyle = "rgba(0,0,0,0.65)";
+    context.fillRect(left, top, context.measureText(patch).width + high * 0.4, high);
+    context.fillStyle = "#fff";
+    context.fillText(patch, left + high * 0.2, top + high * 0.55);
+  }
+
+  function sentence(moved, is, was) {
+    const best = strongest(is), first = strongest(was), says = `the model says ${classes[best]} (${percent(is[best])})`;
+    const how = positions ? "With positions" : "Without positions";
+    if (!moved) return `Every patch is in its place. ${how}, ${says}.`;
+    const change = largest(is.map((one, at) => Math.abs(one - was[at])));
+    const places = `${moved} of ${patches} patches are in another place.`;
+    const rounding = change < 1e-5, told = rounding ? plain(change) : change.toFixed(change < 0.01 ? 4 : 2);
+    if (rounding && !positions)
+      return `${places} ${how}, the answer is the same to rounding: no probability changes by more than ${told}.`;
+    const after = best === first ? `still says ${classes[best]} (${percent(is[best])})`
+      : `now says ${classes[best]} (${percent(is[best])}), and said ${classes[first]} before`;
+    return `${places} ${how}, the largest change of any probability is ${told}: the model ${after}.`;
+  }
+
+  // A tiny number in full, rounded up in its first digit.
+  function plain(value) {
+    if (value === 0) return "0";
+    const digits = Math.ceil(-Math.log10(value));
+    return (Math.ceil(value * 10 ** digits) / 10 ** digits).toFixed(digits);
+  }
+
+  Object.assign(living, { paint, state: () => ({ order: shownOrder(), positions, cursor, lifted }) });
+  paint();
+}

@@ -1,0 +1,136 @@
+"""One output that lives: HTML with its own data and script, and a still picture where no script runs."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from functools import cache, cached_property
+from html import escape
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from vit_walkthrough.draw import render
+from vit_walkthrough.draw.theme import as_png
+
+MAX_BYTES = 2_000_000  # of one picture: several larger ones in a notebook, and GitHub shows it no longer
+ROOM = Path(__file__).parent
+
+
+class Living:
+    """What `live` returns: shown as HTML, and as a PNG of its first state on pages that show no HTML.
+
+    script: a file of this folder that exports a function of its name. data: what the function draws. still: makes the
+    Figure or Axes of the first state. text: the still's alternative text. invitation: what one can do where it lives.
+
+    Raises: ValueError for data that make a page larger than MAX_BYTES.
+    """
+
+    def __init__(self, script: str, data: dict, still: Callable[[], Figure | Axes], text: str, invitation: str):
+        self.script, self.still = script, still
+        self.text = f"{text} Run this cell, or open the site: {invitation}."
+        used = {name: colours for name, colours in palettes().items() if f"data.{name}" in source(script)}
+        self.payload = json.dumps(packed(data | used), separators=(",", ":")).replace("<", "\\u003c")
+        if len(self.payload) > MAX_BYTES:
+            size = f"{len(self.payload) / 1e6:.1f} MB, above {MAX_BYTES / 1e6:g} MB"
+            raise ValueError(f"the picture {script} carries {size}; show less in it")
+
+    @cached_property
+    def png(self) -> bytes:
+        return render(self.still(), caption=self.text, colours=64, small=0)
+
+    @property
+    def html(self) -> str:
+        """The picture, with its still for where no script runs."""
+        still = f'<img class="vit-still" alt="{escape(self.text)}" src="{in_address(self.png)}">'
+        return self.around(still)
+
+    def around(self, still: str) -> str:
+        """The picture as HTML, `still` before its script."""
+        code, styles = source(self.script), [ROOM / "view.css", ROOM / f"{self.script}.css"]
+        style = "".join(file.read_text(encoding="utf-8") for file in styles if file.exists())
+        name = "vit-" + hashlib.sha256((self.payload + code).encode()).hexdigest()[:12]  # the same in every run
+        return (
+            f'<div id="{name}" class="vit-living"><style>{style}</style>{still}'
+            f'<script type="application/json">{self.payload}</script>'
+            f'<script>(() => {{"use strict";{code}'
+            f'document.querySelectorAll("#{name}").forEach((root) => mount(root, {self.script}));}})();</script></div>'
+        )
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        bundle = {"text/html": self.html, "image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
+        return bundle, {"image/png": {"alt": self.text}}
+
+
+@cache
+def source(script: str) -> str:
+    """A module of this folder with what it uses of those that it imports, as one script without imports, exports and
+    comments."""
+    files, pieces, used = [f"{script}.js"], {}, []
+    for file in files:  # which grows on the way
+        code = (ROOM / file).read_text(encoding="utf-8")
+        files += [one for one in re.findall(r'^import .* from "\./(.*)";$', code, re.MULTILINE) if one not in files]
+        code = re.sub(r"^(import .*|\s*//.*)\n|^export ", "", code, flags=re.MULTILINE)
+        for piece in re.split(r"^(?=async function |function |const )", code, flags=re.MULTILINE)[1:]:
+            first = piece.splitlines()[0]
+            names = re.findall(r"function (\w+)\(" if "function" in first[:15] else r"(?:^const |, )(\w+) = ", first)
+            pieces |= dict.fromkeys(names, piece)
+    wanted = [script, "mount"]
+    for name in wanted:
+        if pieces[name] not in used:
+            used.append(pieces[name])
+            wanted += [one for one in re.findall(r"\b\w+\b", pieces[name]) if one in pieces and one not in wanted]
+    code = re.sub(r"^\s*", "", "".join(used[::-1]), flags=re.MULTILINE)
+    return code.encode("ascii", "backslashreplace").decode()  # \u2605 is the same star in a page of any encoding
+
+
+@cache
+def palettes() -> dict[str, np.ndarray]:
+    """The colours of maps, 256 of red, green and blue in 8 bits."""
+    maps = {"inferno": "inferno", "viridis": "viridis", "signed": "PRGn"}
+    colours = {name: matplotlib.colormaps[known](range(256))[:, :3] for name, known in maps.items()}
+    return {name: np.round(255 * colour).astype(np.uint8) for name, colour in colours.items()}
+
+
+def packed(value):
+    """Data as JSON can hold them: a tensor or array becomes its type, its shape, and its bytes in base64."""
+    if isinstance(value, dict):
+        return {name: packed(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [packed(one) for one in value]
+    if isinstance(value, (Tensor, np.ndarray)):
+        array = value.numpy(force=True) if isinstance(value, Tensor) else value
+        array = array.astype("<f4") if array.dtype.kind == "f" else array
+        data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+        return {"type": array.dtype.name, "shape": list(array.shape), "data": f"data:;base64,{data}"}
+    return value
+
+
+def levels(image: Tensor) -> np.ndarray:
+    """An image in [0, 1] in 16 bits: exact enough for a model to read. Raises: ValueError for NaN."""
+    if not image.isfinite().all():
+        raise ValueError("the image has numbers that are NaN or infinite")
+    return torch.round(65535 * image.clamp(0, 1)).numpy(force=True).astype("<u2")
+
+
+def photo(image: Tensor) -> str:
+    """An image in [0, 1], grey or of three channels, as the address of a PNG, for a picture that only shows it.
+
+    Raises: ValueError for another shape.
+    """
+    if image.ndim != 3 or len(image) not in (1, 3):
+        raise ValueError(f"an image of shape {tuple(image.shape)}; it is (channels, height, width), of 1 or 3 channels")
+    pixels = np.round(255 * image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy(force=True)).astype(np.uint8)
+    return in_address(as_png(Image.fromarray(pixels)))
+
+
+def in_address(png: bytes) -> str:
+    """A PNG as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,185 @@
+// A recorded training: drag along its curves, and see the answers, the maps and the filters as they were at that step.
+import { adjust, button, clamp, element, figure, framed, frames, keys, largest, painter, percent } from "./view.js";
+import { picture, readout, scaleBar, shape, sheet, spotUnder, still, strongest, switcher } from "./view.js";
+
+const PLOT = { width: 460, height: 190, left: 46, right: 14, top: 26, bottom: 36 }, PAUSE = 350, ACROSS = 4;
+
+export function run(stage, data, living) {
+  const { steps, labels, classes, rows, cols, maps, probabilities, filters, boxes } = data;
+  const [count, channels, height, width] = data.pixels.shape, patches = rows * cols, last = steps.length - 1;
+  const pictures = labels.map((_, at) => {
+    const levels = each(data.pixels, at, channels * height * width);
+    return picture(Float32Array.from(levels, (level) => level / 255), channels, height, width);
+  });
+  let moment = last, timer = null, changes = false; // changes: of the filters
+
+  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const slow = still(); // with reduced motion, nothing moves by itself: the button goes one moment further
+  const play = button(controls, "", () => {
+    if (slow) go(moment === last ? 0 : moment + 1);
+    else if (timer) stop();
+    else start();
+  });
+  const when = element("strong", { "aria-hidden": "true" }, controls);
+  const hint = "Point at a curve and move along it, or use the left and right arrow keys: "
+    + "below you see the model as it was at that step.";
+  element("p", { class: "vit-hint", text: hint }, stage);
+
+  // One control with two curves. It is a slider for those who hear it.
+  const curves = element("div", { class: "vit-row vit-points vit-run-curves", role: "slider", tabindex: 0,
+    "aria-label": "step of the training", "aria-valuemin": steps[0], "aria-valuemax": steps[last] }, stage);
+  const guess = Math.log(classes.length), highest = 1.1 * Math.max(guess, largest(data.loss));
+  const plots = [
+    plot("right answers on validation images", data.accuracy, 1, percentOf, 1 / classes.length, "guessing"),
+    plot("loss on validation images", data.loss, highest, toTenths, guess, `ln ${classes.length}: guessing`),
+  ];
+  const tell = readout(stage);
+
+  // A column for each picture: what it shows, where the class token looks, what the model says.
+  const below = element("div", { class: "vit-row vit-run-below" }, stage);
+  const left = element("div", {}, below), beside = element("div", {}, below);
+  element("strong", { text: "Where the class token looks in the last block, and what the model says" }, left);
+  const row = element("div", { class: "vit-row" }, left);
+  const paints = pictures.map((one) => painter(one, { rows, cols }, data.inferno)), most = largest(maps);
+  const columns = pictures.map((one, at) => {
+    const frame = element("div", { class: "vit-run-column" }, row);
+    const shown = figure(frame, one, { label: `picture ${at}: ${classes[labels[at]]}`, kind: "vit-small" });
+    shown.context.drawImage(one.canvas, 0, 0);
+    square(shown, at);
+    const map = figure(frame, one, { label: `where the class token looks on picture ${at}`, kind: "vit-small" });
+    const says = element("span", {}, frame), track = element("span", { class: "vit-track" }, frame);
+    return { map, says, bar: element("i", {}, track), sure: element("span", {}, frame) };
+  });
+  scaleBar(left, data.inferno)(most, 1 / (patches + 1));
+
+  // Filters side by side on one sheet, all on one scale, on which 0 is grey.
+  const [, kept, patchDim] = filters.shape, side = Math.round(Math.sqrt(patchDim / channels));
+  const across = Math.min(ACROSS, kept), down = Math.ceil(kept / across);
+  element("strong", { text: `${kept} filters of the patch embedding; grey is 0` }, beside);
+  switcher(beside, "show only what training has changed", (pressed) => { changes = pressed; draw(); });
+  const moved = element("span", {}, beside);
+  const size = { width: across * (side + 1) - 1, height: down * (side + 1) - 1 };
+  const wall = element("canvas", { class: "vit-run-filters", role: "img", ...size }, beside);
+  const ink = wall.getContext("2d");
+  const filtersAt = (at) => each(filters, at, kept * patchDim), begun = filtersAt(0);
+  const changeAt = (at) => Array.from(filtersAt(at), (level, place) => level - begun[place]);
+  const mostChange = largest(steps.map((_, at) => largest(changeAt(at).map(Math.abs)))) || 1;
+
+  function each(all, at, size) { return all.subarray(at * size, (at + 1) * size); }
+  function toTenths(value) { return value.toFixed(1); }
+  function percentOf(share) { return Math.round(100 * share) + "%"; }
+
+  function square({ context }, at) {
+    if (!boxes) return;
+    const [top, high, left, wide] = boxes[at];
+    framed(context, [left, top, wide, high], width / 24, "#cc79a7");
+  }
+
+  // A curve with its axes; mark(moment) moves its line and its dot.
+  function plot(title, values, highest, told, guess, guessed) {
+    const { width, height, left, right, top, bottom } = PLOT;
+    const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, curves);
+    const x = (step) => left + ((width - left - right) * (step - steps[0])) / (steps[last] - steps[0]);
+    const y = (value) => height - bottom - ((height - top - bottom) * value) / highest;
+    const rule = (at, kind) => shape("line", { x1: left, x2: width - right, y1: at, y2: at, class: kind }, svg);
+    const write = (text, x, y, anchor) => shape("text", { text, x, y, "text-anchor": anchor }, svg);
+    adjust(write(title, 2, 14, "start"), { class: "vit-run-name" });
+    for (const value of ticks(0, highest)) {
+      rule(y(value), "vit-run-grid");
+      write(told(value), left - 6, y(value) + 4, "end");
+    }
+    for (const step of ticks(steps[0], steps[last])) write(step, x(step), height - bottom + 16, "middle");
+    write("step", (left + width - right) / 2, height - 4, "middle");
+    rule(y(guess), "vit-run-guess");
+    write(guessed, width - right, y(guess) - 5, "end");
+    const points = steps.map((step, at) => `${x(step)},${y(values[at])}`).join(" ");
+    shape("polyline", { points, class: "vit-run-line" }, svg);
+    const line = shape("line", { y1: top, y2: height - bottom, class: "vit-run-now" }, svg);
+    const dot = shape("circle", { r: 5, class: "vit-run-dot" }, svg);
+    for (const kind of ["pointermove", "pointerdown"])
+      svg.addEventListener(kind, (event) => {
+        const at = spotUnder(event, svg)[0] * width, away = steps.map((step) => Math.abs(x(step) - at));
+        stop();
+        go(away.indexOf(Math.min(...away)));
+      });
+    return (now) => {
+      adjust(line, { x1: x(steps[now]), x2: x(steps[now]) });
+      adjust(dot, { cx: x(steps[now]), cy: y(values[now]) });
+    };
+  }
+
+  // Four or five round numbers from low to high.
+  function ticks(low, high) {
+    const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= rough) * power, first = Math.ceil(low / step);
+    return Array.from({ length: 6 }, (_, at) => (first + at) * step).filter((value) => value <= high);
+  }
+
+  function paint() {
+    const answers = each(probabilities, moment, count * classes.length), now = each(maps, moment, count * patches);
+    let right = 0;
+    columns.forEach(({ map, says, bar, sure }, at) => {
+      paints[at](map, each(now, at, patches), most);
+      square(map, at);
+      const shares = each(answers, at, classes.length), best = strongest(shares), truth = labels[at];
+      right += best === truth;
+      says.textContent = (best === truth ? "✓" : "✗") + ` says ${classes[best]}`
+        + (best === truth ? "" : `, not ${classes[truth]}`);
+      bar.style.width = 100 * shares[truth] + "%";
+      sure.textContent = `${percent(shares[truth])} for ${classes[truth]}`;
+    });
+    paintFilters();
+    plots.forEach((mark) => mark(moment));
+    when.textContent = `step ${steps[moment]} of ${steps[last]}`;
+    curves.setAttribute("aria-valuenow", steps[moment]);
+    curves.setAttribute("aria-valuetext", `step ${steps[moment]}, ${percent(data.accuracy[moment])} right`);
+    play.textContent = slow ? "next moment" : timer ? "❚❚ pause" : "▶ play";
+    if (!timer) tell(sentence(right)); // nobody can listen to a sentence for each moment while it plays
+  }
+
+  // The numbers of the filters, or their change since the first moment, which is brightened to its own scale.
+  function paintFilters() {
+    const length = (all) => Math.sqrt(all.reduce((sum, one) => sum + one * one, 0)), change = changeAt(moment);
+    const levels = changes ? change.map((level) => (127 * level) / mostChange) : filtersAt(moment);
+    for (let filter = 0; filter < kept; filter++) {
+      const plane = (channel) => filter * patchDim + (channel % channels) * side * side;
+      const colour = (place) => [0, 1, 2].map((channel) => 128 + levels[plane(channel) + place]);
+      const [col, row] = [filter % across, Math.floor(filter / across)];
+      ink.drawImage(sheet(side, side, colour), col * (side + 1), row * (side + 1));
+    }
+    const share = percentOf(length(change) / (length(begun) || 1));
+    moved.textContent = `Since step ${steps[0]} they have changed by ${share} of their size.`;
+    wall.setAttribute("aria-label", `${changes ? "changes of " : ""}${kept} filters. ${moved.textContent}`);
+  }
+
+  function sentence(right) {
+    const known = `Step ${steps[moment]} of ${steps[last]}: the loss is ${data.loss[moment].toFixed(2)}, and `
+      + `${percent(data.accuracy[moment])} of the validation images are named right. `
+      + `The model names ${right} of these ${count} pictures right.`;
+    if (!data.mass) return known;
+    return `${known} Of the attention that the class token gives to their patches, ${percentOf(data.mass[moment])} `
+      + `goes to the framed squares, which are ${percentOf(data.area)} of the pictures.`;
+  }
+
+  function go(to) { if (to !== moment) { moment = to; draw(); } }
+  function start() {
+    if (moment === last) go(0);
+    timer = setInterval(() => moment === last ? stop() : go(moment + 1), PAUSE);
+    draw();
+  }
+  function stop() {
+    if (!timer) return;
+    clearInterval(timer);
+    timer = null;
+    draw();
+  }
+  keys(curves, (key) => {
+    const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Home: -last, End: last }[key];
+    if (!by) return false;
+    stop();
+    go(clamp(0, moment + by, last));
+    return true;
+  });
+  Object.assign(living, { go, paint, state: () => ({ moment, playing: timer !== null }) });
+  paint();
+}

@@ -1,0 +1,321 @@
+// What the living pictures share: how data arrive, controls, patches to point at, maps, scales and bars.
+
+// Brings a picture to life. root holds its data and its still. build(stage, data, living) fills an empty div; `living`
+// is for tests.
+export function mount(root, build) {
+  if (root.living) return; // a restored page, or one that holds the output twice, runs its scripts again
+  root.living = {};
+  const still = root.querySelector(".vit-still"), stage = element("div", { class: "vit-alive" });
+  const fail = (error) => {
+    still.hidden = false;
+    stage.replaceChildren(element("p", { role: "alert", text: "This picture does not answer: " + error.message }));
+    root.append(stage);
+  };
+  const start = () => {
+    for (const old of root.querySelectorAll(".vit-alive")) old.remove(); // of a page that was saved alive
+    try {
+      const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
+      if (data.weights) data.weights = inFull(data.weights);
+      withPixels(data).then(() => {
+        build(stage, data, root.living);
+        root.append(stage);
+        still.hidden = true;
+      }).catch(fail);
+    } catch (error) { fail(error); }
+  };
+  if (document.readyState !== "loading") start();
+  else document.addEventListener("DOMContentLoaded", start); // not all of the page is read yet
+}
+
+// Tensors arrive as {type, shape, data}. They become typed arrays with a shape.
+export function decode(value) {
+  if (Array.isArray(value)) return value.map(decode);
+  if (typeof value !== "object" || value === null) return value;
+  if (typeof value.data !== "string")
+    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, decode(one)]));
+  const bytes = Uint8Array.from(atob(value.data.split(",")[1]), (letter) => letter.charCodeAt(0));
+  const kinds = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
+  return Object.assign(new kinds[value.type](bytes.buffer), { shape: value.shape });
+}
+
+// Weights of 8 bits with a scale for each row become float32, to the last bit as checkpoint.in_full does it.
+export function inFull(small) {
+  const full = {};
+  for (const [name, tensor] of Object.entries(small)) {
+    const scale = small[name + ".scale"], length = tensor.shape.at(-1);
+    if (name.endsWith(".scale")) continue;
+    full[name] = scale ? Float32Array.from(tensor, (one, at) => one * scale[Math.floor(at / length)]) : tensor;
+  }
+  return full;
+}
+
+// data.image arrives as 16-bit levels (channels height width), which a model can read, or as a PNG (a photo).
+async function withPixels(data) {
+  if (!data.image) return;
+  if (typeof data.image !== "string") {
+    data.image = picture(Float32Array.from(data.image, (level) => level / 65535), ...data.image.shape);
+    return;
+  }
+  const png = new Image();
+  png.src = data.image;
+  await png.decode();
+  const { naturalWidth: width, naturalHeight: height } = png, size = width * height;
+  const context = element("canvas", { width, height }).getContext("2d");
+  context.drawImage(png, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height).data;
+  const number = (_, at) => pixels[4 * (at % size) + Math.floor(at / size)] / 255;
+  data.image = picture(Float32Array.from({ length: 3 * size }, number), 3, height, width);
+}
+
+// Numbers (channels height width) in [0, 1] and a canvas that shows them; one channel is grey.
+export function picture(numbers, channels, height, width) {
+  const colour = (at) => [0, 1, 2].map((channel) => 255 * numbers[(channel % channels) * height * width + at]);
+  return { numbers, channels, height, width, canvas: sheet(height, width, colour) };
+}
+
+// A canvas of one pixel for each cell, which pictures enlarge: colourOf(cell) gives red, green and blue from 0 to 255.
+export function sheet(rows, cols, colourOf) {
+  const canvas = element("canvas", { width: cols, height: rows }), context = canvas.getContext("2d");
+  const frame = context.createImageData(cols, rows);
+  for (let cell = 0; cell < rows * cols; cell++) frame.data.set([...colourOf(cell), 255], 4 * cell);
+  context.putImageData(frame, 0, 0);
+  return canvas;
+}
+
+// An element, or a shape of an SVG, with its text and its attributes, at the end of `parent`.
+export const element = (kind, given = {}, parent = null) => added(document.createElement(kind), given, parent);
+export const shape = (kind, given, parent) =>
+  added(document.createElementNS("http://www.w3.org/2000/svg", kind), given, parent);
+function added(made, { text = "", ...attributes }, parent) {
+  adjust(made, attributes).textContent = text;
+  parent?.append(made);
+  return made;
+}
+export function adjust(made, attributes) {
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+// A function that asks for a drawing. However often it is asked, there is one for each frame of the screen.
+export function frames(draw) {
+  let asked = false;
+  return () => {
+    if (!asked) requestAnimationFrame(() => { asked = false; draw(); });
+    asked = true;
+  };
+}
+
+export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+// Keys that a control uses must not reach the notebook, which would take them for commands. use(key) says whether the
+// key was of use, or "native" where the browser does the rest.
+export function keys(control, use) {
+  control.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's
+  control.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return; // Shift+Enter is the notebook's
+    const used = use(event.key);
+    if (used) event.stopPropagation();
+    if (used && used !== "native") event.preventDefault();
+  });
+}
+export const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }; // rows, columns
+
+export function button(parent, text, act, attributes = {}) {
+  const made = element("button", { type: "button", text, ...attributes }, parent);
+  made.addEventListener("click", () => act(made));
+  keys(made, (key) => (key === "Enter" || key === " ") && "native");
+  return made;
+}
+
+// Buttons of which one is pressed. act(value) is told when the reader presses one; choose(value) only shows it.
+export function choice(parent, label, options, chosen, act) {
+  const group = element("div", { class: "vit-choice", role: "group", "aria-label": label }, parent);
+  element("span", { text: label, "aria-hidden": "true" }, group);
+  const buttons = options.map(([value, text]) => button(group, text, () => { choose(value); act(value); }));
+  const choose = (value) => options.forEach(([one], at) => press(buttons[at], one === value));
+  choose(chosen);
+  return { group, choose };
+}
+export function press(made, pressed) { made.setAttribute("aria-pressed", String(pressed)); }
+
+export function switcher(parent, text, act, attributes = {}) {
+  return button(parent, text, (made) => {
+    const pressed = made.getAttribute("aria-pressed") !== "true";
+    press(made, pressed);
+    act(pressed);
+  }, { "aria-pressed": "false", ...attributes });
+}
+
+// The sentence below a picture, which screen readers hear when it changes.
+export function readout(parent) {
+  const text = element("p", { class: "vit-text", "aria-live": "polite" }, parent);
+  return (sentence) => { if (text.textContent !== sentence) text.textContent = sentence; };
+}
+
+// A figure with a caption; draw into figure.context in units of the picture's pixels.
+export function figure(parent, image, { label, caption = "", kind = "" }) {
+  const zoom = Math.max(1, Math.ceil((kind === "vit-small" ? 200 : 480) / image.width)); // for thin lines
+  const frame = element("figure", { class: "vit-figure " + kind }, parent), { width, height } = image;
+  const size = { width: width * zoom, height: height * zoom };
+  const canvas = element("canvas", { ...size, role: "img", "aria-label": label }, frame);
+  const words = element("figcaption", { text: caption }, frame), context = canvas.getContext("2d");
+  context.scale(zoom, zoom);
+  context.imageSmoothingEnabled = false;
+  return { frame, canvas, context, words, width, height };
+}
+
+// Where a pointer is: 0 is the left or the upper end of what is shown, 1 the other end.
+export function spotUnder(event, shown) {
+  const box = shown.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+// The patch under a pointer, or null beside the picture.
+export function patchUnder(event, canvas, { rows, cols }) {
+  const [across, down] = spotUnder(event, canvas), col = Math.floor(across * cols), row = Math.floor(down * rows);
+  return row < 0 || col < 0 || row >= rows || col >= cols ? null : row * cols + col;
+}
+
+// Patches to point at with a mouse, a finger or the arrow keys. point(patch) is told where; pick(patch) is called after
+// a click, a second tap on the same patch, or Enter. Home points at `home`, Escape calls letGo.
+export function pointable({ canvas }, patches, { current, point, pick = () => {}, home, letGo = () => {} }) {
+  const { rows, cols } = patches;
+  adjust(canvas, { tabindex: 0, "aria-roledescription": "picture in patches" });
+  canvas.setAttribute("role", "application"); // of an image, screen readers keep the arrow keys for themselves
+  canvas.classList.add("vit-points");
+  let pressed = null;
+  const at = (event) => patchUnder(event, canvas, patches);
+  canvas.addEventListener("pointermove", (event) => { const patch = at(event); if (patch !== null) point(patch); });
+  canvas.addEventListener("pointerdown", (event) => {
+    const before = current(), patch = at(event);
+    if (patch !== null) point(patch);
+    pressed = event.button === 0 && (event.pointerType !== "touch" || before === patch) ? patch : null;
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    if (pressed !== null && pressed === at(event)) pick(pressed);
+    pressed = null;
+  });
+  for (const end of ["pointerleave", "pointercancel"]) // cancelled: the finger scrolls the page
+    canvas.addEventListener(end, () => { pressed = null; });
+  keys(canvas, (key) => {
+    const patch = current();
+    if (key in ARROWS) {
+      const row = Math.floor(patch / cols) + ARROWS[key][0], col = (patch % cols) + ARROWS[key][1];
+      if (patch === null || patch < 0) point(0);
+      else if (row >= 0 && row < rows && col >= 0 && col < cols) point(row * cols + col);
+    } else if (key === "Home" && home !== undefined) point(home);
+    else if (key === "Enter" || key === " ") pick(patch);
+    else if (key === "Escape") letGo();
+    else return false;
+    return true;
+  });
+}
+
+// The lines between patches.
+export function gridLines({ context, width, height }, { rows, cols }, lineWidth = width / 300, alpha = 0.35) {
+  Object.assign(context, { lineWidth, strokeStyle: `rgba(255,255,255,${alpha})` });
+  context.beginPath();
+  const line = (...ends) => { context.moveTo(...ends.slice(0, 2)); context.lineTo(...ends.slice(2)); };
+  for (let col = 1; col < cols; col++) line((col * width) / cols, 0, (col * width) / cols, height);
+  for (let row = 1; row < rows; row++) line(0, (row * height) / rows, width, (row * height) / rows);
+  context.stroke();
+}
+
+// A frame in a colour on white.
+export function framed(context, [left, top, width, height], thick, colour) {
+  for (const [lineWidth, strokeStyle] of [[thick, "#fff"], [thick / 2, colour]]) {
+    Object.assign(context, { lineWidth, strokeStyle });
+    context.strokeRect(left, top, width, height);
+  }
+}
+
+export function outline({ context, width, height }, { rows, cols }, patch, colour) {
+  if (patch === null || patch < 0) return;
+  const wide = width / cols, high = height / rows;
+  framed(context, [(patch % cols) * wide, Math.floor(patch / cols) * high, wide, high], width / 37, colour);
+}
+
+// What paints maps of patches over a picture that is made grey and dim, in the colours of `palette` (256 x 3 bytes).
+export function painter({ numbers, width, height, channels }, { rows, cols }, palette) {
+  const [red, green, blue] = [0, 1, 2].map((channel) => (channel % channels) * width * height);
+  const grey = (at) => 0.299 * numbers[red + at] + 0.587 * numbers[green + at] + 0.114 * numbers[blue + at];
+  const brightest = largest(Array.from({ length: width * height }, (_, at) => grey(at))) || 1;
+  const shades = (shade) => sheet(height, width, (at) => Array(3).fill(255 * shade(grey(at))));
+  const light = shades((one) => 0.65 * (0.5 + (0.5 * one) / brightest)), ground = shades((one) => 0.35 * one);
+  return ({ context }, values, most) => {
+    const colours = sheet(rows, cols, (patch) => inPalette(palette, values[patch] / (most || 1e-9)));
+    context.drawImage(colours, 0, 0, width, height);
+    for (const [how, layer] of [["multiply", light], ["lighter", ground]]) {
+      context.globalCompositeOperation = how;
+      context.drawImage(layer, 0, 0);
+    }
+    context.globalCompositeOperation = "source-over";
+  };
+}
+
+// The bar of a scale: from 0 to the largest, with a tick where everything would be alike.
+export function scaleBar(parent, palette) {
+  const frame = element("div", { class: "vit-scale", role: "img" }, parent);
+  frame.append(sheet(1, 256, (level) => inPalette(palette, level / 255)));
+  const [zero, tick, most] = ["0", "", ""].map((text) => element("span", { text }, frame));
+  zero.style.left = "0";
+  most.style.right = "0";
+  return (largest, alike) => {
+    tick.className = alike > 0.6 * largest ? "vit-tick vit-before" : "vit-tick"; // its words stay within the bar
+    most.textContent = number(largest);
+    tick.textContent = number(alike) + " everywhere alike";
+    tick.style.left = Math.min(100, (100 * alike) / largest) + "%";
+    const words = `colours from 0 to ${number(largest)}; everywhere alike would be ${number(alike)}`;
+    frame.setAttribute("aria-label", words);
+    return frame;
+  };
+}
+
+// Bars of what a model says of each class; the best is marked. With `before`, what it said then, each bar has a line
+// there, and the change in percentage points beside it.
+export function bars(parent, names, label, before = null) {
+  const frame = element("div", { class: before ? "vit-bars vit-changes" : "vit-bars", role: "img" }, parent);
+  const rows = names.map((name, at) => {
+    element("span", { text: name }, frame);
+    const track = element("span", { class: "vit-track" }, frame), bar = element("i", {}, track);
+    if (before) element("b", { style: `left: ${percent(before[at])}` }, track);
+    const shown = element("span", { class: "vit-number" }, frame);
+    return { bar, shown, moved: before && element("span", { class: "vit-number" }, frame) };
+  });
+  return (shares) => {
+    const best = strongest(shares), said = shares.map(percent);
+    const changes = before && shares.map((share, at) => signed(100 * (share - before[at]), 1));
+    rows.forEach(({ bar, shown, moved }, at) => {
+      bar.style.width = shown.textContent = said[at];
+      bar.style.background = at === best ? "#d55e00" : "#0072b2";
+      if (before) moved.textContent = changes[at];
+    });
+    const told = names.map((name, at) => `${name} ${said[at]}` + (before ? ` (${changes[at]} points)` : ""));
+    frame.setAttribute("aria-label", `${label}: ${told.join(", ")}`);
+  };
+}
+
+export const place = (patch, cols) => patch < 0 ? "the class token"
+  : `the patch in row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+export const percent = (share) => (100 * share).toFixed(1) + "%";
+export const decimals = (value, digits = 2) =>
+  value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−");
+export function signed(value, digits = 2) {
+  const text = decimals(value, digits);
+  return value > 0 && Number(text) ? "+" + text : text;
+}
+export const number = (value) => value === 0 ? "0" : value < 1e-4 ? value.toExponential(0) : value.toPrecision(2);
+export const capital = (sentence) => sentence[0].toUpperCase() + sentence.slice(1);
+export const clamp = (low, value, high) => Math.max(low, Math.min(high, value));
+export const largest = (values) => values.reduce((one, other) => Math.max(one, other), -Infinity);
+export const strongest = (values) => values.indexOf(largest(values));
+
+// A value in [0, 1] of one channel: a shade of red, green or blue, or grey where there is one channel only.
+export const tinted = (value, channel, channels) =>
+  [0, 1, 2].map((one) => channels === 1 || one === channel ? 255 * value : 0);
+export function inPalette(palette, share) {
+  const shade = 3 * clamp(0, Math.round(255 * share), 255);
+  return palette.subarray(shade, shade + 3);
+}
+export const namesOf = (channels) => channels === 3 ? ["red", "green", "blue"]
+  : Array.from({ length: channels }, (_, channel) => `channel ${channel}`);

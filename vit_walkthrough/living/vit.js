@@ -1,0 +1,267 @@
+// The Vision Transformer of model/, said again in JavaScript. A tensor is a Float32Array in the order of torch; its
+// shape stands beside its name. Runs in a page and in Node, and is compared with torch number by number in the tests.
+
+// weights: the names of the state dict -> Float32Array. config: as ViTConfig. image: (channels height width).
+// Returns a Map from the names of `record` to Float32Array, without the batch axis; "output" is the logits.
+//
+// options, those of look/intervene.py:
+//   order        patch number order[i] is put in place i
+//   covered      patches that are painted in the image's median colour
+//   positions    false: none are added
+//   hidden       patches at which no query may look
+//   silenced     pairs [block, head] whose output is 0
+//   skipped      "blocks.1", "blocks.1.attention", "blocks.1.mlp"
+//   alone        "blocks.1.mlp": its result is not added to the stream, but replaces it
+//   unnormed     "blocks.1.norm_2", "norm": the tokens pass it as they are
+//   temperature  divides the queries, and so the scores before the softmax
+export function forward(weights, config, image, options = {}) {
+  check(weights, config, image);
+  const { order, positions = true, hidden = [], covered = [], temperature = 1 } = options;
+  const { silenced = [], skipped = [], alone = [], unnormed = [] } = options;
+  const { dim, depth, heads } = config, headDim = dim / heads;
+  const tokens = grid(config).patches + 1;
+  const trace = new Map();
+  const keep = (name, tensor) => { trace.set(name, tensor); return tensor; };
+  const linear = (name, input) => keep(name, multiply(input, weights[name + ".weight"], weights[name + ".bias"]));
+  const norm = (name, input) => {
+    const normed = () => layerNorm(input, weights[name + ".weight"], weights[name + ".bias"]);
+    keep(name + ".input", input);
+    return keep(name, unnormed.includes(name) ? input : normed());
+  };
+
+  // Equation 1: patches become tokens, the class token comes before them, and every place is added.
+  keep("input", covered.length ? cover(image, covered, config) : image);
+  let embedded = linear("patch_embedding.projection", patchify(trace.get("input"), config)); // (patches dim)
+  const rowOf = (patch) => embedded.subarray(patch * dim, (patch + 1) * dim);
+  if (order) embedded = Float32Array.from(order.flatMap((patch) => [...rowOf(patch)]));
+  keep("patch_embedding", embedded);
+  const sequence = new Float32Array(tokens * dim);
+  sequence.set(weights["class_token.token"]);
+  sequence.set(embedded, dim);
+  keep("class_token", sequence);
+  const places = positions && weights["position_embedding.positions"];
+  let stream = keep("position_embedding", places ? add(sequence, places) : sequence); // (tokens dim)
+
+  // Equations 2 and 3: each block adds what attention finds, and then what the MLP makes of it.
+  for (let block = 0; block < depth; block++) {
+    const path = `blocks.${block}`, start = stream;
+    const found = attention(`${path}.attention`, norm(`${path}.norm_1`, stream), block);
+    stream = joined(`${path}.attention`, stream, found);
+    const expanded = linear(`${path}.mlp.expand`, norm(`${path}.norm_2`, stream)); // (tokens hidden)
+    const thought = linear(`${path}.mlp.contract`, keep(`${path}.mlp.gelu`, expanded.map(gelu)));
+    stream = joined(`${path}.mlp`, stream, thought);
+    stream = keep(path, skipped.includes(path) ? start : stream);
+  }
+
+  // Equation 4: the class token's output is normalised, and read by the classification head.
+  keep("blocks", stream);
+  classify(norm("norm", stream), weights, config, keep);
+  return trace.set("output", trace.get("head"));
+
+  // Equations 5 to 8.
+  function attention(path, input, block) {
+    const qkv = linear(`${path}.qkv`, input); // (tokens 3*dim)
+    const [queries, keys, values] = [0, 1, 2].map((part) => splitHeads(qkv, part, tokens, heads, headDim));
+    if (temperature !== 1) queries.forEach((number, place) => { queries[place] = number / temperature; });
+    keep(`${path}.queries`, queries); // (heads tokens headDim), and so are keys, values and head_outputs
+    keep(`${path}.keys`, keys);
+    keep(`${path}.values`, values);
+    const seen = Uint8Array.from({ length: tokens }, (_, key) => !hidden.includes(key - 1)); // 0 is the class token
+    const found = keep(`${path}.weights`, attentionWeights(queries, keys, seen, headDim)); // (heads queries keys)
+    const outputs = keep(`${path}.head_outputs`, attend(found, values, tokens, headDim));
+    for (const [where, head] of silenced)
+      if (where === block) outputs.fill(0, head * tokens * headDim, (head + 1) * tokens * headDim);
+    return linear(`${path}.projection`, joinHeads(outputs, tokens, heads, headDim));
+  }
+
+  // What a half of a block does with its result: it adds it to the stream, unless an option says otherwise.
+  function joined(path, stream, result) {
+    if (skipped.includes(path)) result = new Float32Array(result.length);
+    keep(path, result);
+    return alone.includes(path) ? result : add(stream, result);
+  }
+}
+
+// The logits of normalised tokens (tokens dim): the head reads the class token, or the mean of the patches.
+export function classify(normed, weights, config, keep = (name, tensor) => tensor) {
+  const linear = (name, input) => keep(name, multiply(input, weights[name + ".weight"], weights[name + ".bias"]));
+  const features = pool(normed, config); // (dim)
+  const hidden = weights["head.hidden.0.weight"] ? linear("head.hidden.0", features).map(Math.tanh) : features;
+  return keep("head", linear("head.logits", keep("head.hidden", hidden)));
+}
+
+export function pool(tokens, { dim, pooling }) {
+  if (pooling !== "mean") return tokens.slice(0, dim);
+  const mean = new Float32Array(dim), patches = tokens.length / dim - 1;
+  for (let place = dim; place < tokens.length; place++) mean[place % dim] += tokens[place] / patches;
+  return mean;
+}
+
+// Where a token looks in a block, on the mean of the heads: (tokens).
+export function looks(trace, block, token, { heads }) {
+  const all = trace.get(`blocks.${block}.attention.weights`), tokens = Math.sqrt(all.length / heads);
+  const mean = new Float32Array(tokens);
+  for (let head = 0; head < heads; head++)
+    for (let key = 0; key < tokens; key++) mean[key] += all[(head * tokens + token) * tokens + key] / heads;
+  return mean;
+}
+
+// rows, cols and patches of a config.
+export function grid(config) {
+  const [height, width = height] = [config.image_size].flat();
+  const rows = height / config.patch_size, cols = width / config.patch_size;
+  return { height, width, rows, cols, patches: rows * cols };
+}
+
+// (channels height width) -> (patches channels*side*side): patches in reading order, each channel by channel.
+export function patchify(image, config) {
+  const { channels, patch_size: side } = config, { height, width, cols, patches } = grid(config);
+  const flat = new Float32Array(image.length);
+  let place = 0;
+  for (let patch = 0; patch < patches; patch++) {
+    const top = Math.floor(patch / cols) * side, left = (patch % cols) * side;
+    for (let channel = 0; channel < channels; channel++)
+      for (let y = top; y < top + side; y++)
+        for (let x = left; x < left + side; x++) flat[place++] = image[(channel * height + y) * width + x];
+  }
+  return flat;
+}
+
+// The image with some patches painted in the median of each channel.
+function cover(image, covered, config) {
+  const { channels, patch_size: side } = config, { height, width, cols } = grid(config), size = height * width;
+  const painted = image.slice();
+  for (let channel = 0; channel < channels; channel++) {
+    const median = image.slice(channel * size, (channel + 1) * size).sort()[Math.floor((size - 1) / 2)];
+    for (const patch of covered)
+      for (let y = 0; y < side; y++) {
+        const from = (channel * height + Math.floor(patch / cols) * side + y) * width + (patch % cols) * side;
+        painted.fill(median, from, from + side);
+      }
+  }
+  return painted;
+}
+
+export function softmax(logits) {
+  const most = Math.max(...logits), powers = Array.from(logits, (logit) => Math.exp(logit - most));
+  const sum = powers.reduce((one, other) => one + other);
+  return powers.map((power) => power / sum);
+}
+
+// (rows ins) times the transpose of (outs ins), plus bias (outs): torch's Linear. Four rows and two outputs at a time
+// share what is read, which takes a third of the time. Where fewer are left, the last one is computed again.
+function multiply(input, weight, bias) {
+  const outs = bias.length, ins = weight.length / outs, rows = input.length / ins;
+  const numbers = new Float64Array(input), result = new Float32Array(rows * outs);
+  for (let row = 0; row < rows; row += 4) {
+    const [r1, r2, r3] = [1, 2, 3].map((more) => Math.min(row + more, rows - 1));
+    const x0 = row * ins, x1 = r1 * ins, x2 = r2 * ins, x3 = r3 * ins;
+    for (let out = 0; out < outs; out += 2) {
+      const next = Math.min(out + 1, outs - 1), w0 = out * ins, w1 = next * ins;
+      let a0 = bias[out], a1 = a0, a2 = a0, a3 = a0, b0 = bias[next], b1 = b0, b2 = b0, b3 = b0;
+      for (let place = 0; place < ins; place++) {
+        const a = weight[w0 + place], b = weight[w1 + place], n0 = numbers[x0 + place], n1 = numbers[x1 + place];
+        const n2 = numbers[x2 + place], n3 = numbers[x3 + place];
+        a0 += a * n0; a1 += a * n1; a2 += a * n2; a3 += a * n3;
+        b0 += b * n0; b1 += b * n1; b2 += b * n2; b3 += b * n3;
+      }
+      result[row * outs + out] = a0; result[row * outs + next] = b0;
+      result[r1 * outs + out] = a1; result[r1 * outs + next] = b1;
+      result[r2 * outs + out] = a2; result[r2 * outs + next] = b2;
+      result[r3 * outs + out] = a3; result[r3 * outs + next] = b3;
+    }
+  }
+  return result;
+}
+
+// One third of (tokens 3*dim), the queries, keys or values, as (heads tokens headDim).
+function splitHeads(qkv, part, tokens, heads, headDim) {
+  const dim = heads * headDim, split = new Float32Array(tokens * dim);
+  for (let head = 0, to = 0; head < heads; head++)
+    for (let token = 0; token < tokens; token++)
+      for (let from = (3 * token + part) * dim + head * headDim, end = from + headDim; from < end;)
+        split[to++] = qkv[from++];
+  return split;
+}
+
+// The other way round: the heads beside one another, as (tokens dim).
+function joinHeads(outputs, tokens, heads, headDim) {
+  const joined = new Float32Array(outputs.length);
+  for (let head = 0, from = 0; head < heads; head++)
+    for (let token = 0; token < tokens; token++)
+      for (let to = (token * heads + head) * headDim, end = to + headDim; to < end;) joined[to++] = outputs[from++];
+  return joined;
+}
+
+// Equation 6: the products of every query with every key that is seen, over sqrt(headDim), and their softmax.
+export function attentionWeights(queries, keys, seen, headDim) {
+  const tokens = seen.length, rows = queries.length / headDim, weights = new Float32Array(rows * tokens);
+  const scale = headDim ** -0.5;
+  for (let row = 0; row < rows; row++) { // a query of a head
+    const firstKey = Math.floor(row / tokens) * tokens * headDim;
+    let most = -Infinity, sum = 0;
+    for (let key = 0, at = firstKey; key < tokens; key++) {
+      let score = 0;
+      for (let place = 0; place < headDim; place++) score += queries[row * headDim + place] * keys[at++];
+      weights[row * tokens + key] = seen[key] ? score * scale : -Infinity;
+      most = Math.max(most, weights[row * tokens + key]);
+    }
+    for (let at = row * tokens; at < (row + 1) * tokens; at++) sum += weights[at] = Math.exp(weights[at] - most);
+    for (let at = row * tokens; at < (row + 1) * tokens; at++) weights[at] /= sum;
+  }
+  return weights;
+}
+
+// Equation 7: for every query of a head the sum of the values, each times its weight.
+export function attend(weights, values, tokens, headDim) {
+  const rows = weights.length / tokens, outputs = new Float32Array(rows * headDim);
+  for (let row = 0; row < rows; row++)
+    for (let key = 0, at = Math.floor(row / tokens) * tokens * headDim; key < tokens; key++) {
+      const weight = weights[row * tokens + key];
+      for (let place = 0; place < headDim; place++) outputs[row * headDim + place] += weight * values[at++];
+    }
+  return outputs;
+}
+
+export function layerNorm(input, weight, bias) {
+  const dim = weight.length, result = new Float32Array(input.length);
+  for (let from = 0; from < input.length; from += dim) {
+    let mean = 0, variance = 0;
+    for (let place = 0; place < dim; place++) mean += input[from + place] / dim;
+    for (let place = 0; place < dim; place++) variance += (input[from + place] - mean) ** 2 / dim;
+    const scale = 1 / Math.sqrt(variance + 1e-6);
+    for (let place = 0; place < dim; place++)
+      result[from + place] = (input[from + place] - mean) * scale * weight[place] + bias[place];
+  }
+  return result;
+}
+
+// With erf by Abramowitz and Stegun 7.1.26, which is off by at most 1.5e-7.
+function gelu(number) {
+  const size = Math.abs(number) / Math.SQRT2, t = 1 / (1 + 0.3275911 * size);
+  const tail = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+  const erf = 1 - tail * Math.exp(-size * size);
+  return 0.5 * number * (1 + Math.sign(number) * erf);
+}
+
+function add(one, other) {
+  return one.map((number, place) => number + other[place]);
+}
+
+// Weights of another config, a picture of another size or with NaN: an Error that names what does not fit.
+function check(weights, config, image) {
+  const { height, width, patches } = grid(config), { channels, dim, depth, classes } = config;
+  if (image.length !== channels * height * width)
+    throw new Error(`an image of ${image.length} numbers, but the config says ${channels} x ${height} x ${width}`);
+  if (!image.every(Number.isFinite)) throw new Error("the image has numbers that are NaN or infinite");
+  const expected = {
+    "patch_embedding.projection.weight": dim * channels * config.patch_size ** 2,
+    "class_token.token": dim,
+    [`blocks.${depth - 1}.mlp.contract.weight`]: dim * config.hidden,
+    "head.logits.bias": classes,
+  };
+  if (config.positions !== "none") expected["position_embedding.positions"] = (patches + 1) * dim;
+  for (const [name, length] of Object.entries(expected))
+    if (weights[name]?.length !== length)
+      throw new Error(`${name} has ${weights[name]?.length ?? "no"} numbers, but the config says ${length}`);
+}
