@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 
@@ -9,24 +10,13 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from torch.nn.functional import layer_norm
 
-from vit_walkthrough import patchify, widgets
-from vit_walkthrough.data import photo
+from vit_walkthrough import widgets
 from vit_walkthrough.widgets.panel import Panel
 from vit_walkthrough.widgets.pictures import PictureChooser
 
-
-def explore_attention_of_the_cat() -> Panel:
-    """Its 14 x 14 patches, each of mean 0 and variance 1, are the queries and the keys."""
-    patches = patchify(photo("cat")[None], 16)[0]
-    patches = layer_norm(patches, patches.shape[-1:])
-    return widgets.explore_attention(photo("cat"), patches, patches)
-
-
 # Every panel by name: a function that opens it.
 PANELS = {name: panel for name, panel in vars(widgets).items() if name.startswith(("explore_", "train_"))}
-PANELS["explore_attention"] = explore_attention_of_the_cat
 
 
 class Page(HTMLParser):
@@ -48,6 +38,21 @@ class Page(HTMLParser):
     @property
     def png(self) -> bytes:
         return base64.b64decode(self.attributes["img"]["src"].removeprefix("data:image/png;base64,"), validate=True)
+
+
+def carried(living) -> dict:
+    """What a picture of attention carries: its arrays decoded; `weights` is (blocks heads queries keys)."""
+
+    def decoded(value):
+        if not isinstance(value, dict) or "data" not in value:
+            return value
+        return np.frombuffer(base64.b64decode(value["data"].split(",")[1]), value["type"]).reshape(value["shape"])
+
+    data = {name: decoded(value) for name, value in json.loads(living.payload).items()}
+    own = data["toClass"][..., None] if data["first"] else np.zeros((*data["peaks"].shape[:-1], 0))
+    data["weights"] = np.concatenate([own, data["shades"] / 255 * data["peaks"]], axis=-1)
+    data["image"] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image"].split(",")[1]))))
+    return data
 
 
 def numbers(text: str, pattern: str) -> list[float]:

@@ -10,7 +10,7 @@ from tests.widgets.panels import Page, count_draws
 from vit_walkthrough.draw import plot_matrix
 from vit_walkthrough.widgets import Panel
 from vit_walkthrough.widgets import panel as panel_module
-from vit_walkthrough.widgets.panel import number, query_at
+from vit_walkthrough.widgets.panel import number
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_words_of_any_signs_are_shown_as_they_are(words):
     assert hint.words.startswith(words)
 
 
-@pytest.mark.parametrize("part", ["draw", "adapt", "render"])
+@pytest.mark.parametrize("part", ["draw", "render"])
 @pytest.mark.parametrize(("error", "words"), [(ValueError('<i>"</i> &'), '<i>"</i> &'), (KeyError(), "KeyError")])
 def test_an_error_is_shown_and_raised_and_leaves_the_last_picture(panel, monkeypatch, part, error, words):
     def fail(*args, **kwargs):
@@ -84,15 +84,3 @@ def test_while_it_draws_nothing_is_collected_and_one_thread_computes_and_an_inte
     panel.draw = real
     panel.controls["side"].value = 4
     assert panel.text == "4 ones."
-
-
-@pytest.mark.parametrize("cell", [(4, 4), (0, 0), (7, 0), (5, 2)])
-def test_a_query_stays_at_its_place_in_the_picture_and_comes_back_to_its_patch(cell):
-    controls, fit = query_at(8)
-    controls["row"].value, controls["col"].value = cell
-    for side in (8, 3, 1, 14, 16, 14, 1, 3, 8):
-        fit(side)
-        for slider, start in zip(controls.values(), cell, strict=True):
-            assert (slider.min, slider.max) == (0, side - 1)
-            assert slider.value / side <= (start + 0.5) / 8 < (slider.value + 1) / side
-    assert (controls["row"].value, controls["col"].value) == cell

@@ -1,20 +1,18 @@
 """Panels over the bundled tiny ViTs, which were trained on digits: what one knows, says and looks at."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from vit_walkthrough import draw
-from vit_walkthrough.look.trace import record
-from vit_walkthrough.model.patches import patchify, unpatchify
+from vit_walkthrough.living import live
+from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train.finetune import adapt
 from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint
-from vit_walkthrough.widgets.panel import Panel, axes_row, choice, number, toggle
+from vit_walkthrough.widgets.panel import Panel, choice, number, toggle
 from vit_walkthrough.widgets.pictures import TINY_SIZE, digit, unseen_digits
 
 DIGITS = list("0123456789")
@@ -33,11 +31,11 @@ def sizes_of_tiny() -> dict:
 
 
 @torch.no_grad()
-def answer(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The probabilities (batch classes) and the attention (blocks batch heads queries keys)."""
-    with record(model, "*.attention.weights") as trace:
-        probabilities = model(images).softmax(-1)
-    return probabilities, trace.attention
+def answer(model: VisionTransformer, images: Tensor) -> Trace:
+    """What a picture of attention needs of the forward pass: the attention and the logits."""
+    with record(model, "*.attention.weights", "output") as trace:
+        model(images)
+    return trace
 
 
 @torch.no_grad()
@@ -55,51 +53,6 @@ def said(probabilities: Tensor) -> str:
 def a(digit: int) -> str:
     """A digit with its article: a 7, an 8."""
     return f"an {digit}" if digit == 8 else f"a {digit}"
-
-
-def explore_order() -> Panel:
-    """Move the patches of a digit, with positions added to the tokens and without: what does a trained ViT say?"""
-    model, _ = tiny()
-    blind = deepcopy(model)
-    blind.position_embedding = nn.Identity()
-    readers, size, patches = {"added": model, "left out": blind}, model.config.patch_size, model.config.patches
-
-    def moved(images: Tensor, count: int) -> Tensor:
-        """The images in which `count` patches, the same in each, have changed places in a ring."""
-        chosen = torch.randperm(patches, generator=torch.Generator().manual_seed(1))[:count]
-        order = torch.arange(patches)
-        order[chosen] = chosen.roll(1)
-        return unpatchify(patchify(images, size)[:, order], size, TINY_SIZE, TINY_SIZE)
-
-    @cache
-    def right(count: int, positions: str) -> float:
-        return share_right(readers[positions], 128, lambda images: moved(images, count))
-
-    def show(place: int, count: int, positions: str):
-        image, label, _ = digit(place)
-        both = torch.cat([image, moved(image, count)])
-        (before, after), _ = answer(readers[positions], both)
-        axes = axes_row(4, width=9.4, height=2.9, margins=(0.01, 0.03, 0.92, 0.88, 0.3), ratios=(1, 0.55, 1, 0.55))
-        draw.plot_grid(both[0], size, title="in order", ax=axes[0])
-        draw.plot_probabilities(before, names=DIGITS, top=3, title="it says", ax=axes[1])
-        draw.plot_grid(both[1], size, title=f"{count} patches moved", ax=axes[2])
-        draw.plot_probabilities(after, names=DIGITS, top=3, title="it says", ax=axes[3])
-        return axes[0], (
-            f"{a(label).capitalize()}, positions {positions}. In order the model says {said(before)}, with {count} of "
-            f"{patches} patches moved {said(after)}. The largest change of any probability is "
-            f"{(after - before).abs().max():.4f}. Of 128 unseen digits the model names {right(0, positions):.0%} right "
-            f"in order and {right(count, positions):.0%} with these patches moved."
-        )
-
-    return Panel(
-        show,
-        place=number("digit no.", 4, 0, 99),  # of the first few the one whose answer depends on the order
-        count=choice("moved", [0, 2, 4, 8, 16, patches], patches),
-        positions=toggle("positions", *readers),
-        hint="Try: leave the positions out. Then move fewer and fewer patches. Notice: without positions nothing "
-        "changes, whatever you move, and most answers stay right, though the model was trained with positions. With "
-        "positions most digits survive even when all patches are moved: this ViT reads strokes more than places.",
-    )
 
 
 def explore_resolution() -> Panel:
@@ -125,17 +78,12 @@ def explore_resolution() -> Panel:
 
     def show(place: int, size: int, kind: str):
         image, label, _ = digit(place)
-        image, side = scaled(image, size), size // patch_size
-        probabilities, attention = answer(at(size, kind), image)
-        seen = attention[-1, 0, :, 0, 1:].mean(0).reshape(side, side)
-        axes = axes_row(3, width=9, height=3.2, margins=(0.01, 0.03, 0.92, 0.9, 0.12), ratios=(1, 1, 0.7))
-        draw.plot_grid(image[0], patch_size, title=f"{size} pixels: {side} * {side} patches", ax=axes[0])
-        draw.plot_attention(image[0], seen, title="the class token looks", ax=axes[1])
-        draw.plot_probabilities(probabilities[0], names=DIGITS, top=3, title="what it says", ax=axes[2])
-        return axes[0], (
+        image, trace = scaled(image, size), answer(at(size, kind), scaled(image, size))
+        return live("attention", trace, image[0], classes=DIGITS), (
             f"{a(label).capitalize()} at {size} x {size} pixels; the model was trained at {TINY_SIZE}. Its "
-            f"{learned.shape[1]} positions, {kind}, serve {side**2 + 1} tokens. The model says "
-            f"{said(probabilities[0])}; at this size it names {right(size, kind):.0%} of 64 unseen digits right."
+            f"{learned.shape[1]} positions, {kind}, serve {(size // patch_size) ** 2 + 1} tokens. The model says "
+            f"{said(trace['output'][0].softmax(-1))}. At this size it names {right(size, kind):.0%} of 64 unseen "
+            "digits right."
         )
 
     return Panel(

@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from html import escape
@@ -11,12 +12,23 @@ import torch
 from IPython.display import display
 
 from vit_walkthrough.draw import render, side_by_side
+from vit_walkthrough.living.page import Living
 
 # Only the page can tell that its kernel is gone: JupyterLab and Notebook 7 then mark the widgets of that kernel.
 # An alert has a white ground of its own, because its red could not be read on the ground of a dark theme.
 LOST = (
     "<style>.vit-alert {color: #a00000; background: white; font-weight: bold; max-width: 52em; line-height: 1.4} "
-    ".vit-lost {display: none} .jupyter-widgets-disconnected .vit-lost {display: block}</style>"
+    ".vit-lost {display: none} .jupyter-widgets-disconnected .vit-lost {display: block} "
+    # Labels above their controls; the controls beside the picture where there is room, else below it.
+    ".vit-panel {container-type: inline-size} .vit-both {display: grid !important; gap: 8px 20px} "
+    ".vit-panel p {max-width: 52em; line-height: 1.4; margin: 4px 0} "
+    ".vit-group {border-left: 3px solid #0072b2; padding-left: 10px; margin: 0 0 10px} "
+    ".vit-group .widget-inline-hbox {flex-flow: row wrap; width: 210px; height: auto; margin: 2px 0} "
+    ".vit-group .widget-label:first-child {width: 100% !important; text-align: left; justify-content: left} "
+    ".vit-group :is(.slider-container, .slider) {flex: 1 1 130px} "
+    ".vit-knobs {order: 2; flex-flow: row wrap; align-content: flex-start; align-items: flex-start} "
+    "@container (min-width: 700px) {.vit-both {grid-template-columns: 230px minmax(0, 1fr)} .vit-knobs {order: 0}}"
+    "</style>"
     '<p class="vit-alert vit-lost" role="alert">The kernel behind these controls is gone. Run the notebook again from '
     "its first cell, and the controls answer again.</p>"
 )
@@ -27,27 +39,46 @@ LOST = (
 KEYS = (
     "this.closest('.vit-panel')?.querySelectorAll('.noUi-handle,select,button,input').forEach((one) => {"
     " one.setAttribute('data-lm-suppress-shortcuts', 'true');"
-    " const name = one.matches('.noUi-handle') && one.closest('.widget-slider')?.querySelector('.widget-label');"
-    " if (name) one.setAttribute('aria-label', name.textContent); })"
+    " const slider = one.matches('.noUi-handle') && one.closest('.widget-slider');"
+    " if (slider) { one.setAttribute('aria-label', slider.querySelector('.widget-label').textContent);"
+    " one.setAttribute('aria-valuetext', slider.querySelector('.widget-readout').textContent); }"
+    " if (one.matches('.widget-toggle-button'))"
+    " one.setAttribute('aria-pressed', String(one.classList.contains('mod-active'))); });"
 )
+# A script that comes inside of a widget is not run. A copy of it is.
+ALIVE = (
+    "const old = this.parentElement.querySelector('script:not([type])'), script = document.createElement('script');"
+    " script.textContent = old.textContent; old.replaceWith(script);"
+)
+NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # one transparent pixel
 
 
 class Panel:
     """Controls, a picture that follows them, and a sentence that says what the picture shows.
 
-    draw: takes the controls' values by name; returns a Figure or Axes, and the sentence. hint: what to try and to
-    notice. adapt: called with the controls before each drawing, to keep their limits valid.
+    draw: takes the controls' values by name; returns a Figure, Axes or a living picture, and the sentence. hint: what
+    to try and to notice. groups: a heading for each control that begins a group.
 
     An error of `draw` is shown in the panel, above the last good picture, and raised again, so that a test sees it.
     """
 
-    def __init__(self, draw: Callable, *, hint: str = "", adapt: Callable | None = None, **controls):
-        self.draw, self.controls, self.adapt = draw, controls, adapt or (lambda controls: None)
+    def __init__(self, draw: Callable, *, hint: str = "", groups: dict[str, str] | None = None, **controls):
+        self.draw, self.controls = draw, controls
         self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
-        self._drawing, self._shown = False, None
-        words = f'<p style="max-width:52em;line-height:1.4;margin:0">{escape(hint)}</p>' if hint else ""
-        row = ipywidgets.HBox(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.box = ipywidgets.VBox([ipywidgets.HTML(words + LOST), row, self.message, self.picture])
+        self._drawing, self._shown, self._one_at_a_time = False, None, threading.RLock()
+        words = f"<p>{escape(hint)}</p>" if hint else ""
+        columns: list[list] = []
+        for name, control in controls.items():
+            if name in (groups or {}) or not columns:
+                columns.append([ipywidgets.HTML(f"<b>{(groups or {}).get(name, '')}</b>")])
+            columns[-1].append(control)
+        self.knobs = ipywidgets.HBox([ipywidgets.VBox(column) for column in columns])
+        for group in self.knobs.children:
+            group.add_class("vit-group")
+        both = ipywidgets.Box([self.knobs, ipywidgets.VBox([self.message, self.picture])])
+        self.knobs.add_class("vit-knobs")
+        both.add_class("vit-both")
+        self.box = ipywidgets.VBox([ipywidgets.HTML(words + LOST), both])
         self.box.add_class("vit-panel")
         for control in controls.values():
             control.observe(self.update, names="value")
@@ -58,9 +89,13 @@ class Panel:
 
         A change that leaves them as they were last drawn draws nothing. A change during a drawing is drawn after it.
         """
+        with self._one_at_a_time:  # a training draws from a thread of its own
+            self._update(again=change is None)
+
+    def _update(self, again: bool) -> None:
         if self._drawing:
             return
-        if change is None:
+        if again:
             self._shown = None
         self._drawing = True
         collecting, threads = gc.isenabled(), torch.get_num_threads()
@@ -68,12 +103,10 @@ class Panel:
         torch.set_num_threads(1)  # enough for models this small; two threads on a busy machine wait for each other
         try:
             with self.tell():
-                self.adapt(self.controls)
                 while (chosen := self.chosen()) != self._shown:
                     self._shown = None  # if the drawing fails, the way back is drawn again
                     self._put(*self.draw(**chosen))
                     self._shown = chosen
-                    self.adapt(self.controls)
             self.message.value = ""
         finally:
             self._drawing = False
@@ -82,15 +115,15 @@ class Panel:
                 gc.enable()
 
     def _put(self, figure, text: str) -> None:
-        png = base64.b64encode(render(figure, tight=False)).decode()
+        words = escape(text)
+        if isinstance(figure, Living):
+            shown = figure.around(f'<img class="vit-still" alt="" src="{NOTHING}" onload="{ALIVE}{KEYS}">')
+        else:
+            png = base64.b64encode(render(figure, tight=False)).decode()
+            image = f'<img alt="{words}" src="data:image/png;base64,{png}" onload="{KEYS}"'
+            shown = f'{image} style="max-width:100%;background:white">'
         self.figure, self.text = figure, text
-        text = escape(text)
-        self.picture.value = (
-            '<div style="overflow-x:auto">'
-            f'<img alt="{text}" src="data:image/png;base64,{png}" onload="{KEYS}" '
-            'style="max-width:100%;min-width:560px;background:white"></div>'
-            f'<p aria-live="polite" style="max-width:52em;line-height:1.4">{text}</p>'
-        )
+        self.picture.value = f'<div>{shown}</div><p aria-live="polite">{words}</p>'
 
     def chosen(self) -> dict:
         """The controls' values by name."""
@@ -107,7 +140,8 @@ class Panel:
 
     def _ipython_display_(self) -> None:
         view = {"model_id": self.box.model_id, "version_major": 2, "version_minor": 0}
-        png = base64.b64encode(render(self.figure, self.text, colours=256)).decode()
+        still = self.figure.still() if isinstance(self.figure, Living) else self.figure
+        png = base64.b64encode(render(still, self.text, colours=256)).decode()
         bundle = {"application/vnd.jupyter.widget-view+json": view, "image/png": png, "text/plain": self.text}
         display(bundle, raw=True, metadata={"image/png": {"alt": self.text}})
 
@@ -120,13 +154,12 @@ def alert(error: Exception) -> str:
 
 def choice(description: str, options: Iterable, value) -> ipywidgets.SelectionSlider:
     """A slider over the allowed values."""
-    named = dict(description=description, continuous_update=False)
-    return ipywidgets.SelectionSlider(options=list(options), value=value, **named)
+    return ipywidgets.SelectionSlider(options=list(options), value=value, description=description)
 
 
 def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
     """A slider over whole numbers."""
-    return ipywidgets.IntSlider(value=value, min=low, max=high, description=description, continuous_update=False)
+    return ipywidgets.IntSlider(value=value, min=low, max=high, description=description)
 
 
 def menu(description: str, options: Iterable) -> ipywidgets.Dropdown:
@@ -136,25 +169,7 @@ def menu(description: str, options: Iterable) -> ipywidgets.Dropdown:
 
 def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:
     """A row of buttons of which one is pressed, at the start the first."""
-    # Without this layout the label and the buttons come apart.
-    layout = ipywidgets.Layout(width="max-content", display="flex", align_items="center", grid_gap="8px")
-    style = {"button_width": "auto"}
-    return ipywidgets.ToggleButtons(options=options, description=description, style=style, layout=layout)
-
-
-def query_at(side: int) -> tuple[dict, Callable[[int], None]]:
-    """Sliders for a patch's row and column on a square grid, at first in the middle; and a function that fits them to
-    another grid: there they stay at the same place of the picture, and back on the old one at the same patch."""
-    controls = {"row": number("row", side // 2, 0, side - 1), "col": number("column", side // 2, 0, side - 1)}
-    places = {}
-
-    def fit(side: int) -> None:
-        for name, slider in controls.items():
-            if slider.value != int(places.get(name, -1) * (slider.max + 1)):  # the reader has moved it
-                places[name] = (slider.value + 0.5) / (slider.max + 1)
-            slider.max, slider.value = side - 1, int(places[name] * side)
-
-    return controls, fit
+    return ipywidgets.ToggleButtons(options=options, description=description, style={"button_width": "auto"})
 
 
 def axes_row(count: int, *, margins: tuple, **shape):

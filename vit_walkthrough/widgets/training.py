@@ -1,5 +1,7 @@
 """The panel in which the reader trains a ViT by pressing a button."""
 
+import threading
+from copy import deepcopy
 from functools import lru_cache
 from math import log
 
@@ -17,42 +19,50 @@ from vit_walkthrough.widgets.panel import Panel, axes_row, choice, number
 from vit_walkthrough.widgets.pictures import TINY_SIZE, unseen_digits
 
 
-def train_and_look(steps: int = 300) -> Panel:
-    """Choose the sizes of a ViT, press the button, and watch it learn: its loss, and where it looks on digits that it
-    has never seen. A trained model is kept, and shown again when its sizes are chosen again. Interrupting the kernel
-    ends a training early; the model so far is kept too."""
-    digits = data.ClutteredDigits("train")
+def train_and_look(steps: int = 500) -> Panel:
+    """Choose the sizes of a ViT, press train, and watch it learn: its loss, and where it looks on digits that it has
+    never seen. It trains in the background; the same button stops it, and goes on. A trained model is kept, and shown
+    again when its sizes are chosen again."""
+    digits, validation = data.ClutteredDigits("train"), data.ClutteredDigits("validation")
     trained: dict[tuple, Fitted] = {}
     accuracy: dict[tuple, float] = {}
+    stop = threading.Event()
 
     @lru_cache(maxsize=16)
     def untrained(patch_size: int, heads: int, dim: int, depth: int) -> Fitted:
         config = ViTConfig(TINY_SIZE, patch_size, dim=dim, depth=depth, heads=heads, hidden=2 * dim, classes=10)
         return Fitted(init_model(config, digits).eval(), History())
 
+    def smooth(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        width = max(1, len(losses) // 30)  # of the running mean
+        curve = np.convolve(losses, np.ones(width) / width, "valid")
+        return np.arange(len(curve)) + len(losses) - len(curve), curve
+
     def show(picture: int, steps: int, **sizes):
-        key = (steps, *sizes.values())
+        key = tuple(sizes.values())
         model, history = trained.get(key) or untrained(**sizes)
         images, labels, masks = unseen_digits().sample(4, draw=picture)
-        device = next(model.parameters()).device
-        probabilities, attention = (tensor.cpu() for tensor in answer(model, images.to(device)))
-        seen, done = attention[-1, :, :, 0, 1:].mean(dim=1), len(history.loss)
+        trace = answer(model, images.to(next(model.parameters()).device))
+        seen, said = trace.attention[-1, :, :, 0, 1:].mean(dim=1).cpu(), trace["output"].argmax(-1).tolist()
         maps = rearrange(seen, "batch (rows cols) -> batch rows cols", rows=TINY_SIZE // sizes["patch_size"])
         left, right = axes_row(2, width=9, height=3.2, margins=(0.06, 0.18, 0.99, 0.88, 0.12), ratios=(1, 1.3))
-        width = max(1, done // 30)  # of the running mean
-        curve = np.convolve(history.loss, np.ones(width) / width, "valid") if done else [log(10)]
-        draw.plot_curves({"loss": (np.arange(len(curve)) + done - len(curve), curve)}, xlabel="steps", ax=left)
+        draw.plot_curves({"loss": smooth(history.loss or [log(10)])}, xlabel="steps", ax=left)
+        for other, (_, before) in trained.items():
+            if other != key:
+                left.plot(*smooth(before.loss), color="#bbbbbb", lw=1, zorder=0)
         left.axhline(log(10), color="#999999", lw=1, ls=":")
-        left.set(xlim=(0, steps), ylim=(0, 2.6), title="loss")
-        titles = [f"{label}: says {word}" for label, word in zip(labels, probabilities.argmax(-1), strict=True)]
+        done = len(history.loss)
+        left.set(xlim=(0, max(steps, *(len(run.loss) for _, run in trained.values()), done)), ylim=(0, 2.6))
+        right_now = f"{accuracy[key]:.1%} right" if key in accuracy else "not measured yet"
+        left.set_title(right_now if done else "not trained yet", fontsize=15)
+        titles = [f"{label}: says {word}" for label, word in zip(labels.tolist(), said, strict=True)]
         draw.plot_maps(images, {"it looks": maps}, masks=masks, titles=titles, ax=right)
-        how = "not measured" if done == steps else "not trained to the end" if done else "not trained yet"
-        how = f"{accuracy[key]:.1%} of 500 test images right" if key in accuracy else how
+        how = f"{accuracy[key]:.1%} of 500 validation images right" if key in accuracy else right_now
         return left, (
-            f"{count_parameters(model):,} parameters, {done:,} of {steps:,} steps, {how}. On these four digits "
+            f"{count_parameters(model):,} parameters, {done:,} steps, {how}. On these four digits "
             f"{mass_on_object(seen, masks).mean():.0%} of what the class token gives to patches in the last block goes "
             f"to the digit's square, {masks.float().mean():.0%} of the picture. The dotted line is the loss of not "
-            "knowing, ln 10."
+            "knowing, ln 10. Grey lines are other sizes that you have trained."
         )
 
     panel = Panel(
@@ -61,43 +71,70 @@ def train_and_look(steps: int = 300) -> Panel:
         heads=choice("heads", [1, 2, 4, 8], 4),
         dim=choice("dim", [16, 32, 64, 96], 64),
         depth=number("depth", 4, 1, 8),
-        steps=choice("steps", sorted({100, 300, 1000, 2000, 4000, steps}), steps),
+        steps=choice("steps", sorted({100, 300, 500, 1000, 2000, steps}), steps),
         picture=number("pictures", 0, 0, 99),
-        hint="Try: press train. Then one head instead of four, or one block instead of four, and train again. To stop "
-        "early, interrupt the kernel: the model so far is kept. Notice: how long the loss stays on the dotted line, "
-        "and whether the maps find the digit before the answers become right.",
+        groups={"patch_size": "Model", "steps": "Training", "picture": "Look"},
+        hint="Press train. Then try one head instead of four, or one block instead of four, and train again. Notice "
+        "how long the loss stays on the dotted line, and whether the maps find the digit before the answers are right.",
     )
+    sizes = [panel.controls[name] for name in ("patch_size", "heads", "dim", "depth", "steps")]
+    for control in sizes:
+        control.continuous_update = False  # a new model for each place that a handle passes would be too many
     button = ipywidgets.Button(description="train", button_style="primary")
     progress = ipywidgets.IntProgress(min=0, max=1, layout=ipywidgets.Layout(width="24em"))
+    reason = ipywidgets.HTML()
 
-    def train(_=None) -> None:
+    def named(running: bool) -> None:
+        """Say on the button what it does, and let go of the sizes while they cannot be changed."""
+        known = tuple(panel.chosen()[name] for name in ("patch_size", "heads", "dim", "depth")) in trained
+        button.description = "stop" if running else "go on" if known else "train"
+        reason.value = "Sizes can be changed when the training has ended." if running else ""
+        for control in sizes:
+            control.disabled = running
+
+    def train() -> None:
+        """Train what is chosen, from where it is. An interruption, or the button, ends it early."""
         chosen = panel.chosen()
         steps, _ = chosen.pop("steps"), chosen.pop("picture")
-        key, config = (steps, *chosen.values()), untrained(**chosen).model.config
+        key, (start, before) = tuple(chosen.values()), trained.get(tuple(chosen.values())) or untrained(**chosen)
+        model = deepcopy(start) if key in trained else start.config
 
         def watch(step: int, model: VisionTransformer, history: History) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt  # which `fit` takes as the end
             progress.value = step
-            if step % max(1, steps // 10) == 0:
-                trained[key] = Fitted(model, history)
-                panel.update()
+            if step % max(1, steps // 20) == 0:
+                keep(model, history)
 
-        if key in accuracy:  # a second press waited while the first one trained
-            return
-        progress.max, button.disabled = steps, True
+        def keep(model: VisionTransformer, history: History) -> None:
+            """Show a copy: while its own weights change, and its modules are watched, nothing can be read from it."""
+            losses, rights = before.loss + history.loss, before.accuracy + history.accuracy
+            seconds = before.seconds + history.seconds
+            trained[key] = Fitted(deepcopy(model).eval(), History(losses, rights, seconds))
+            panel.update()
+
+        progress.max = steps
+        stop.clear()
+        named(running=True)
+        accuracy.pop(key, None)
         try:
             with panel.tell():
-                if key not in trained or len(trained[key].history.loss) < steps:
-                    trained[key] = fit(config, digits, steps=steps, watch=watch, progress=False)
-                try:
-                    if len(trained[key].history.loss) == steps:
-                        accuracy[key] = evaluate(trained[key].model, unseen_digits(), 500)
-                finally:  # whoever interrupts the measuring still has the model
-                    panel.update()
+                keep(*fit(model, digits, steps=steps, watch=watch, progress=False))
+                accuracy[key] = evaluate(trained[key].model, validation, 500)
+                panel.update()
         finally:
-            progress.value, button.disabled = 0, False
+            progress.value = 0
+            named(running=False)
 
-    button.on_click(train)
-    panel.train = train
-    hint, row, *rest = panel.box.children
-    panel.box.children = (hint, row, ipywidgets.HBox([button, progress]), *rest)
+    def press(_) -> None:
+        if button.description == "stop":
+            stop.set()
+        else:
+            threading.Thread(target=train, daemon=True).start()
+
+    button.on_click(press)
+    for control in sizes:
+        control.observe(lambda change: named(running=button.description == "stop"), names="value")
+    panel.train, panel.press = train, press
+    panel.knobs.children = (*panel.knobs.children, ipywidgets.VBox([button, progress, reason]))
     return panel
