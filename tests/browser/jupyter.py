@@ -237,7 +237,7 @@ class View:
     def __init__(self, page, root):
         self.page, self.root = page, root
         root.locator(".vit-alive").wait_for()
-        self.picture = root.locator(".vit-points").first
+        self.picture = root.locator(".vit-points:visible").first
 
     def shown(self) -> str:
         """Everything that it says and paints."""
@@ -254,7 +254,7 @@ class View:
         """Point with the mouse, walk by the keys, or press the first button: each shows something else."""
         acts = {"a button": lambda: self.root.get_by_role("button").first.press("Enter")}
         if self.picture.count():
-            acts = {"hovering": lambda: self.hover(0.1, 0.1), "hovering elsewhere": lambda: self.hover(0.9, 0.9)}
+            acts = {"hovering": lambda: self.hover(0.4, 0.4), "hovering elsewhere": lambda: self.hover(0.6, 0.6)}
             acts["walking"] = lambda: self.picture.press("ArrowLeft")
             self.picture.scroll_into_view_if_needed()
         for what, act in acts.items():
