@@ -78,8 +78,6 @@ def train_and_look(steps: int = 500) -> Panel:
         "how long the loss stays on the dotted line, and whether the maps find the digit before the answers are right.",
     )
     sizes = [panel.controls[name] for name in ("patch_size", "heads", "dim", "depth", "steps")]
-    for control in sizes:
-        control.continuous_update = False  # a new model for each place that a handle passes would be too many
     button = ipywidgets.Button(description="train", button_style="primary")
     progress = ipywidgets.IntProgress(min=0, max=1, layout=ipywidgets.Layout(width="24em"))
     reason = ipywidgets.HTML()
@@ -109,12 +107,11 @@ def train_and_look(steps: int = 500) -> Panel:
         def keep(model: VisionTransformer, history: History) -> None:
             """Show a copy: while its own weights change, and its modules are watched, nothing can be read from it."""
             losses, rights = before.loss + history.loss, before.accuracy + history.accuracy
-            seconds = before.seconds + history.seconds
-            trained[key] = Fitted(deepcopy(model).eval(), History(losses, rights, seconds))
+            together = History(losses, rights, before.seconds + history.seconds)
+            trained[key] = Fitted(deepcopy(model).eval(), together)
             panel.update()
 
         progress.max = steps
-        stop.clear()
         named(running=True)
         accuracy.pop(key, None)
         try:
@@ -124,16 +121,19 @@ def train_and_look(steps: int = 500) -> Panel:
                 panel.update()
         finally:
             progress.value = 0
+            stop.clear()
             named(running=False)
 
     def press(_) -> None:
         if button.description == "stop":
             stop.set()
         else:
+            named(running=True)  # at once: a second press stops, and does not train twice
             threading.Thread(target=train, daemon=True).start()
 
     button.on_click(press)
     for control in sizes:
+        control.continuous_update = False  # a new model for each place that a handle passes would be too many
         control.observe(lambda change: named(running=button.description == "stop"), names="value")
     panel.train, panel.press = train, press
     panel.knobs.children = (*panel.knobs.children, ipywidgets.VBox([button, progress, reason]))
