@@ -138,7 +138,8 @@ class ClutteredDigits:
         if not 0 <= dim_fragments <= 1:
             raise ValueError(f"dim_fragments is {dim_fragments}; it is a share from 0 to 1")
         pixels, labels = load_digits(return_X_y=True)
-        own = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).numpy()[SPLITS[split]]
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")
+        own = order[SPLITS[split]].numpy()
         if scans is not None and not 1 <= scans <= len(own):
             raise ValueError(f"scans is {scans}; {split} has 1 to {len(own):,}")
         own = own[:scans]
@@ -156,6 +157,8 @@ class ClutteredDigits:
 
         draw: what is drawn follows from this number and the seed; if it is not given, the next number is taken.
         """
+        if count < 1:
+            raise ValueError(f"count is {count}; it must be at least 1")
         if draw is None:
             draw, self.draws = self.draws, self.draws + 1
         number = 1_000_003 * self.seed + draw
@@ -164,17 +167,17 @@ class ClutteredDigits:
         generator = torch.Generator().manual_seed(numbers[self.split])
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return torch.empty(shape).uniform_(low, high, generator=generator)
+            return torch.empty(shape, dtype=torch.float32, device="cpu").uniform_(low, high, generator=generator)
 
         def integers(high: int, *shape: int) -> Tensor:
-            return torch.randint(high, shape, generator=generator)
+            return torch.randint(high, shape, generator=generator, device="cpu")
 
         side, piece = self.size // 2, self.size // 6
         noise = uniform(-0.08, 0.08, count, self.size, self.size, 1)
         canvas = (uniform(0.02, 0.2, count, 1, 1, 3) + noise).clamp_(min=0)  # (count height width 3)
         hue = uniform(0.0, 1.0, count, FRAGMENTS + 1, 1) - canvas.new_tensor([0, 1 / 3, 2 / 3])
         hues = (0.65 + 0.35 * torch.cos(2 * torch.pi * hue)).clamp(0, 1)  # bright colours
-        batch = torch.arange(count)[:, None, None]
+        batch = torch.arange(count, device="cpu")[:, None, None]
 
         # A fragment is a window of another digit, from the inner half of its scan, where the strokes are.
         other = integers(len(self.scans), count, FRAGMENTS)
@@ -190,14 +193,14 @@ class ClutteredDigits:
         if self.augment:
             digits = _turned(digits, uniform(-1.0, 1.0, count, 4))
         canvas[place] = torch.lerp(canvas[place], hues[:, :1, None], digits[:, 0, :, :, None])
-        masks = torch.zeros(count, self.size, self.size, dtype=torch.bool)
+        masks = torch.zeros(count, self.size, self.size, dtype=torch.bool, device="cpu")
         masks[place] = True
         return canvas.clamp_(max=1).movedim(-1, 1).contiguous(), self.labels[which], masks
 
 
 def _window(corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Indices of the rows and columns of squares whose upper left corners are given as (..., 2)."""
-    steps = torch.arange(side)
+    steps = torch.arange(side, device="cpu")
     return corner[..., 0, None, None] + steps[:, None], corner[..., 1, None, None] + steps
 
 

@@ -135,8 +135,14 @@ def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_number
     assert equal(digits.sample(4), digits.sample(4, draw=1))
     digits.sample(4, draw=9)
     again = ClutteredDigits(digits.split).sample(4, draw=2)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert equal(digits.sample(4), again)
+    for around in (torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta")):
+        with around:
+            assert equal(digits.sample(4, draw=2), again)
+            ClutteredDigits(digits.split)
+    for count in (0, -1):
+        with pytest.raises(ValueError, match=f"^count is {count}; .* 1$"):
+            digits.sample(count)
+    assert equal(digits.sample(4), again)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -49,8 +49,7 @@ class Living:
     @property
     def html(self) -> str:
         """The picture, with its still for where no script runs."""
-        still = f'<img class="vit-still" alt="{escape(self.text)}" src="{in_address(self.png)}">'
-        return self.around(still)
+        return self.around(f'<img class="vit-still" alt="{escape(self.text)}" src="{in_address(self.png)}">')
 
     def around(self, still: str) -> str:
         """The picture as HTML, `still` before its script."""
