@@ -1,5 +1,9 @@
 """The picture `predict`: an answer says why it is right or wrong once it is chosen, and not before."""
 
+import io
+
+from PIL import Image
+
 from vit_walkthrough.living import live
 
 CHOICES = [
@@ -37,6 +41,9 @@ def test_the_right_answer_is_not_in_the_still_the_text_or_the_page_before_a_tap(
         live("predict", QUESTION, [(answer, answer == right, "Because.") for answer in "ab"]) for right in "ab"
     )
     assert (first.png, first.text) == (other.png, other.text)
+    width, height = Image.open(io.BytesIO(first.png)).size
+    assert 300 < width
+    assert height < 300  # three lines and the text below
     assert "Because" not in first.text
     page = open_page(first.html)
     assert page.locator(".vit-alive").inner_html() == open_page(other.html).locator(".vit-alive").inner_html()

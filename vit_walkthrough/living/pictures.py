@@ -255,7 +255,7 @@ def predict(question: str, choices: Sequence[tuple[object, bool, str]]) -> Livin
     def still():
         (ax,) = draw.side_by_side(1, width=7, height=0.3 * len(lines))
         ax.axis("off")
-        ax.text(0, 1, "\n".join(lines), va="top", linespacing=1.6)
+        ax.text(0, 1, "\n".join(lines), size=13, va="top", linespacing=1.6, transform=ax.transAxes)
         return ax
 
     listed = [

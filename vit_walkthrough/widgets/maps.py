@@ -21,7 +21,7 @@ def explore_vit() -> Panel:
         else:
             what = f"This is {a(label)}. The model says"
             mass, area = mass_on_object(weights, mask).item(), mask.float().mean()
-            where = f" In the last block the digit's square, {area:.0%} of the picture, gets {mass:.0%} of its look."
+            where = f" Its square, {area:.0%} of the picture, gets {mass:.0%} of the attention to patches."
         return live("attention", trace, image[0], classes=DIGITS), (
             f"{what} {said(probabilities)}.{where} With patches of {patch_size} pixels and {counted(heads, 'head')} "
             f"this ViT names {scores['test_accuracy']:.1%} of {scores['images']:,} unseen digits right."
