@@ -247,6 +247,9 @@ class View:
         )
 
     def hover(self, across: float, down: float) -> None:
+        for _ in range(2):  # what comes into sight above it is laid out, and may move it out of sight again
+            self.picture.scroll_into_view_if_needed()
+            self.page.wait_for_timeout(300)
         box = self.picture.bounding_box()
         self.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
@@ -256,7 +259,6 @@ class View:
         if self.picture.count():
             acts = {"hovering": lambda: self.hover(0.4, 0.4), "hovering elsewhere": lambda: self.hover(0.6, 0.6)}
             acts["walking"] = lambda: self.picture.press("ArrowLeft")
-            self.picture.scroll_into_view_if_needed()
         for what, act in acts.items():
             before = self.shown()
             act()

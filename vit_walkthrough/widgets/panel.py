@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 
 import ipywidgets
 import torch
@@ -33,23 +34,7 @@ LOST = (
     "its first cell, and the controls answer again.</p>"
 )
 
-# A notebook takes keys before a slider or a menu sees them, unless the element with the focus carries this mark. A
-# slider's handle also needs a name for screen readers. A slider makes new handles when its range changes, so all are
-# marked again whenever a picture arrives.
-KEYS = (
-    "this.closest('.vit-panel')?.querySelectorAll('.noUi-handle,select,button,input').forEach((one) => {"
-    " one.setAttribute('data-lm-suppress-shortcuts', 'true');"
-    " const slider = one.matches('.noUi-handle') && one.closest('.widget-slider');"
-    " if (slider) { one.setAttribute('aria-label', slider.querySelector('.widget-label').textContent);"
-    " one.setAttribute('aria-valuetext', slider.querySelector('.widget-readout').textContent); }"
-    " if (one.matches('.widget-toggle-button'))"
-    " one.setAttribute('aria-pressed', String(one.classList.contains('mod-active'))); });"
-)
-# A script that comes inside of a widget is not run. A copy of it is.
-ALIVE = (
-    "const old = this.parentElement.querySelector('script:not([type])'), script = document.createElement('script');"
-    " script.textContent = old.textContent; old.replaceWith(script);"
-)
+ARRIVED = f"({escape(Path(__file__).with_name('arrived.js').read_text(encoding='utf-8'))})(this)"
 NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # one transparent pixel
 
 
@@ -117,10 +102,10 @@ class Panel:
     def _put(self, figure, text: str) -> None:
         words = escape(text)
         if isinstance(figure, Living):
-            shown = figure.around(f'<img class="vit-still" alt="" src="{NOTHING}" onload="{ALIVE}{KEYS}">')
+            shown = figure.around(f'<img class="vit-still" alt="" src="{NOTHING}" onload="{ARRIVED}">')
         else:
             png = base64.b64encode(render(figure, tight=False)).decode()
-            image = f'<img alt="{words}" src="data:image/png;base64,{png}" onload="{KEYS}"'
+            image = f'<img alt="{words}" src="data:image/png;base64,{png}" onload="{ARRIVED}"'
             shown = f'{image} style="max-width:100%;background:white">'
         self.figure, self.text = figure, text
         self.picture.value = f'<div>{shown}</div><p aria-live="polite">{words}</p>'
