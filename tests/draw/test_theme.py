@@ -180,14 +180,19 @@ def shown():
     InteractiveShell.clear_instance()
 
 
-def test_show_displays_one_picture_with_its_description_and_refuses_to_show_without(shown):
+def test_show_displays_a_picture_for_fine_screens_with_its_caption_below_and_refuses_to_show_without(shown):
     ax, alt = draw.plot_matrix(MATRIX), "Two rows of three numbers, from -2 to 3."
-    with pytest.raises(ValueError, match="alt is empty"):
+    with pytest.raises(ValueError, match="caption is empty"):
         show(ax, "  \n")
     show(ax, "Two rows\n    of three   numbers, from -2 to 3. ")
-    (output,) = shown.outputs
+    picture, below = shown.outputs
     assert (shown.stdout, shown.stderr) == ("", "")
-    assert output.data.keys() == {"image/png", "text/plain"}
-    assert output.data["text/plain"] == alt
-    assert output.metadata == {"image/png": {"alt": alt}}
-    assert base64.b64decode(output.data["image/png"], validate=True) == render(ax, caption=alt, colours=256)
+    assert picture.data.keys() == {"image/png", "text/plain"}
+    assert picture.data["text/plain"] == below.data["text/plain"] == alt
+    assert below.data["text/html"] == f"<p>{alt}</p>"
+    png = base64.b64decode(picture.data["image/png"], validate=True)
+    assert png == render(ax, colours=256, dpi=180)
+    assert picture.metadata == {"image/png": {"alt": alt, "width": pixels_of(png).shape[1] // 2}}
+    assert abs(pixels_of(png).shape[1] - 2 * pixels_of(render(ax)).shape[1]) <= 2
+    show(ax, "1 < 2")
+    assert shown.outputs[-1].data["text/html"] == "<p>1 &lt; 2</p>"

@@ -13,7 +13,9 @@ import pytest
 import vit_walkthrough
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STORY = sorted((ROOT / "notebooks").glob("*.ipynb"))
+QUESTIONS = sorted((ROOT / "notebooks/questions").glob("*.ipynb"))
+NOTEBOOKS = STORY + QUESTIONS
 README = (ROOT / "README.md").read_text()
 
 # What a notebook defines and the package owns, line for line: the module of model/, and the names.

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 
 from vit_walkthrough.draw.theme import ROLES, Marked, Names, as_array, as_axes, colours_of, outline, style, titled
 
-COLORMAPS = {"magnitude": "viridis", "weights": "viridis", "signed": "PuOr"}
+COLORMAPS = {"magnitude": "viridis", "weights": "viridis", "signed": "PRGn"}
 FIRST, LAST = 9, 2  # so many patches of a long sequence are drawn, from its beginning and from its end
 
 

@@ -5,6 +5,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 
 import matplotlib
 import numpy as np
@@ -119,7 +120,9 @@ def titled(ax: Axes, title: str | None, bare: bool = False) -> Axes:
 
 
 @style()
-def render(figure: Figure | Axes, caption="", colours: int | None = None, tight=True, small: int = SMALL) -> bytes:
+def render(
+    figure: Figure | Axes, caption="", colours: int | None = None, tight=True, small: int = SMALL, dpi: int = 90
+) -> bytes:
     """A figure as the bytes of an opaque PNG, with the caption below it.
 
     colours: at most so many, if the file has `small` bytes or more without. tight: cut to what is drawn.
@@ -131,7 +134,7 @@ def render(figure: Figure | Axes, caption="", colours: int | None = None, tight=
         words = figure.text(0.5, bottom, "\n".join(lines), va="top", ha="center", size=10, linespacing=1.4)
     crop = dict(bbox_inches="tight", pad_inches=0.12) if tight else {}
     try:
-        figure.savefig(buffer, format="png", dpi=90, pil_kwargs={"compress_level": 1}, **crop)
+        figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 1}, **crop)
     finally:
         if words:
             words.remove()
@@ -150,14 +153,20 @@ def as_png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def show(figure: Figure | Axes, alt: str) -> None:
-    """Display a figure in a notebook. `alt` says what there is to see, below the picture and to those who cannot see
-    it; it may be written over several lines. Raises: ValueError if it is empty.
+def show(figure: Figure | Axes, caption: str) -> None:
+    """Display a figure in a notebook, with twice the pixels that it takes up, and below it the caption as text.
+
+    caption: says what there is to see, also to those who cannot see it; it may be written over several lines.
+
+    Raises: ValueError if it is empty.
     """
     from IPython.display import display
 
-    alt = " ".join(alt.split())
-    if not alt:
-        raise ValueError("alt is empty; say in a sentence what the picture shows, with its numbers")
-    png = base64.b64encode(render(figure, caption=alt, colours=256)).decode()
-    display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+    caption = " ".join(caption.split())
+    if not caption:
+        raise ValueError("the caption is empty; say in a sentence what the picture shows, with its numbers")
+    png = render(figure, colours=256, dpi=180)
+    about = {"alt": caption, "width": Image.open(io.BytesIO(png)).width // 2}
+    png = base64.b64encode(png).decode()
+    display({"image/png": png, "text/plain": caption}, raw=True, metadata={"image/png": about})
+    display({"text/html": f"<p>{escape(caption)}</p>", "text/plain": caption}, raw=True)
