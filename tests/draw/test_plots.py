@@ -17,17 +17,23 @@ CURVE = np.array([0.0, 1.0, 2.0, 4.0])
 def test_plot_curves_holds_every_curve_under_its_name():
     ax = draw.plot_curves({"a": (CURVE, CURVE**2), "b": ([1, 2], [3.0, 4.0])}, xlabel="x", ylabel="y")
     assert [line.get_xydata().T.tolist() for line in ax.lines] == [[[0, 1, 2, 4], [0, 1, 4, 16]], [[1, 2], [3, 4]]]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert [(text.get_text(), *text.xy) for text in ax.texts] == [("b", 2, 4), ("a", 4, 16)]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
-    assert draw.plot_curves({"a": (CURVE, CURVE)}).get_legend() is None
+    assert not draw.plot_curves({"a": (CURVE, CURVE)}).texts
+    left, _ = draw.side_by_side(2)  # the names would run into the neighbour
+    draw.plot_curves({"a": (CURVE, CURVE), "b": (CURVE, CURVE)}, ax=left)
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["a", "b"]
+    assert len({line.get_linestyle() for line in left.lines}) == 2
 
 
-@pytest.mark.parametrize(("role", "colour"), [("", "#222222"), ("query", ROLES["query"])])
-def test_plot_curves_wears_the_colour_of_a_role_and_tells_no_curves_apart_by_colour_alone(role, colour):
-    ax = draw.plot_curves({str(name): (CURVE, CURVE + name) for name in range(7)}, role=role)
-    assert same_color(ax.lines[0].get_color(), colour)
-    assert len({str((line.get_linestyle(), line._unscaled_dash_pattern)) for line in ax.lines}) == 7
-    assert not any(same_color(one.get_color(), other.get_color()) for one, other in itertools.pairwise(ax.lines))
+def test_curves_differ_in_colour_and_no_name_of_one_covers_another():
+    assert same_color(draw.plot_curves({"a": (CURVE, CURVE)}, role="query").lines[0].get_color(), ROLES["query"])
+    ax = draw.plot_curves({str(name): (CURVE, CURVE + name / 100) for name in range(7)})
+    colours = [line.get_color() for line in ax.lines]
+    assert len(set(colours)) == 7
+    assert [text.get_color() for text in ax.texts] == colours
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert all(lower.y1 < upper.y1 - 5 for lower, upper in itertools.pairwise(boxes))
 
 
 def test_plot_distributions_draws_densities_over_common_bins():

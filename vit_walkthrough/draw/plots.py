@@ -4,27 +4,41 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 
 from vit_walkthrough.draw.theme import ROLES, Names, Number, as_array, as_axes, colour_of, style, titled
 
-DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2))]  # colour alone is not enough
+LINES = ["#0072B2", "#117733", "#AA4499", "#8A5A00", "#222222", "#882255", "#44777A"]  # dark enough for their labels
+DASHES = ["-", "--", "-.", ":"]  # where a legend stands, colour alone is not enough
 CHANCE = dict(color=ROLES["neutral"], lw=1.2, ls=":", zorder=0)
 
 
 @style()
 def plot_curves(curves: Mapping[str, tuple], *, role: str = "", xlabel=None, ylabel=None, title=None, ax=None) -> Axes:
-    """Lines, each from (x, y); if there are several, a legend names them. In greys, or in shades of a role's colour."""
+    """Lines, each from (x, y). A single one has the colour of its role. Of several, each has a colour and its name at
+    its end, or in a legend where another plot stands beside."""
     ax = as_axes(ax, 5.4, 3.4)
-    dark = np.array(to_rgb(colour_of(role) if role else "#222222"))
+    beside = len(curves) > 1 and len(ax.figure.axes) > 1
     for index, (name, (x, y)) in enumerate(curves.items()):
         x, y = as_array(x, 1, "a curve's x has one axis"), as_array(y, 1, "a curve's y has one axis")
-        light = (0, 0.35, 0.55)[index % 3]
-        ax.plot(x, y, color=dark + light * (1 - dark), ls=DASHES[index % len(DASHES)], label=name)
-    if len(curves) > 1:
-        ax.legend(handlelength=2.8)
+        colour = colour_of(role) if role and len(curves) == 1 else LINES[index % 7]
+        ax.plot(x, y, color=colour, ls=DASHES[index % 4] if beside else "-", label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    if beside:
+        ax.legend(labelcolor="linecolor", handlelength=2.2)
+    elif len(curves) > 1:
+        _name_ends(ax)
     return titled(ax, title)
+
+
+def _name_ends(ax: Axes) -> None:
+    """The name of each line right of its end, none over another."""
+    points, (low, high) = 72 * ax.figure.get_figheight() * ax.get_position().height, ax.get_ylim()
+    ends = {line: points * (line.get_ydata()[-1] - low) / (high - low) for line in ax.lines}
+    lowest = -np.inf
+    for line, end in sorted(ends.items(), key=lambda pair: pair[1]):
+        lowest = max(end, lowest + 14)  # points, a line of text
+        look = dict(textcoords="offset points", va="center", annotation_clip=False, color=line.get_color())
+        ax.annotate(line.get_label(), line.get_xydata()[-1], (6, lowest - end), **look)
 
 
 @style()
@@ -32,14 +46,15 @@ def plot_distributions(samples: Mapping[str, object], *, bins: int = 60, xlabel=
     """How the values of each sample are spread, as outlines over common bins, with each standard deviation."""
     flat = {name: as_array(one, range(1, 9), f"sample {name!r} holds numbers").ravel() for name, one in samples.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(flat.values())), bins)
-    curves = {}
-    for name, values in flat.items():
+    ax = as_axes(ax, 5.4, 3.4)
+    for index, (name, values) in enumerate(flat.items()):
         density = np.histogram(values, edges, density=True)[0]
-        curves[f"{name} (std {values.std():.2f})"] = (edges[1:] + edges[:-1]) / 2, density
-    ax = plot_curves(curves, xlabel=xlabel, ylabel="density", title=title, ax=ax)
-    ax.set_ylim(0, 1.35 * max(density.max() for _, density in curves.values()))  # room for the legend
-    ax.legend(loc="upper right", handlelength=2.8)
-    return ax
+        label = f"{name} (std {values.std():.2f})"
+        ax.plot((edges[1:] + edges[:-1]) / 2, density, color=LINES[index % 7], ls=DASHES[index % 4], label=label)
+    ax.set(xlabel=xlabel, ylabel="density")
+    ax.set_ylim(0, 1.35 * max(line.get_ydata().max() for line in ax.lines))  # room for the legend
+    ax.legend(loc="upper right", labelcolor="linecolor", handlelength=2.2)
+    return titled(ax, title)
 
 
 @style()
