@@ -14,9 +14,9 @@ def shares_in_loops(logits):
     return shares
 
 
-def most_in_loops(attention):
-    rows = [image.mean(0)[0] for image in attention[-1]]
-    return torch.tensor([max(range(1, len(row)), key=lambda place, row=row: row[place].item()) - 1 for row in rows])
+def most_in_loops(weights):
+    sums = [sum(head[place].item() for head in weights) for place in range(1, weights.shape[1])]
+    return sums.index(max(sums))
 
 
 def patch_by_counting(y, x, width, patch_size):
@@ -165,7 +165,7 @@ RIGHT = dict(
         lambda *sizes: torch.tensor(sizes[:2]).div(sizes[2], rounding_mode="floor").prod() + 1,
     ],
     probabilities=[shares_in_loops, lambda x: 1 / (x[:, None, :] - x[:, :, None]).exp().sum(2)],
-    most_attended=[most_in_loops, lambda a: reduce(a[-1:], "1 b h q k -> b q k", "sum")[:, 0, 1:].max(-1).indices],
+    most_attended=[most_in_loops, lambda weights: reduce(weights, "h t -> t", "mean")[1:].max(0).indices],
     patch_of_pixel=[patch_by_counting, lambda y, x, width, p: divmod(y, p)[0] * int(width / p) + int(x / p)],
     unpatchify=[unpatchify_in_loops, lambda patches, p, height, width: fold(patches.mT, (height, width), p, stride=p)],
     patchify_kernel=[kernel_in_loops, lambda c, p: rearrange(torch.eye(c * p**2), "k (c y x) -> k c y x", y=p, x=p)],
@@ -189,8 +189,8 @@ RIGHT = dict(
 REMARKED = [
     ("probabilities", lambda logits: logits.softmax(1) / 2, "Row 0 sums to 0.5"),
     ("probabilities", lambda logits: (-logits).softmax(1), "Every row sums to 1"),
-    ("most_attended", lambda attention: attention[-1, :, :, 0, 1:].mean(1).amax(1), "argmax"),
-    ("most_attended", lambda attention: attention[-1, :, :, 0, 1:].mean(1).argmax(1).float(), "torch.float32"),
+    ("most_attended", lambda weights: weights.mean(0)[1:].max(), "argmax"),
+    ("most_attended", lambda weights: weights.mean(0)[1:].argmax().float(), "expected a whole number"),
     ("patchify_kernel", lambda *sizes: kernel_in_loops(*sizes) / 4, "Filter 0"),
     ("add_registers", lambda *given: 2 * registers_by_place(*given), "the class token stands at place 0"),
     ("add_registers", lambda t, r: registers_by_place(t, r[:1].expand_as(r)), "register 1 stands at place 2"),
