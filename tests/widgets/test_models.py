@@ -15,8 +15,9 @@ from vit_walkthrough.weights.checkpoint import load_checkpoint
 from vit_walkthrough.widgets import explore_resolution, explore_vit
 
 
-def digit(place: int, count: int = 1):
-    return data.ClutteredDigits("test").sample(count, draw=place)
+def digit(place: int):
+    """The test image at a place, in batches of eight as the notebooks draw them."""
+    return [part[[place % 8]] for part in data.ClutteredDigits("test").sample(8, draw=place // 8)]
 
 
 def attention_of(model, images: torch.Tensor) -> torch.Tensor:
@@ -67,7 +68,7 @@ def test_explore_resolution_reads_digits_at_another_size(kind):
             positions = resample_positions(learned, side, side)
         model = VisionTransformer(replace(trained.config, image_size=size)).eval()
         model.load_state_dict(trained.state_dict() | {"position_embedding.positions": positions})
-        (image, label, _), (images, labels, _) = digit(place), digit(0, 64)
+        (image, label, _), (images, labels, _) = digit(place), data.ClutteredDigits("test").sample(64, draw=0)
         resized = (F.interpolate(each, size, mode="bicubic", antialias=True) for each in (image, images))
         image, images = (each.clamp(0, 1) for each in resized)
         expected = assert_shows(panel, model, image)
@@ -77,7 +78,7 @@ def test_explore_resolution_reads_digits_at_another_size(kind):
         assert said[5] == pytest.approx(right(model, images, labels), abs=0.51)
 
 
-@pytest.mark.parametrize(("place", "patch_size", "heads"), [(0, 8, 4), (7, 12, 8)])
+@pytest.mark.parametrize(("place", "patch_size", "heads"), [(0, 8, 4), (11, 12, 8)])
 def test_explore_vit_shows_where_it_looked(place, patch_size, heads):
     panel = explore_vit()
     turn(panel, chosen=("digit", place), patch_size=patch_size, heads=heads)

@@ -24,7 +24,7 @@ def explore_vit() -> Panel:
             where = f" Its square, {area:.0%} of the picture, gets {mass:.0%} of the attention to patches."
         return live("attention", trace, image[0], classes=DIGITS), (
             f"{what} {said(probabilities)}.{where} With patches of {patch_size} pixels and {counted(heads, 'head')} "
-            f"this ViT names {scores['test_accuracy']:.1%} of {scores['images']:,} unseen digits right."
+            f"this ViT names {scores['test_accuracy']:.1%} of {scores['images']:,} unseen pictures right."
         )
 
     return Panel(
