@@ -47,7 +47,7 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     flat, embedding = patchify(look.image[None], config.patch_size)[0].numpy(), look.model.patch_embedding.projection
     faces, before = parts.faces(look, slots, less=1), parts.strips(flat, rows, 1.9, "patch")
     after = parts.strips(look["patch_embedding"], rows, 1.9, "patch")
-    weight = matrix(look.weight("patch_embedding.projection")[:10, :8], 1.44, 1.8)
+    weight = matrix(look.weight("patch_embedding.projection")[:8, :8], 1.44, 1.44)
     table = column(row(weight, layout.dots(down=False), across=0.05), layout.dots())
     bias = strip(embedding.bias.detach().numpy(), "neutral", 1.5, scale=parts.scale_of(rows, look["patch_embedding"]))
     body = columns(
