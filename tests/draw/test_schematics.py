@@ -127,6 +127,7 @@ def test_the_strips_show_what_the_model_computes(traced):
         assert holds(ax["positions"], trace["position_embedding"][0, token])
         for name in ("positions", "vit"):
             assert holds(ax[name], model.position_embedding.positions[0, token].detach())
+    assert holds(ax["embedding"], model.patch_embedding.projection.bias.detach())
     for part in ("queries", "keys", "values"):
         points = trace[f"blocks.0.attention.{part}"][0]
         assert holds(ax["qkv"], points.transpose(0, 1).reshape(TINY.tokens, -1)[1])

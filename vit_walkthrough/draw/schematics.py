@@ -40,29 +40,34 @@ def draw_patches(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 @style()
 def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """Patches times E: the same matrix turns every patch into a token."""
+    """Patches times E plus bias, the same for every patch. A column of E and the number that it makes are framed."""
     look = parts.Look(config, image, model)
     slots = parts.followed(look, first=1)
     rows, eye = [token and token - 1 for token in slots], slots.index(look.eye)  # patches start at 0, too
-    flat = patchify(look.image[None], config.patch_size)[0].numpy()
-    faces = parts.faces(look, slots, less=1)
-    before = parts.strips(flat, rows, 2.7, "patch", cells=16)
-    after = parts.strips(look["patch_embedding"], rows, 2.3, "patch")
-    weight = matrix(look.weight("patch_embedding.projection")[:20, :20], 2.1, 2.1)
+    flat, embedding = patchify(look.image[None], config.patch_size)[0].numpy(), look.model.patch_embedding.projection
+    faces, before = parts.faces(look, slots, less=1), parts.strips(flat, rows, 1.9, "patch")
+    after = parts.strips(look["patch_embedding"], rows, 1.9, "patch")
+    weight = matrix(look.weight("patch_embedding.projection")[:8, :8], 1.44, 1.44)
+    table = column(row(weight, layout.dots(down=False), across=0.05), layout.dots())
+    bias = strip(embedding.bias.detach().numpy(), "neutral", 1.5, scale=parts.scale_of(rows, look["patch_embedding"]))
     body = columns(
         [None, parts.stack(faces), None],
         [None, parts.stack(before), shape(config, "patches patch_dim")],
         [None, sign("×"), None],
-        [head("E", 12), weight, shape(config, "patch_dim dim")],
+        [head("E", 12), table, shape(config, "patch_dim dim")],
+        [None, sign("+"), None],
+        [head("bias", 12), bias, shape(config, "dim")],
         [None, sign("="), None],
         [None, parts.stack(after), shape(config, "patches dim")],
     )
-    how = f"Each row of {config.patch_dim:,} numbers is multiplied by the same learned matrix E."
-    how += f" The result is a row of {config.dim:,} numbers."
+    how = "Every patch meets the same matrix E and bias. The framed column of E makes the framed number of the token."
     note = f"{look.note} E and its bias are {(config.patch_dim + 1) * config.dim:,} numbers to learn."
     sheet = layout.page("One matrix turns every patch into a token", how, body, note)
     sheet.band(faces[eye], before[eye], role="patch")
     sheet.band(after[eye], role="patch")
+    for part, cells in ((weight, 8), (bias, 10), (after[eye], 10)):
+        cell = part.width / min(cells, config.dim)
+        sheet.rectangle(part.left + cell / 2, part.y, cell, part.height, edge=layout.INK, line=2)
     return sheet.done()
 
 

@@ -14,8 +14,7 @@ from vit_walkthrough.exercises.check import exercise, randn
     holds="One matrix, one bias and one class token serve any number of patches.",
 )
 def check_count_learned(height, width, patch_size, channels, dim):
-    """yours(height, width, patch_size, channels, dim): how many numbers are learned to make the tokens, those of the
-    patches and the class token, before positions."""
+    """yours(height, width, patch_size, channels, dim): how many numbers matrix, bias and class token hold."""
     patches, patch_dim = height // patch_size * (width // patch_size), channels * patch_size**2
     matrix = patch_dim * dim
     learned = matrix + dim + dim  # bias, class token
@@ -24,7 +23,6 @@ def check_count_learned(height, width, patch_size, channels, dim):
     yield "That is the matrix alone: its bias has dim numbers, and so has the class token", matrix
     yield "The channels are missing: a patch is flattened with all of them", patch_size**2 * dim + 2 * dim
     yield "You counted a matrix for each patch, but all patches share one", patches * matrix + 2 * dim
-    yield "You counted positions too, but they come in notebook 03", learned + (patches + 1) * dim
     yield "Those are the numbers in the tokens, but only the class token is learned", (patches + 1) * dim
 
 
@@ -43,7 +41,6 @@ def check_add_registers(tokens, registers):
     batch, count = len(tokens), len(registers)
     first, patches, added = tokens[:, :1], tokens[:, 1:], registers.expand(batch, -1, -1)
     summed, rest = patches[:, :count] + registers, patches[:, count:]
-    dealt_out = registers.repeat_interleave(batch, 0).view_as(added)
     joined = partial(torch.cat, dim=1)
     right = joined([first, added, patches])
     got = yield right
@@ -53,7 +50,6 @@ def check_add_registers(tokens, registers):
     yield "The registers were added to patches; they are tokens of their own", joined([first, summed, rest])
     yield "The class token is gone; it stays at place 0, before the registers", joined([added, patches])
     yield "The class token stands there twice; the patches begin at tokens[:, 1:]", joined([first, added, tokens])
-    yield "The images got different registers; every image gets all of them", joined([first, dealt_out, patches])
     names = ["the class token", *(f"register {number}" for number in range(count))]
     names += [f"patch {number}" for number in range(patches.shape[1])]
     place = (got != right).any(2).any(0).int().argmax()
@@ -93,7 +89,6 @@ def check_embed(images, kernel, bias):
     yield "The patch has the channels first, the kernel last; both need the same order", embedded(channels_first)
     yield "The patch has the channels last, your kernel first; both need the same order", embedded(channels_last)
     yield "The kernel is mirrored on its diagonal: ph (down) and pw (across) are exchanged", embedded(right.mT)
-    yield "The kernel is upside down: its first row belongs to the patch's first row", embedded(right.flip(2))
     yield "The bias is missing: add it to every token", embedded(right) - bias
     yield "The patches come column by column; reading order is row by row", convolved(right).mT.flatten(2).mT
     yield "The result was only reshaped: dim must go last before rows and cols are joined", in_rows

@@ -84,8 +84,8 @@ def embedding(model: VisionTransformer, image: Tensor) -> Living:
     data |= {"patch": patch, "chosen": number, "rows": config.rows, "cols": config.cols}
     text = (
         f"An image of {config.rows} x {config.cols} patches. Patch {patch}, outlined, times a matrix of {config.dim} "
-        f"filters gives its token of {config.dim} numbers, drawn in lines. Number {number} is the largest in size: "
-        f"{tokens[patch, number]:.2f}."
+        f"filters gives its token of {config.dim} numbers, in rows of 16. Number {number}, in row {number // 16} and "
+        f"column {number % 16}, is the largest in size: {tokens[patch, number]:.2f}."
     )
 
     def still():
