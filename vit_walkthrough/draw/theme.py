@@ -143,8 +143,8 @@ def render(
     picture = Image.open(buffer).convert("RGB")
     if picture.width * picture.height < 300_000 and len(png := as_png(picture)) < small:
         return png
-    # The means of k-means keep the thin lines in the colours of their roles. A quarter of the pixels is enough for them,
-    # and 1,000 of these may still change.
+    # The means of k-means keep the thin lines in the colours of their roles. A quarter of the pixels is enough,
+    # and of these 1,000 may still change.
     fewer = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.NEAREST)
     palette = fewer.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1000)
     return as_png(picture.quantize(palette=palette, dither=Image.Dither.NONE))
