@@ -72,7 +72,9 @@ def stage() -> None:
             if cell["cell_type"] != "code":
                 continue
             if cell["execution_count"] is None:
-                raise ValueError(f"{path.name}, cell {number} was not executed; run the notebook and commit its outputs")
+                raise ValueError(
+                    f"{path.name}, cell {number} was not executed; run the notebook and commit its outputs"
+                )
             if cell["metadata"].get("jupyter", {}).get("source_hidden"):
                 cell["metadata"].setdefault("tags", []).append("hide-input")
                 title = re.match(r"# (?:@title )?(.*)", "".join(cell["source"]))[1]
@@ -84,6 +86,7 @@ def stage() -> None:
         target.write_text(json.dumps(notebook), encoding="utf-8")
     (picture,) = [html for html in living(NOTEBOOKS / "00_start_here.ipynb") if "function steps(" in html]
     (STAGED / "_draw.html").write_text(picture + OPEN, encoding="utf-8")
+    shutil.copy(HERE.parent / "images/vit.png", STAGED / "_pictures/card.png")
     (STAGED / "questions").mkdir(exist_ok=True)
     shutil.copy(NOTEBOOKS / "questions/README.md", STAGED / "questions/index.md")
 
@@ -124,7 +127,8 @@ def shown(output: dict, where: str, up: str) -> dict:
 def mathml(self, node: nodes.math | nodes.math_block) -> None:
     """Formulas as MathML, which browsers set themselves."""
     block = isinstance(node, nodes.math_block)
-    self.body.append(convert(node.astext(), display="block" if block else "inline"))
+    formula = convert(node.astext(), display="block" if block else "inline")
+    self.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 
