@@ -1,6 +1,6 @@
-"""The README's pictures: the whole ViT, and the patches on their way into the sequence.
+"""The README's pictures, and those of the site's page on what one should know before.
 
-They show what the package computes here and now. `python images/draw.py` writes them beside this file.
+They show what the package computes here and now. `python images/draw.py` writes them where they belong.
 """
 
 import io
@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
+from vit_walkthrough import draw as plots
+from vit_walkthrough.data import numbered_image
 from vit_walkthrough.draw import parts
 from vit_walkthrough.draw.layout import INK, NEUTRAL, Number
 from vit_walkthrough.draw.schematics import draw_vit
@@ -79,12 +81,46 @@ def animate_patches() -> bytes:
     return file.getvalue()
 
 
+def _tensor():
+    return plots.plot_image(numbered_image()[0], numbers=True)
+
+
+def _gradient():
+    """Six steps down (w - 2)², each against the slope."""
+    at, line = [-1.0], np.linspace(-1.2, 5, 100)
+    for _ in range(6):
+        at.append(at[-1] - 0.25 * 2 * (at[-1] - 2))
+    ax = plots.plot_curves({"loss": (line, (line - 2) ** 2)}, role="patch", xlabel="weight w", ylabel="loss (w - 2)²")
+    ax.plot(at, (np.array(at) - 2) ** 2, "o-", color="#AA4499", lw=1.2)
+    ax.annotate("start at -1", (-1, 9), (10, -4), textcoords="offset points", color="#AA4499")
+    return ax
+
+
+def _variance():
+    numbers = np.random.default_rng(0).normal(size=(20_000, 64))
+    samples = {"one number": numbers[:, 0], "the sum of 64": numbers.sum(axis=1)}
+    return plots.plot_distributions(samples, xlabel="value")
+
+
+def _loss():
+    share = np.linspace(0.02, 1, 200)
+    ax = plots.plot_curves({"": (share, -np.log(share))}, role="patch", ylabel="loss")
+    ax.set_xlabel("probability of the right class")
+    ax.plot([0.1], [np.log(10)], "o", color="#AA4499")
+    ax.annotate("1/10: ln 10 = 2.30", (0.1, np.log(10)), (8, 4), textcoords="offset points", color="#AA4499")
+    return ax
+
+
 IMAGES = {
-    "vit.png": lambda: render(draw_vit(ViTConfig.named("B/16")), colours=256),
-    "patches.gif": animate_patches,
+    "images/vit.png": lambda: render(draw_vit(ViTConfig.named("B/16")), colours=256),
+    "images/patches.gif": animate_patches,
+    **{
+        f"site/_static/before_{made.__name__[1:]}.png": lambda made=made: render(made(), colours=256)
+        for made in (_tensor, _gradient, _variance, _loss)
+    },
 }
 
 
 if __name__ == "__main__":
     for name, made in IMAGES.items():
-        Path(__file__).with_name(name).write_bytes(made())
+        (Path(__file__).parents[1] / name).write_bytes(made())

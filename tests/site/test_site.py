@@ -1,0 +1,170 @@
+"""The web site, built by its one command and walked from the disk: no request, no error, no link that leads nowhere."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+
+from tests.browser.conftest import browser  # noqa: F401
+
+pytest.importorskip("sphinx", reason="no sphinx; pip install -r tests/requirements.txt")
+ROOT = Path(__file__).parents[2]
+
+
+def build(root: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "site", "build/site"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def copied(folder: Path, *notebooks: str) -> Path:
+    """What the site is made of, with these notebooks or all, in a folder of its own."""
+    there = shutil.ignore_patterns("notebooks", "__pycache__")
+    shutil.copytree(ROOT / "site", folder / "site", ignore=there)
+    (folder / "images").mkdir()
+    shutil.copy(ROOT / "images/vit.png", folder / "images/vit.png")
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        if not notebooks or path.name in notebooks:
+            target = folder / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    (folder / "notebooks/questions").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "notebooks/questions/README.md", folder / "notebooks/questions/README.md")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    root = copied(tmp_path_factory.mktemp("site"))
+    done = build(root)
+    assert not done.returncode, done.stderr
+    return root / "build/site"
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> list[Path]:
+    return sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)
+
+
+def test_every_notebook_and_every_page_is_there(site, pages):
+    names = {path.relative_to(site).as_posix() for path in pages}
+    notebooks = {
+        path.relative_to(ROOT).with_suffix(".html").as_posix() for path in (ROOT / "notebooks").rglob("*.ipynb")
+    }
+    assert notebooks | {"index.html", "before.html", "run.html", "glossary.html", "further.html", "404.html"} <= names
+
+
+def test_every_link_and_every_anchor_leads_somewhere(site, pages):
+    texts = {path.as_uri(): path.read_text(encoding="utf-8") for path in pages}
+    wrong, seen = [], 0
+    for address, text in texts.items():
+        text = re.sub(r"<script.*?</script>", "", text, flags=re.S)
+        for target in re.findall(r'(?:href|src)="([^"]*)"', text):
+            parts = urlsplit(urljoin(address, target.replace("&amp;", "&")))
+            if parts.scheme != "file":
+                assert parts.scheme in ("https", "data", "mailto"), target
+                continue
+            seen += 1
+            page = parts._replace(query="", fragment="").geturl()
+            if not Path(unquote(urlsplit(page).path)).exists():
+                wrong.append((address, target))
+            elif parts.fragment and page in texts and f'id="{unquote(parts.fragment)}"' not in texts[page]:
+                wrong.append((address, target))
+    assert seen > 500
+    assert not wrong
+
+
+def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictures_live(site, pages, browser):  # noqa: F811
+    alive = 0
+    for number, path in enumerate(pages):
+        scheme, width = (("light", 1280), ("dark", 390))[number % 2]
+        with browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        ) as context:
+            page, wanted, errors = context.new_page(), [], []
+            page.on("request", lambda request, wanted=wanted: wanted.append(request.url))
+            page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+            page.on("console", lambda line, errors=errors: errors.append(line.text) if line.type == "error" else None)
+            page.goto(path.as_uri())
+            living = page.locator(".vit-living")
+            for one in range(living.count()):
+                living.nth(one).locator(".vit-alive").wait_for(timeout=20_000)
+                alive += 1
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+            assert [url for url in wanted if not url.startswith(("file:", "data:", "blob:"))] == [], path.name
+            assert errors == [], path.name
+            assert page.locator("math").count() or "$$" not in page.inner_text("body"), path.name
+    assert alive >= 12
+
+
+def test_the_first_page_has_a_pad_on_which_a_digit_gets_an_answer(site, browser):  # noqa: F811
+    page = browser.new_page()
+    page.goto((site / "index.html").as_uri())
+    page.get_by_text("draw here").or_(page.locator(".vit-steps-pad canvas").first).first.wait_for()
+    page.get_by_role("button", name="4", exact=True).click()
+    page.wait_for_function("document.querySelector('.vit-text').textContent.includes('4')")
+    page.close()
+
+
+def test_search_finds_a_term_from_the_disk(site, browser):  # noqa: F811
+    page = browser.new_page()
+    page.goto((site / "search.html").as_uri() + "?q=class+token")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.locator("#search-results li a").count() >= 5
+    page.close()
+
+
+def spoiled(folder: Path, change) -> str:
+    """What the build says of a site in which something is wrong."""
+    root = copied(folder, "00_start_here.ipynb", "01_image_to_patches.ipynb")
+    change(root)
+    done = build(root)
+    assert done.returncode
+    return done.stderr
+
+
+def edited(change):
+    def edit(root: Path) -> None:
+        path = root / "notebooks/01_image_to_patches.ipynb"
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        change(notebook["cells"])
+        path.write_text(json.dumps(notebook), encoding="utf-8")
+
+    return edit
+
+
+def not_run(cells):
+    next(cell for cell in cells if cell["cell_type"] == "code")["execution_count"] = None
+
+
+def without_alt(cells):
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    shown = [one for one in outputs if "image/png" in one.get("data", {}) and "text/html" not in one["data"]]
+    shown[0]["metadata"] = {}
+
+
+def broken_link(cells):
+    cells[0]["source"] = [*cells[0]["source"], "\n\n[nowhere](nothing_here.ipynb)"]
+
+
+def unknown_term(root: Path) -> None:
+    path = root / "site/glossary.md"
+    path.write_text(path.read_text().replace("{term}`stream`", "{term}`streaming`"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (edited(not_run), "01_image_to_patches.ipynb, cell 1 was not executed"),
+        (edited(without_alt), r"01_image_to_patches.ipynb, cell \d+: a picture without alternative text"),
+        (edited(broken_link), r"01_image_to_patches.*nothing_here.ipynb"),
+        (unknown_term, r"glossary.md.*streaming"),
+    ],
+    ids=["not executed", "no alt text", "broken link", "unknown term"],
+)
+def test_the_build_fails_and_says_where(tmp_path, change, said):
+    assert re.search(said, spoiled(tmp_path, change))
