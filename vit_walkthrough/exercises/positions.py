@@ -46,7 +46,7 @@ TENTHS = torch.arange(1, 6)[None, :, None] / 10 * torch.ones(2)  # positions of 
         (randn(3, 9, 2), randn(1, 10, 2, seed=1), randn(1, 1, 2, seed=2), [8, 2, 7, 0, 5]),
     ],
     axes="batch tokens dim",
-    holds="What is left knows where it was: every patch has kept its own position, and the class token its own.",
+    holds="Every patch that is left has kept the position of its place in the image, and the class token has its own.",
 )
 def check_keep(patches, positions, class_token, kept):
     """yours(patches, positions, class_token, kept): tokens (batch tokens dim) of the class token (1 1 dim) and of those
@@ -87,7 +87,7 @@ MODELS = [
     _model("double_each", "doubles every token, wherever it stands", lambda x: 2 * x),
     _model("mean_of_all", "gives every token the mean of all of them", lambda x: _mean(x)),
     _model("add_place", "adds to every token the number of its place", lambda x: x + _places(x)),
-    _model("add_next", "adds half of the next one, to the last of the first", lambda x: x + x.roll(-1, 1) / 2),
+    _model("add_next", "adds half of the next token, in a ring", lambda x: x + x.roll(-1, 1) / 2),
     _model("add_both", "adds a quarter of each neighbour, in a ring", lambda x: x + (x.roll(1, 1) + x.roll(-1, 1)) / 4),
     _model("mean_and_place", "adds the number of its place to the mean of all tokens", lambda x: _mean(x) + _places(x)),
 ]
