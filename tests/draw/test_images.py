@@ -280,6 +280,15 @@ def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
         assert (across, top - 5 < down <= top) == (left + 60, True)
 
 
+def test_plot_heads_lays_a_single_one_beside_the_image():
+    image = IMAGE.repeat(20, axis=1).repeat(20, axis=2)
+    ax = draw.plot_heads(image, WEIGHTS[:1], cols=1, query=5)
+    for place, expected in zip(tile_places(held(ax) / 255), [hwc(image), draw.blend(image, WEIGHTS[0])], strict=True):
+        np.testing.assert_allclose(held(ax)[place] / 255, expected, atol=HALF)
+    assert list(words_at(ax)) == ["the image", "head 0"]
+    assert len(outlines(ax, "query")) == 2
+
+
 @pytest.mark.parametrize("maps", [{}, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
 @pytest.mark.parametrize("masks", [MASKS, torch.tensor(MASKS)], ids=["array", "torch"])
 def test_plot_maps_puts_rows_of_blends_under_the_pictures(maps, masks):

@@ -271,19 +271,19 @@ def plot_attention(image, weights, *, query: int | None = None, title=None, ax=N
 
 @style()
 def plot_heads(image, weights, *, query: int | None = None, titles: Names = None, cols: int = 4, ax=None) -> Axes:
-    """plot_attention for every head, side by side: weights (heads, rows, cols), each scaled to its own largest."""
+    """plot_attention for each head: weights (heads, rows, cols), to its own largest; one alone beside its image."""
     weights = as_array(weights, 3, "weights of several heads are (heads, rows, cols)")
     heads, *grid = weights.shape
     titles = [f"head {head}" for head in range(heads)] if titles is None else titles
     if len(titles) != heads:
         raise ValueError(f"{len(titles)} titles for {heads} heads")
-    cols = min(cols, heads)
-    tiles = np.stack([(255 * blend(image, each)).round().astype(np.uint8) for each in weights])
-    height, width = tiles.shape[1:3]
-    marked = {} if query is None else {query: "query"}
-    gap = round(0.18 * width)
-    canvas, places = tiled(tiles, cols, gap, ground=np.uint8(255))
-    inches = min(2.4, 9 / cols)
+    tiles = [blend(image, each) for each in weights]
+    if heads == 1:
+        tiles, titles, cols = [_picture(image), *tiles], ["the image", *titles], 2
+    height, width = tiles[0].shape[:2]
+    marked, cols, gap = {} if query is None else {query: "query"}, min(cols, len(tiles)), round(0.18 * width)
+    canvas, places = tiled((255 * np.stack(tiles)).round().astype(np.uint8), cols, gap, ground=np.uint8(255))
+    inches = min(3.4 if heads == 1 else 2.4, 9 / cols)
     ax = as_axes(ax, inches * cols, inches * cols * canvas.shape[0] / canvas.shape[1] + 0.2, canvas)
     for title, (top, left) in zip(titles, places, strict=True):
         ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
