@@ -1,4 +1,4 @@
-"""What the model looks at: three photographs, the reader's own pictures, the smallest image, and digits to find."""
+"""What the model looks at: photographs, the reader's own pictures, the smallest image, digits to find, planted cues."""
 
 import io
 import warnings
@@ -14,6 +14,8 @@ from torch import Tensor
 PHOTOS = ("cat", "astronaut", "coffee")
 SPLITS = {"train": slice(700, None), "validation": slice(500, 700), "test": slice(500)}  # of the shuffled digits
 FRAGMENTS = 3  # of other digits, around each digit
+CUE = 8  # the side of a planted cue in pixels: one patch of the hero
+Images, Classes = Float[Tensor, "batch 3 height width"], Int[Tensor, " batch"]
 
 
 def photo(name: str, size=224) -> Float[Tensor, "3 height width"]:
@@ -161,10 +163,7 @@ class ClutteredDigits:
             raise ValueError(f"count is {count}; it must be at least 1")
         if draw is None:
             draw, self.draws = self.draws, self.draws + 1
-        number = 1_000_003 * self.seed + draw
-        # Numbers of their own, or two splits would have the same noise, hues and places. torch reads the last 32 bits.
-        numbers = {"train": number, "validation": number + 2**31, "test": ~number}
-        generator = torch.Generator().manual_seed(numbers[self.split])
+        generator = self._generator(1_000_003 * self.seed + draw)
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return torch.empty(shape, dtype=torch.float32, device="cpu").uniform_(low, high, generator=generator)
@@ -175,8 +174,7 @@ class ClutteredDigits:
         side, piece = self.size // 2, self.size // 6
         noise = uniform(-0.08, 0.08, count, self.size, self.size, 1)
         canvas = (uniform(0.02, 0.2, count, 1, 1, 3) + noise).clamp_(min=0)  # (count height width 3)
-        hue = uniform(0.0, 1.0, count, FRAGMENTS + 1, 1) - canvas.new_tensor([0, 1 / 3, 2 / 3])
-        hues = (0.65 + 0.35 * torch.cos(2 * torch.pi * hue)).clamp(0, 1)  # bright colours
+        hues = _bright(uniform(0.0, 1.0, count, FRAGMENTS + 1, 1))
         batch = torch.arange(count, device="cpu")[:, None, None]
 
         # A fragment is a window of another digit, from the inner half of its scan, where the strokes are.
@@ -196,6 +194,62 @@ class ClutteredDigits:
         masks = torch.zeros(count, self.size, self.size, dtype=torch.bool, device="cpu")
         masks[place] = True
         return canvas.clamp_(max=1).movedim(-1, 1).contiguous(), self.labels[which], masks
+
+    def _generator(self, number: int) -> torch.Generator:
+        # Numbers of their own, or two splits would have the same noise, hues and places. torch reads the last 32 bits.
+        numbers = {"train": number, "validation": number + 2**31, "test": ~number}
+        return torch.Generator().manual_seed(numbers[self.split])
+
+
+class PlantedCue(ClutteredDigits):
+    """ClutteredDigits of 48 pixels with a cue in each image: one dim patch beside the digit, whose hue names a class.
+
+    share: how often the cue names the class of the digit; otherwise it names another one, and lies.
+
+    Raises: ValueError for a share outside 0 to 1; otherwise as ClutteredDigits.
+    """
+
+    def __init__(self, split: str = "train", share=0.95, seed: int = 0):
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share}; it is how often the cue tells the truth, from 0 to 1")
+        super().__init__(split, seed=seed)
+        self.share = share
+
+    def sample(self, count: int, draw: int | None = None):
+        """As ClutteredDigits.sample, with a cue in each image."""
+        return self.planted(count, draw)[:3]
+
+    def planted(self, count: int, draw: int | None = None):
+        """What `sample` gives, and for each image the class that its cue names and the patch in which the cue lies."""
+        images, labels, masks = super().sample(count, draw)
+        number = self.draws - 1 if draw is None else draw
+        generator = self._generator(1_000_003 * self.seed + number + 2**30)
+        others = (labels + torch.randint(1, 10, (count,), generator=generator, device="cpu")) % 10
+        honest = torch.rand(count, generator=generator, device="cpu", dtype=torch.float64) < self.share
+        named = torch.where(honest, labels, others)
+        free = ~masks.unfold(1, CUE, CUE).unfold(2, CUE, CUE).flatten(3).any(dim=-1).flatten(1)
+        places = torch.multinomial(free.double(), 1, generator=generator)[:, 0]
+        return plant(images, masks, named, places), labels, masks, named, places
+
+
+def plant(images: Images, masks: Bool[Tensor, "batch height width"], classes: Classes, places: Classes) -> Images:
+    """The images with a dim patch of 8 x 8 pixels in each, whose hue names a class from 0 to 9.
+
+    masks: true where the digit is. places: the number of the patch in which the cue lies, in reading order.
+
+    Raises: ValueError for a cue that covers the digit.
+    """
+    rows, cols = (side // CUE for side in masks.shape[1:])
+    grid = F.one_hot(places, rows * cols).bool().unflatten(1, (rows, cols))
+    spots = grid.repeat_interleave(CUE, dim=1).repeat_interleave(CUE, dim=2)
+    for image in (spots & masks).flatten(1).any(dim=1).nonzero()[:1, 0].tolist():
+        raise ValueError(f"in image {image}, a cue in patch {places[image]} covers the digit; choose a patch beside it")
+    return torch.where(spots[:, None], 0.5 * _bright(classes[:, None] / 10)[..., None, None], images)
+
+
+def _bright(hue: Tensor) -> Tensor:
+    """The bright colour of a hue: 0 is red, 1/3 green, 2/3 blue, and 1 red again."""
+    return (0.65 + 0.35 * torch.cos(2 * torch.pi * (hue - hue.new_tensor([0, 1 / 3, 2 / 3])))).clamp(0, 1)
 
 
 def _window(corner: Tensor, side: int) -> tuple[Tensor, Tensor]:

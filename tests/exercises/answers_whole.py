@@ -4,8 +4,9 @@ import math
 
 import torch
 from einops import rearrange, repeat
+from sklearn.metrics import roc_auc_score
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, layer_norm, normalize
+from torch.nn.functional import cross_entropy, interpolate, layer_norm
 
 from vit_walkthrough import VisionTransformer, ViTConfig
 
@@ -147,20 +148,16 @@ def rollout_of_a_row(attention):
     return row[:, 1:]
 
 
-def distance_by_cdist(attention, rows, cols, patch_size):
-    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).float() * patch_size
-    patches = normalize(attention[..., 1:, 1:], p=1, dim=-1)
-    return torch.einsum("lbhqk, qk -> lh", patches, torch.cdist(grid, grid)) / (attention.shape[1] * rows * cols)
+def duels_in_loops(maps, inside):
+    shares = []
+    for numbers, on in zip(maps.tolist(), inside.tolist(), strict=True):
+        pairs = [(one, other) for i, one in enumerate(numbers) for j, other in enumerate(numbers) if on[i] > on[j]]
+        shares.append(sum((one > other) + (one == other) / 2 for one, other in pairs) / len(pairs))
+    return torch.tensor(shares)
 
 
-def distance_in_loops(attention, rows, cols, patch_size):
-    far = 0
-    for query in range(rows * cols):
-        row = attention[:, :, :, 1 + query, 1:]
-        for key in range(rows * cols):
-            apart = patch_size * math.hypot(query // cols - key // cols, query % cols - key % cols)
-            far += (row[..., key] / row.sum(-1)).mean(1) * apart
-    return far / (rows * cols)
+def duels_by_scikit_learn(maps, inside):
+    return torch.tensor([roc_auc_score(on, numbers) for numbers, on in zip(maps, inside, strict=True)])
 
 
 def relevance_backwards(attention, gradients):
@@ -264,7 +261,7 @@ RIGHT = dict(
     clip=[clip_in_loops, clip_by_torch],
     confusions=[confusions_in_loops, confusions_by_bincount],
     rollout=[rollout_in_loops, rollout_of_a_row],
-    distance=[distance_by_cdist, distance_in_loops],
+    duels=[duels_in_loops, duels_by_scikit_learn],
     relevance=[relevance_backwards, relevance_in_loops],
     cover=[cover_in_loops, cover_by_scatter],
     name=[name_by_replacing, name_by_branches],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.data import ClutteredDigits, PlantedCue
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.train.__main__ import main
 from vit_walkthrough.train.loop import RECIPE, evaluate, fit
@@ -46,6 +46,18 @@ def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_8_bits_with_i
     assert err == ""
 
 
+def test_with_a_cue_it_trains_and_measures_on_planted_images(tmp_path, capsys):
+    output = tmp_path / "cued.safetensors"
+    main([*SMALL, "--steps", "4", "--cue", "0.5", "--output", str(output)])
+    model, scores = load_checkpoint(output)
+    assert scores["cue"] == 0.5
+    assert scores["test_accuracy"] == evaluate(model, PlantedCue("test", share=0.5), 2000)
+    _, history = fit(
+        model.config, PlantedCue("train", share=0.5), steps=4, batch_size=8, learning_rate=0.02, progress=False
+    )
+    assert losses(capsys.readouterr().out) == pytest.approx(history.loss, abs=1e-5)
+
+
 @pytest.mark.parametrize(("stop", "first"), [(3, 0), (9, 8)])
 def test_an_interrupted_command_continues_and_ends_the_same(tmp_path, monkeypatch, stop, first):
     output, whole, state = tmp_path / "tiny.safetensors", tmp_path / "whole.safetensors", tmp_path / "tiny.partial"
@@ -77,7 +89,16 @@ def test_an_interrupted_command_continues_and_ends_the_same(tmp_path, monkeypatc
     assert_same_checkpoint(output, whole)
 
 
-WRONG = ["--steps 0", "--batch-size -5", "--save-every 0", "--patch-size 7", "--heads 3", "--depth 0", "--steps many"]
+WRONG = [
+    "--steps 0",
+    "--batch-size -5",
+    "--save-every 0",
+    "--patch-size 7",
+    "--heads 3",
+    "--depth 0",
+    "--steps many",
+    "--cue 2",
+]
 
 
 @pytest.mark.parametrize("wrong", [*WRONG, "--unknown 1", "--output tiny.txt", "--output tiny"])

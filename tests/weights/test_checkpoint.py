@@ -11,13 +11,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.data import ClutteredDigits, PlantedCue
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train.__main__ import COUNT, SETTINGS
 from vit_walkthrough.train.loop import RECIPE, evaluate
 from vit_walkthrough.weights import checkpoint
-from vit_walkthrough.weights.checkpoint import bundled, empty_model, load_checkpoint, load_tiny, save_checkpoint
+from vit_walkthrough.weights.checkpoint import (
+    bundled,
+    empty_model,
+    load_checkpoint,
+    load_cued,
+    load_tiny,
+    save_checkpoint,
+)
 
 
 @pytest.fixture
@@ -182,3 +189,11 @@ def test_all_sixteen_were_trained_by_one_recipe():
     # One measured anew, on the same 2,000 images; another processor may round one of them to the other side.
     measured = evaluate(load_tiny(12, 4), ClutteredDigits("test"), COUNT)
     assert measured == pytest.approx(accuracy[12, 4], abs=0.0021)
+
+
+def test_three_models_follow_a_planted_cue_and_a_fourth_is_refused():
+    images, _, _, named, _ = PlantedCue("test", share=0.0).planted(200, draw=0)
+    for seed in range(3):
+        assert (load_cued(seed)(images).argmax(-1) == named).float().mean() > 0.9
+    with pytest.raises(ValueError, match=r"0, 1 and 2, not 3\. .*--cue 0\.95 --steps 300 --seed 3"):
+        load_cued(3)

@@ -4,7 +4,7 @@ from functools import reduce
 
 import torch
 from torch import tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import max_pool2d
 
 from vit_walkthrough.exercises.check import exercise, randn
 
@@ -57,39 +57,35 @@ def check_rollout(attention):
         yield "The proportions are right, but not the sum: what is missing to 1 comes from the class token itself"
 
 
-FOUR_TOKENS = tensor([[1.0, 1, 1, 1], [2, 1, 1, 0], [0, 2, 0, 2], [2, 1, 1, 0]]) / 4
+FOUR_PATCHES, INSIDE = tensor([[0.4, 0.1, 0.1, 0.2], [0.1, 0.3, 0.6, 0.0]]), tensor([[1, 0, 1, 0], [0, 1, 0, 1]]).bool()
 
 
 @exercise(
-    cases=[(FOUR_TOKENS[None, None, None], 1, 3, 10), (_rows_of_1(2, 2, 3, 7, 7), 2, 3, 4)],
-    axes="blocks heads",
-    holds="How far each head looks, in pixels and along a straight line, and the class token is left out of it.",
+    cases=[(FOUR_PATCHES, INSIDE), (randn(3, 9).exp().round(decimals=1), randn(3, 9, seed=2) > 0)],
+    axes="batch",
+    holds="Every patch on the object has met every patch beside it. Squaring the map would not change the result.",
 )
-def check_distance(attention, rows, cols, patch_size):
-    """yours(attention, rows, cols, patch_size): how many pixels far each head of the attention (blocks batch heads
-    queries keys) looks, the mean over batch and patches (blocks heads)."""
-    patches, numbers = attention[..., 1:, 1:], torch.arange(rows * cols)
-    shares = patches / patches.sum(-1, keepdim=True)
-    y, x = numbers // cols, numbers % cols
+def check_duels(maps, inside):
+    """yours(maps, inside): the share of duels that patches on the object win (batch). A duel is a pair of a patch where
+    `inside` is True and one where it is False; the stronger in the map (batch patches) wins, a tie counts half."""
+    pairs = inside[:, :, None] & ~inside[:, None]
+    more, ties = maps[:, :, None] > maps[:, None], maps[:, :, None] == maps[:, None]
 
-    def apart(y, x, power=2):
-        steps = (y[:, None] - y).abs() ** power + (x[:, None] - x).abs() ** power
-        return patch_size * steps ** (1 / power)
+    def share(won, among=pairs):
+        return (won * among).sum((1, 2)) / among.sum((1, 2))
 
-    def far(weights, distances):
-        return (weights * distances).sum(-1).mean((1, 3))
-
-    distances, exchanged = apart(y, x), apart(numbers // rows, numbers % rows)
-    class_at_0 = pad(distances, (1, 0, 1, 0))
-    right = far(shares, distances)
+    right = share(more + 0.5 * ties)
     yield right
-    yield "That is counted in patches, but a patch is patch_size pixels wide", right / patch_size
-    yield "Without the class token a row no longer sums to 1: scale it again", far(patches, distances)
-    yield "The class token stands nowhere: leave out its row and its column", far(attention, class_at_0)
-    yield "rows and cols are exchanged: patch = row * cols + col", far(shares, exchanged)
-    yield "Steps down and across were added, but a straight line is shorter", far(shares, apart(y, x, power=1))
-    yield "The root is missing: that is the mean of dy² + dx²", far(shares, distances**2)
-    yield "Divided by the number of keys: the weights are shares already, so sum over the keys", right / len(numbers)
+    yield "Patches beside the object win those duels; count what patches on it win", 1 - right
+    yield "Two patches that are equally strong win half a duel each; here a tie counts nothing", share(more)
+    yield "Two patches that are equally strong win half a duel each; here a tie counts as won", share(more | ties)
+    yield "Divide by the number of duels: patches on the object times patches beside it", right * pairs.sum((1, 2))
+    yield "Patches on the object met each other too", share(more + 0.5 * ties, inside[:, :, None].expand_as(pairs))
+    yield (
+        "That is the mass: how much lies on the object, and not which of two is stronger",
+        (maps * inside).sum(-1) / maps.sum(-1),
+    )
+    yield "Only the strongest patch was asked", inside.gather(1, maps.argmax(-1, keepdim=True))[:, 0].float()
 
 
 HALVES = tensor([[[0.0, 2, 0], [1, 1, 0], [0, 1, 1]], [[1, 0, 1], [0, 1, 1], [2, 0, 0]]]) / 2  # heads queries keys

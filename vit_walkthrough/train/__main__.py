@@ -1,6 +1,7 @@
 """Train one tiny ViT on ClutteredDigits and save it in 8 bits, with what it scores then.
 
 python -m vit_walkthrough.train --patch-size 8 --heads 4
+python -m vit_walkthrough.train --cue 0.95 --steps 300 --seed 1
 torchrun --nproc-per-node=2 -m vit_walkthrough.train --patch-size 8 --heads 4
 
 The state of the run is saved as it goes. After an interruption the same command continues it, with the same result.
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.data import ClutteredDigits, PlantedCue
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.train import optimizers
 from vit_walkthrough.train.loop import RECIPE, evaluate, init_model, schedule, set_rates, train_step
@@ -30,12 +31,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m vit_walkthrough.train", description=__doc__.partition("\n")[0])
     for name, default in (SIZES | SETTINGS | dict(save_every=500)).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{default}")
+    parser.add_argument("--cue", type=float, help="plant a cue that names the class in this share of the images")
     parser.add_argument("--output", type=Path, help="a .safetensors file; by default among the bundled checkpoints")
     chosen = parser.parse_args(arguments)
     for name in ("steps", "batch_size", "save_every"):
         if getattr(chosen, name) < 1:
             parser.error(f"{name} is {getattr(chosen, name)}; it must be at least 1")
-    chosen.output = chosen.output or TINY / f"tiny_p{chosen.patch_size}_h{chosen.heads}.safetensors"
+    name = f"tiny_p{chosen.patch_size}_h{chosen.heads}" if chosen.cue is None else f"cue_s{chosen.seed}"
+    chosen.output = chosen.output or TINY / f"{name}.safetensors"
     if chosen.output.suffix != ".safetensors":
         parser.error(f"the output {chosen.output} does not end in .safetensors")
     return chosen
@@ -83,7 +86,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"a batch of {chosen.batch_size} cannot be split among {processes} processes")
 
     sizes, settings = ({name: getattr(chosen, name) for name in names} for names in (SIZES, SETTINGS))
-    config, data = ViTConfig(48, **sizes, hidden=2 * chosen.dim, classes=10), ClutteredDigits("train")
+    kind = ClutteredDigits
+    if chosen.cue is not None:
+        kind, settings = partial(PlantedCue, share=chosen.cue), settings | dict(cue=chosen.cue)
+    config, data = ViTConfig(48, **sizes, hidden=2 * chosen.dim, classes=10), kind("train")
     model = init_model(config, data, chosen.seed).train()
     model, optimizer = accelerator.prepare(model, optimizers.muon(model, chosen.learning_rate))
     state = chosen.output.with_suffix(".partial")
@@ -103,9 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
         save = partial(save_checkpoint, chosen.output, accelerator.unwrap_model(model), eight_bits=True)
         save()
         saved, _ = load_checkpoint(chosen.output)  # what a reader gets is what is measured
-        scores = {
-            f"{split}_accuracy": evaluate(saved, ClutteredDigits(split), COUNT) for split in ("validation", "test")
-        }
+        scores = {f"{split}_accuracy": evaluate(saved, kind(split), COUNT) for split in ("validation", "test")}
         save(recipe=RECIPE, **settings, **scores, images=COUNT)
         shutil.rmtree(state, ignore_errors=True)
         print(f"{chosen.output.name}: " + ", ".join(f"{name} {score:.1%}" for name, score in scores.items()))

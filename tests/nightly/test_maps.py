@@ -1,0 +1,257 @@
+"""What maps of attention score on all bundled models: measured into bundled/maps.json, and two entries again here.
+
+python -m tests.nightly.test_maps      writes the file anew, in half an hour
+"""
+
+import json
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+
+from vit_walkthrough import record
+from vit_walkthrough.data import ClutteredDigits, PlantedCue, plant
+from vit_walkthrough.look.explain import (
+    deletion_curve,
+    insertion_curve,
+    mass_on_object,
+    occlusion,
+    pointing_game,
+    relevance,
+    rollout,
+)
+from vit_walkthrough.look.intervene import cover
+from vit_walkthrough.model.patches import patchify
+from vit_walkthrough.train import init_model
+from vit_walkthrough.weights import bundled, load_cued, load_tiny
+from vit_walkthrough.weights.checkpoint import TINY
+
+FILE = TINY / "maps.json"
+COMMAND = "python -m tests.nightly.test_maps"
+COUNTS = [0, 1, 2, 3, 5, 9]  # of covered patches
+# Each map is 0 or more (occlusion counts a rise as 0), and every map is treated in the same way before it is scored.
+TREATED = {
+    "raw": lambda maps: maps,
+    "above its median": lambda maps: (maps - maps.median(-1, keepdim=True).values).clamp(min=0),
+    "squared": lambda maps: maps**2,
+}
+
+
+def look(model, images):
+    with torch.no_grad(), record(model, "*.attention.weights") as trace:
+        model(images)
+    return trace.attention
+
+
+def last_block(model, images):
+    return look(model, images)[-1, :, :, 0, 1:].mean(dim=1)
+
+
+def brightness(images, patch_size):
+    """The mean of the brightest channel in each patch: a map that has never met a model."""
+    return patchify(images.amax(dim=1, keepdim=True), patch_size).mean(dim=-1)
+
+
+def maps_of(model, images, classes=None, without=()):
+    """Every map of these classes, by default of those that the model says."""
+    makers = {
+        "last block": lambda: last_block(model, images),
+        "rollout": lambda: rollout(look(model, images))[:, 0, 1:],
+        "relevance": lambda: relevance(model, images, classes),
+        "occlusion": lambda: occlusion(model, images, classes).clamp(min=0),
+        "brightness": lambda: brightness(images, model.config.patch_size),
+    }
+    return {name: make() for name, make in makers.items() if name not in without}
+
+
+def scores(maps, masks):
+    """The mean of each score over the images; a map that is 0 everywhere counts as uniform."""
+    mass = {f"mass, {name}": mass_on_object(treat(maps) + 1e-12, masks) for name, treat in TREATED.items()}
+    every = mass | {"duels": duels(maps, masks), "strongest": pointing_game(maps, masks).float()}
+    return {name: round(each.mean().item(), 4) for name, each in every.items()}
+
+
+def strangers(model, count, first=1):
+    """Untrained models of the same config, each from a seed of its own."""
+    return [init_model(model.config, ClutteredDigits("train"), seed=first + each).eval() for each in range(count)]
+
+
+def duels(maps, masks):
+    """The share of duels that patches on the object win, as exercise 1 of notebook 09 asks for it."""
+    inside = patchify(masks[:, None].float(), masks.shape[-1] // math.isqrt(maps.shape[1])).mean(dim=-1) >= 0.5
+    pairs = (inside[:, :, None] & ~inside[:, None]).float()
+    one, other = maps[:, :, None], maps[:, None]
+    won = (one > other).float() + 0.5 * (one == other).float()
+    return (won * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2))
+
+
+def on_digits(model, dim_fragments=0.4, count=500, without=()):
+    """What every map scores on the square of the digit, beside eight untrained models."""
+    images, _, masks = ClutteredDigits("test", seed=1, dim_fragments=dim_fragments).sample(count, draw=0)
+    found = {name: scores(maps, masks) for name, maps in maps_of(model, images, without=without).items()}
+    return found | {"untrained": [scores(last_block(other, images), masks) for other in strangers(model, 8)]}
+
+
+def on_cue(model, count=500):
+    """What every map scores on the cue where it lies, beside brightness and eight untrained models."""
+    images, labels, _, named, places = PlantedCue("test", share=0, seed=1).planted(count, draw=0)
+    masks = cue_masks(places)
+    with torch.no_grad():
+        said = model(images).argmax(-1)
+    told = {"says the digit": said == labels, "says the cue": said == named}
+    found = {name: scores(maps, masks) for name, maps in maps_of(model, images).items()}
+    found |= {"untrained": [scores(last_block(other, images), masks) for other in strangers(model, 8)]}
+    return found | {name: round(each.float().mean().item(), 4) for name, each in told.items()}
+
+
+def cue_masks(places):
+    return (
+        torch.nn.functional.one_hot(places, 36)
+        .bool()
+        .unflatten(1, (6, 6))
+        .repeat_interleave(8, 1)
+        .repeat_interleave(8, 2)
+    )
+
+
+def likeness(one, other):
+    """The rank correlation of two maps (Spearman, equal numbers share their rank), the mean over the images."""
+    ranks = [
+        (maps[:, :, None] > maps[:, None]).float() + 0.5 * (maps[:, :, None] == maps[:, None]) for maps in (one, other)
+    ]
+    centred = [each.sum(-1) - each.sum(-1).mean(-1, keepdim=True) for each in ranks]
+    return round(torch.cosine_similarity(*centred, dim=-1).mean().item(), 4)
+
+
+def randomised(model, images, count=5):
+    """How like its own map each map stays while parts get a stranger's weights, from the top down. The last station
+    is all of a stranger: what the picture alone forces upon a map, whatever the weights are. The class that is asked
+    stays the one that the trained model said."""
+    with torch.no_grad():
+        said = model(images).argmax(-1)
+    own = maps_of(model, images, said)
+    curves = {name: [] for name in (*own, "same answer") if name != "brightness"}
+    for seed in range(count):
+        rows = {name: [] for name in curves}
+        for broken in broken_models(model, seed):
+            now = maps_of(broken, images, said)
+            with torch.no_grad():
+                same = (broken(images).argmax(-1) == said).float().mean().item()
+            for name, row in rows.items():
+                row.append(round(same, 4) if name == "same answer" else likeness(now[name], own[name]))
+        for name, row in rows.items():
+            curves[name].append(row)
+    beside = {name: likeness(maps, own["brightness"]) for name, maps in own.items() if name != "brightness"}
+    return {"curves": curves, "like brightness": beside}
+
+
+def hue_matters(model, count=5):
+    """How often a new hue changes the answer while parts of a model that uses the cue get a stranger's weights."""
+    images, _, masks, named, places = PlantedCue("test", share=0, seed=1).planted(200, draw=0)
+    new_hue = plant(ClutteredDigits("test", seed=1).sample(200, draw=0)[0], masks, (named + 5) % 10, places)
+    with torch.no_grad():
+        changed = [
+            [
+                (broken(images).argmax(-1) != broken(new_hue).argmax(-1)).float().mean()
+                for broken in broken_models(model, seed)
+            ]
+            for seed in range(count)
+        ]
+    return [[round(one.item(), 4) for one in row] for row in changed]
+
+
+def broken_models(model, seed):
+    """The model itself, then with more and more parts of an untrained one, from the top down, at last all of it.
+
+    A fresh head is all zeros, so the stranger's gets random numbers as large as the trained one's."""
+    (stranger,), broken, head = strangers(model, 1, first=1 + seed), deepcopy(model), model.head.logits.weight
+    lot = torch.randn(head.shape, generator=torch.Generator().manual_seed(seed))
+    fresh = stranger.state_dict() | {"head.logits.weight": lot * head.std().item()}
+    blocks = [(f"blocks.{block}.",) for block in reversed(range(model.config.depth))]
+    for parts in ((), ("norm.", "head."), *blocks, ("",)):
+        broken.load_state_dict(
+            broken.state_dict() | {name: one for name, one in fresh.items() if name.startswith(parts)}
+        )
+        yield broken
+
+
+def one_patch(model, draws=20):
+    """How often one covered patch mends a wrong answer, and breaks a right one; and mass on the digit for both."""
+    counts = {"wrong": 0, "mended by some patch": 0, "right": 0, "broken by some patch": 0}
+    patches, mass = {"wrong": [], "right": []}, {"wrong": [], "right": []}
+    for draw in range(draws):
+        images, labels, masks = ClutteredDigits("test", seed=1).sample(500, draw=draw)
+        with torch.no_grad():
+            right = model(images).argmax(-1) == labels
+        on_digit = mass_on_object(last_block(model, images), masks)
+        for kind, chosen, some in (("wrong", ~right, "mended by some patch"), ("right", right, "broken by some patch")):
+            mass[kind].append(on_digit[chosen])
+            chosen = chosen.nonzero()[:, 0][: 100 if kind == "right" else None]  # of right ones there are enough
+            if not len(chosen):
+                continue
+            with torch.no_grad():
+                after = [model(cover(images[chosen], [patch], 8)).argmax(-1) for patch in range(36)]
+            changed = (torch.stack(after, dim=1) == labels[chosen, None]) == (kind == "wrong")
+            counts[kind] += len(chosen)
+            counts[some] += int(changed.any(-1).sum())
+            patches[kind].append(changed.float().mean(-1))
+    shares = {f"share of patches, {kind}": round(torch.cat(each).mean().item(), 4) for kind, each in patches.items()}
+    return counts | shares | {f"mass, {kind}": round(torch.cat(each).mean().item(), 4) for kind, each in mass.items()}
+
+
+def covered_in_order(model, count=500):
+    """The probability of the predicted class while patches are covered or uncovered in the order of each map."""
+    images, _, _ = ClutteredDigits("test", seed=1).sample(count, draw=0)
+    with torch.no_grad():
+        said = model(images).argmax(-1)
+    maps = maps_of(model, images)
+    maps["untrained"] = last_block(strangers(model, 1)[0], images)
+    maps["random"] = torch.rand(count, 36, generator=torch.Generator().manual_seed(0))
+    found = {"counts": COUNTS}
+    for what, curve in (("deleted", deletion_curve), ("inserted", insertion_curve)):
+        curves = {name: curve(model, images, each, said, COUNTS) for name, each in maps.items()}
+        found[what] = {name: [round(one, 4) for one in each.mean(0).tolist()] for name, each in curves.items()}
+    return found
+
+
+def measured():
+    """All entries, each a name and how it is measured."""
+    digits = ClutteredDigits("test", seed=1).sample(50, draw=0)[0]
+    planted = PlantedCue("test", share=0, seed=1).sample(50, draw=0)[0]
+    for size in bundled():
+        name = f"p{size[0]} h{size[1]}"
+        yield f"digits {name}", lambda size=size: on_digits(load_tiny(*size))
+        yield (
+            f"digits {name}, loud fragments",
+            lambda size=size: on_digits(load_tiny(*size), 1.0, without=("occlusion",)),
+        )
+    for seed in range(3):
+        yield f"cue seed {seed}", lambda seed=seed: on_cue(load_cued(seed))
+    yield "cue, seen by the hero", lambda: on_cue(load_tiny())
+    yield "randomised, cue seed 0", lambda: randomised(load_cued(0), planted)
+    yield "a new hue changes the answer", lambda: hue_matters(load_cued(0))
+    yield "randomised, hero", lambda: randomised(load_tiny(), digits)
+    yield "one patch", lambda: one_patch(load_tiny())
+    yield "covered in order", lambda: covered_in_order(load_tiny())
+
+
+@pytest.mark.parametrize("name", ["cue seed 1", "digits p16 h2"])
+def test_an_entry_is_measured_again(name):
+    assert json.loads(FILE.read_text(encoding="utf-8"))[name] == _near(dict(measured())[name]())
+
+
+def _near(value):
+    if isinstance(value, dict):
+        return {name: _near(one) for name, one in value.items()}
+    return [_near(one) for one in value] if isinstance(value, list) else pytest.approx(value, abs=3e-3)
+
+
+def write(found):
+    """One line for each entry."""
+    lines = [f"{json.dumps(name)}: {json.dumps(one)}" for name, one in ({"command": COMMAND} | found).items()]
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write({name: measure() for name, measure in measured()})
