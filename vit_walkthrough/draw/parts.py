@@ -55,7 +55,7 @@ class Look:
         if head and model is not None and isinstance(model.head.logits, nn.Identity):
             raise ValueError("this model has no classification head to draw; converted with classes=10 it gets one")
         self.config, self._given = config, model
-        self.note = f"Real numbers of {'the given model' if model else 'random weights, which mean nothing yet'}."
+        self.note = f"Real numbers of {'the trained model' if model else 'random weights, which mean nothing yet'}."
         self.picture = np.broadcast_to(self.image.permute(1, 2, 0), (*self.image.shape[1:], 3)).clip(0, 1)
         self.eye = int(0.48 * config.rows) * config.cols + int(0.76 * config.cols) + 1  # the token at the cat's eye
 

@@ -213,21 +213,22 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     """One encoder block from bottom to top: the residual stream straight up, attention and MLP beside it."""
     look = parts.Look(config, image, model)
     both, maps = [0, look.eye], f"{config.heads} map{'s' * (config.heads > 1)} of {config.tokens:,}"
-    stream = [look[f"blocks.0{name}"] for name in ("", ".norm_2.input", ".norm_1.input")]
+    stream = "", ".norm_2.input", ".norm_1.input"
+    scale = parts.scale_of(both, *(look[f"blocks.0{name}"] for name in (*stream, ".attention", ".mlp")))
 
-    def card(numbers: np.ndarray, tokens: list, scale: layout.Number = 0) -> Part:
-        faces = [parts.face(look, token, 0.22) for token in tokens]
-        strips = parts.strips(numbers, tokens, 1.44, scale=scale)
-        return box(parts.stack(faces, strips, high=0.3), pad=0.06, fill="white", edge=layout.QUIET, line=1)
+    def card(name: str, tokens: list, scale: layout.Number = 0) -> Part:
+        faces, numbers = [parts.face(look, token, 0.22) for token in tokens], look[f"blocks.0{name}"]
+        strips = parts.stack(faces, parts.strips(numbers, tokens, 1.44, scale=scale), high=0.3)
+        return box(strips, pad=0.06, fill="white", edge=layout.QUIET, line=1)
 
-    last, middle, first = (card(numbers, both, parts.scale_of(both, *stream)) for numbers in stream)
+    last, middle, first = (card(name, both, scale) for name in stream)
     size, empty, branches = shape(config, "tokens dim"), [None] * 4, []
     rows = [[*empty, Part(0, 0.1)], [size, last, None, None, None]]
     for step, norm, role, below, said, counted in (
-        ("mlp", "norm_2", "value", middle, "each token by itself:", f"through {config.tokens:,} × {config.hidden:,}"),
+        ("mlp", "norm_2", "value", middle, "each token by itself:", f"inside: {config.tokens:,} × {config.hidden:,}"),
         ("attention", "norm_1", "query", first, "between the tokens:", f"{maps} × {config.tokens:,}"),
     ):
-        added, normed = (card(look[f"blocks.0.{name}"], both[1:]) for name in (step, norm))
+        added, normed = card(f".{step}", both[1:], scale), card(f".{norm}", both[1:])
         plus, layer_norm = parts.plus(), box("LayerNorm", width=1.6)
         work = box(head("MLP" if step == "mlp" else step, 12), role, 1.6, 0.62)
         notes = replace(column(words(said, align=0), head(counted, align=0), down=0.03), align=0)
