@@ -296,13 +296,13 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
         for step, numbers, axes in line:
             high, wide, most = unit * len(numbers), unit * numbers.shape[1], np.abs(numbers).max()
             colours = dict(cmap=COLORMAPS["signed"], limits=(-most, most))
-            table = picture(
-                numbers, max(min(wide, 3), 0.1), max(high, 0.1), 1, config.heads if "keys" in axes else 1, **colours
-            )
+            count = config.heads if "keys" in axes else 1
+            sides = (max(min(wide, 3) / count, 0.1), max(high, 0.1))
+            table = row(*(picture(part, *sides, **colours) for part in np.split(numbers, count, 1)), across=0.09)
             stars += [table] if axes.startswith("tokens") or step == "take ★" else []
             body += [[arrow(0.25, step), None], [table, shape(sizes, axes)]]
         rows += [replace(head(name), align=0), replace(columns(*body, across=0.15, down=0.06), align=0)]
-    how = "Every cell takes up the same area; single rows are drawn thicker. A batch adds an axis in front."
+    how = "Every cell takes up the same area; a pixel of three colours is one cell. Single rows are drawn thicker."
     sheet = layout.page("From image to answer, shape by shape", how, column(*rows), f"{look.ran} ★ is the class token.")
     for table in stars:
         sheet.put(words("★", colour=ROLES["class"]), table.left - 0.08, table.top - 0.03)
