@@ -54,30 +54,6 @@ def mean_in_loops(tokens, mask):
     return torch.stack([image[places].mean(0) for image, places in zip(tokens, chosen, strict=True)])
 
 
-class Listed(nn.Module):
-    """The blocks in whatever `container` makes of a list of them; `change` is done to what comes out."""
-
-    def __init__(self, make_block, depth, container=nn.ModuleList, change=lambda tokens: tokens):
-        super().__init__()
-        self.blocks, self.change = container([make_block() for _ in range(depth)]), change
-
-    def forward(self, tokens):
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.change(tokens)
-
-
-class Half(nn.Module):
-    """One block kept as it should be, the others in a plain list."""
-
-    def __init__(self, blocks):
-        super().__init__()
-        self.first, self.others = blocks[0], blocks[1:]
-
-    def __iter__(self):
-        return iter([self.first, *self.others])
-
-
 def side_by_search(config, budget):
     side = config.patch_size
     while 4 * config.depth * config.heads * ((side // config.patch_size) ** 2 + 1) ** 2 <= budget:
@@ -251,7 +227,6 @@ RIGHT = dict(
     ],
     added_parameters=[added_by_building, added_by_config],
     mean_over=[mean_in_loops, lambda x, mask: x[:, 1:].masked_fill(~mask[:, :, None], torch.nan).nanmean(1)],
-    stack=[Listed, lambda make_block, depth: nn.Sequential(*(make_block() for _ in range(depth)))],
     largest_side=[
         side_by_search,
         lambda c, budget: int((((budget / (4 * c.depth * c.heads)) ** 0.5) - 1) ** 0.5) * c.patch_size,
@@ -273,11 +248,6 @@ REMARKED = [
     ("block_parameters", lambda dim, hidden: 12 * dim * hidden, "290 too many"),
     ("block_parameters", lambda dim, hidden: 0, "190 too few"),
     ("added_parameters", lambda *given: added_by_config(*given) + 7, "positions change by +140 and the head by +22"),
-    ("stack", lambda make_block, depth: nn.Sequential(*[make_block] * depth), "make_block takes no arguments"),
-    ("stack", lambda make_block, depth: Listed(make_block, depth, Half), "parameters() sees 1 of them"),
-    ("stack", lambda make_block, depth: Listed(make_block, depth - 1), "make 123 of 0"),
-    ("stack", lambda *given: Listed(*given, change=lambda x: x + 0.5), "'0 becomes': '123.5'"),
-    ("stack", lambda *given: Listed(*given, change=lambda x: x[:, 0]), "'a tensor of shape (1, 3)'"),
     ("largest_side", lambda config, budget: side_by_search(config, budget) + 1, "17 pixels cannot be cut"),
     ("largest_side", lambda config, budget: side_by_search(config, budget) * 2, "With 32 pixels the maps take 6,936"),
     ("cross_entropy", lambda x, y: -(x.softmax(1)[range(len(y)), y] + 1e-9).log().mean(), "A small number replaces"),

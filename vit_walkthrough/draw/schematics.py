@@ -11,7 +11,21 @@ from matplotlib.axes import Axes
 
 from vit_walkthrough.draw import layout, parts
 from vit_walkthrough.draw.images import COLORMAPS
-from vit_walkthrough.draw.layout import Part, arrow, box, column, columns, head, matrix, row, shape, sign, strip, words
+from vit_walkthrough.draw.layout import (
+    Part,
+    arrow,
+    box,
+    column,
+    columns,
+    head,
+    matrix,
+    picture,
+    row,
+    shape,
+    sign,
+    strip,
+    words,
+)
 from vit_walkthrough.draw.theme import ROLES, style
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.patches import patchify
@@ -248,32 +262,56 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 @style()
 def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The shapes from image to logits, on one line."""
-    look, read = parts.Look(config, image, model, head=True), config.pooling == "class"
-    flat = patchify(look.image[None], config.patch_size)[0].numpy()
-    positions = "" if config.positions == "none" else "+ positions,\n"
-    blocks = f"{positions}{config.depth} block{'s' * (config.depth > 1)}, norm"
-    lists = [[None, parts.scene(look, 0.95, lines=True), replace(shape(config, "channels height width"), width=1.4)]]
-    tokens = []
-    for step, numbers, axes, role in (
-        ("cut", flat, "patches patch_dim", "patch"),
-        ("× E", look["patch_embedding"], "patches dim", "patch"),
-        ("★ first", look["class_token"], "tokens dim", "class"),
-        (blocks, look["norm"], "tokens dim", "patch"),
-        ("take ★" if read else "mean", look.features[None], "dim", "class" if read else "patch"),
-        ("head", look["head"][None], "classes", "neutral"),
-    ):
-        high, wide = (min(0.1 * np.log2(max(size, 2)), 1.1) for size in numbers.shape)
-        rows, cols = max(1, round(high * 12)), max(1, round(wide * 12))
-        table = matrix(numbers[:rows, :cols], wide, high if len(numbers) > 1 else 0.13, role)
-        tokens += [(table, high / rows)] if axes == "tokens dim" else []
-        lists.append([replace(head(step, layout.WORDS + 0.5), width=0), arrow(0.3), None])
-        lists.append([None, column(table, Part(0.9, 0), down=0), replace(shape(config, axes), width=0)])
-    how = "These are the shapes of one image; a batch adds an axis in front. Sizes are drawn on a log scale."
-    body = columns(*lists, across=0.04, down=0.2)
-    sheet = layout.page("Every shape from image to answer", how, body, f"{look.ran} The class token is framed.")
-    for table, cell in tokens:
-        sheet.rectangle(table.x, table.top - cell / 2, table.width, cell, edge=ROLES["class"], line=2)
+    """The tensors from image to logits with their numbers, all on one scale, and block 0 opened."""
+    look, size, stream = parts.Look(config, image, model, head=True), config.tokens, "tokens dim"
+    maps, joined = (look[f"blocks.0.attention.{name}"].swapaxes(0, 1) for name in ("weights", "head_outputs"))
+    positions = "no positions" if config.positions == "none" else "+ positions"
+    taken = "take ★" if config.pooling == "class" else "mean"
+    lines = {
+        "From pixels to tokens": [
+            ("cut", patchify(look.image[None], config.patch_size)[0].numpy(), "patches patch_dim"),
+            ("× E", look["patch_embedding"], "patches dim"),
+            ("★ first", look["class_token"], stream),
+            (positions, look["position_embedding"], stream),
+        ],
+        "Block 0: attention": [
+            ("norm", look["blocks.0.norm_1"], stream),
+            ("q, k, v", look["blocks.0.attention.qkv"], "tokens 3·dim"),
+            ("softmax", maps.reshape(size, -1), "heads queries keys"),
+            ("mix, join", joined.reshape(size, -1), stream),
+            ("× W_o, add", look["blocks.0.norm_2.input"], stream),
+        ],
+        "Block 0: MLP": [
+            ("norm", look["blocks.0.norm_2"], stream),
+            ("expand, GELU", look["blocks.0.mlp.gelu"], "tokens hidden"),
+            ("contract, add", look["blocks.0"], stream),
+        ],
+        f"After {config.depth} block{'s' * (config.depth > 1)}": [
+            ("norm", look["norm"], stream),
+            (taken, look.features[None], "dim"),
+            ("head", look["head"][None], "classes"),
+        ],
+    }
+    unit = 4.4 / max(sum(numbers.shape[1] for _, numbers, _ in line if len(numbers) > 1) for line in lines.values())
+    sizes = {name: getattr(config, name) for name in "patches patch_dim tokens dim heads hidden classes".split()}
+    sizes |= {"3·dim": 3 * config.dim, "queries": size, "keys": size}
+    rows, stars = [], []
+    for name, line in lines.items():
+        pixels = parts.scene(look, unit * max(config.height, config.width))
+        body = [] if rows else [[pixels, shape(config, "channels height width")]]
+        for step, numbers, axes in line:
+            high, wide, most = unit * len(numbers), unit * numbers.shape[1], np.abs(numbers).max()
+            colours = dict(cmap=COLORMAPS["signed"], limits=(-most, most))
+            count = config.heads if "keys" in axes else 1
+            sides = (max(min(wide, 3) / count, 0.1), max(high, 0.1))
+            table = row(*(picture(part, *sides, **colours) for part in np.split(numbers, count, 1)), across=0.09)
+            stars += [table] if axes.startswith("tokens") or step == "take ★" else []
+            body += [[arrow(0.25, step), None], [table, shape(sizes, axes)]]
+        rows += [replace(head(name), align=0), replace(columns(*body, across=0.15, down=0.06), align=0)]
+    how = "Every cell takes up the same area; a pixel of three colours is one cell. Single rows are drawn thicker."
+    sheet = layout.page("From image to answer, shape by shape", how, column(*rows), f"{look.ran} ★ is the class token.")
+    for table in stars:
+        sheet.put(words("★", colour=ROLES["class"]), table.left - 0.08, table.top - 0.03)
     return sheet.done()
 
 

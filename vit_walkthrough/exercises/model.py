@@ -1,11 +1,11 @@
-"""Notebook 07: the sizes of the whole, what its head reads, and the blocks in a row."""
+"""Notebook 07: the sizes of the whole, what its classification head reads, and what its maps take."""
 
 from math import isqrt
 
 import torch
-from torch import Tensor, nn, tensor
+from torch import tensor
 
-from vit_walkthrough.exercises.check import Wrong, called, exercise, randn
+from vit_walkthrough.exercises.check import exercise, randn
 from vit_walkthrough.model.config import ViTConfig
 
 
@@ -66,76 +66,6 @@ def check_mean_over(tokens, mask):
     others = (patches * ~counts).sum(1) / (~counts).sum(1)
     yield "True and False are exchanged: True is a patch that counts", others
     yield "The patches of all images went into one mean; every image has its own", patches[mask].mean(0)
-
-
-class Digit(nn.Module):
-    """A block so small that one can read what it did: it writes its digit behind the number that it gets."""
-
-    def __init__(self, digit):
-        super().__init__()
-        self.digit = nn.Parameter(tensor(float(digit)))
-
-    def forward(self, tokens):
-        return 10 * tokens + self.digit
-
-
-class MakeBlock(nn.Module):
-    """Each call makes the block of the next digit, and after the last digit the first comes again. It is a module, so
-    that nn.Sequential takes it too if the reader forgets the brackets: then it is called with tokens, and says so."""
-
-    def __init__(self, digits):
-        super().__init__()
-        self.digits, self.made = digits, 0
-
-    def extra_repr(self):
-        return f"blocks that write {self.digits}"
-
-    def forward(self, *tokens):
-        if tokens:
-            raise Wrong("make_block takes no arguments: make_block() makes a block, and that block takes the tokens")
-        self.made += 1
-        return Digit(self.digits[(self.made - 1) % len(self.digits)])
-
-
-def _outcome(zero, parameters):
-    return {"0 becomes": zero, "parameters": parameters}
-
-
-def _outcome_of_stack(yours, make_block, depth):
-    """What the reader's stack makes of 0, and how many parameters are seen in it."""
-    stack = yours(make_block, depth)
-    if stack is None or stack is ...:
-        return stack
-    parameters = len(list(stack.parameters())) if isinstance(stack, nn.Module) else 0
-    if isinstance(stack, nn.ModuleList) or not callable(stack):
-        return _outcome("nothing", parameters)
-    with torch.no_grad():
-        result = stack(torch.zeros(1, 2, 3))
-    is_one = isinstance(result, Tensor) and result.shape == (1, 2, 3) and (result == result[0, 0, 0]).all()
-    return _outcome(f"{result[0, 0, 0]:.10g}" if is_one else called(result), parameters)
-
-
-@exercise(
-    cases=[(MakeBlock("1234"), 3), (MakeBlock("719"), 2), (MakeBlock("3852964"), 5)],
-    holds="As many blocks as depth says, each made by itself, one after another, and parameters() sees them all.",
-    run=_outcome_of_stack,
-)
-def check_stack(make_block, depth):
-    """yours(make_block, depth): a module that puts its input through `depth` blocks in turn; make_block() makes one."""
-    right = make_block.digits[:depth]
-    same, last, mirrored = right[0] * depth, right[-1], right[::-1]
-    got = yield _outcome(right, depth)
-    yield "One block stands in every place: call make_block once for each", _outcome(same, 1)
-    yield "The blocks are copies and start equal: call make_block once for each", _outcome(same, depth)
-    yield "parameters() does not see the blocks: keep them in nn.Sequential or nn.ModuleList", _outcome(right, 0)
-    yield "The blocks run in the opposite order: the one made first comes first", _outcome(mirrored, depth)
-    yield "Every block read the input; each must read what came out of the one before", _outcome(last, depth)
-    yield "Those are the blocks, but no module yet: something must call one after another", _outcome("nothing", 0)
-    yield "nn.ModuleList does not call its blocks: write a forward, or take nn.Sequential", _outcome("nothing", depth)
-    yield "Its forward returns nothing; is there a `return`?", _outcome("None", depth)
-    if got["0 becomes"] == right:
-        yield f"parameters() sees {got['parameters']} of them, but there are {depth} blocks"
-    yield f"{depth} blocks, one after another, make {right} of 0: each writes one digit more"
 
 
 @exercise(
