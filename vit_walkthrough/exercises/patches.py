@@ -55,7 +55,7 @@ def check_unpatchify(patches, patch_size, height, width):
 @exercise(
     cases=[(1, 2), (2, 3), (3, 2)],
     axes="patch_dim channels ph pw",
-    holds="With this kernel a convolution of stride patch_size is patchify: filter k picks pixel k.",
+    holds="With this kernel a convolution of stride patch_size is patchify: filter k picks number k.",
 )
 def check_patchify_kernel(channels, patch_size):
     """yours(channels, patch_size): the kernel (patch_dim channels ph pw) with which a convolution of stride
@@ -69,4 +69,4 @@ def check_patchify_kernel(channels, patch_size):
     yield "The filters are in the opposite order: the first must pick the upper left pixel", kernel.flip(0)
     yield "The kernel averages the patch; each filter must pick one pixel of it", torch.full_like(kernel, 1 / patch_dim)
     number = (got != kernel).flatten(1).any(1).int().argmax()
-    yield f"Filter {number} must pick number {number} of patchify's row: a single 1, and else zeros"
+    yield f"Filter {number} must pick number {number} of the patch's list: a single 1, and else zeros"

@@ -55,13 +55,13 @@ def pixels(image: Tensor, patch_size: int) -> Living:
             f"an image of shape {tuple(image.shape)} with numbers from {image.min():.4g} to {image.max():.4g}; it must "
             "be (channels, height, width) of 1 channel with numbers from 0 on, or of 3 channels in [0, 1]"
         )
-    rows, (height, width) = patchify(image[None], patch_size)[0], image.shape[1:]
+    rows, (channels, height, width) = patchify(image[None], patch_size)[0], image.shape
     y, x = (height // 2, width // 2) if len(image) == 1 else divmod(int(image.mean(dim=0).argmax()), width)
     patch = y // patch_size * (width // patch_size) + x // patch_size
     text = (
-        f"An image of {len(image)} x {height} x {width} numbers (channels, height, width) becomes {len(rows)} rows of "
+        f"An image of {channels} x {height} x {width} numbers (channels, height, width) becomes {len(rows)} rows of "
         f"{rows.shape[1]} numbers. The pixel in row {y}, column {x} goes to patch {patch}, outlined, there to place "
-        f"{y % patch_size * patch_size + x % patch_size}; its number is {image[0, y, x]:.4g}."
+        f"{y % patch_size * patch_size + x % patch_size}; its {'red ' * (channels > 1)}number is {image[0, y, x]:.4g}."
     )
     data = {"numbers": image, "patchSize": patch_size, "at": y * width + x}
 

@@ -45,8 +45,8 @@ def explore_patches() -> Panel:
         show,
         photo_name=menu("photo", data.PHOTOS),
         patch_size=choice("patch size", [side for side in divisors(224) if side >= 4], 32),
-        hint="Try: 16, as in most published ViTs, then 8, then 112. Notice: up to which size a patch does not show "
-        "what it is part of. Half the size makes four times the patches and about sixteen times the pairs.",
+        hint="Try: 16, as in ViT-B/16, then 8, then 112. Notice from which size on a single patch shows what it belongs"
+        " to. Half the size makes four times the patches and about sixteen times the pairs.",
     )
 
 
