@@ -74,14 +74,10 @@ def expected(c):
     """For each drawing what it must say, worked out here."""
     tokens, image = shape(c.height * c.width // c.patch_size**2 + 1, c.dim), shape(c.channels, c.height, c.width)
     flat = shape(c.rows * c.cols, c.channels * c.patch_size**2)
-    square, head_dim = shape(c.tokens, c.tokens), c.dim // c.heads
+    square = shape(c.tokens, c.tokens)
     embedded, learned = shape(c.patches, c.dim), c.patch_dim * c.dim + c.dim
     return {
-        "patches": [image, shape(c.height // c.patch_size, c.width // c.patch_size), flat],
         "embedding": [flat, shape(c.patch_dim, c.dim), embedded, f"{learned:,} numbers to learn"],
-        "positions": [tokens],
-        "qkv": [tokens, shape(c.dim, 3 * c.dim), shape(3, c.tokens, c.dim), f"{shape(c.heads, head_dim)} = {c.dim:,}"],
-        "attention": [shape(c.tokens, head_dim), shape(head_dim, c.tokens), square, f"÷ √{head_dim}"],
         "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
         "block": [tokens, f"{c.heads} map{'s' * (c.heads > 1)} of {square}", f"inside: {shape(c.tokens, c.hidden)}"],
         "shapes": [image, flat, embedded, tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
@@ -102,7 +98,7 @@ def test_the_numbers_are_the_config_s(key, name):
 def test_the_patches_are_the_image_s_own(key):
     config = CONFIGS[key]
     image = torch.rand(config.channels, config.height, config.width)
-    side, found = config.patch_size, arrays(schematics.draw_patches(config, image))
+    side, found = config.patch_size, arrays(schematics.draw_vit(config, image))
     assert any(np.array_equal(array, image.permute(1, 2, 0).expand(-1, -1, 3)) for array in found)
     for patch in (0, 1, config.patches - 1):
         row, col = divmod(patch, config.cols)
@@ -124,14 +120,8 @@ def test_the_strips_show_what_the_model_computes(traced):
     ax = {name: draw(TINY, image, model=model) for name, draw in DRAWINGS.items()}
     for token in (1, 2, TINY.patches):
         assert holds(ax["embedding"], trace["patch_embedding"][0, token - 1])
-        assert holds(ax["positions"], trace["position_embedding"][0, token])
-        for name in ("positions", "vit"):
-            assert holds(ax[name], model.position_embedding.positions[0, token].detach())
+        assert holds(ax["vit"], model.position_embedding.positions[0, token].detach())
     assert holds(ax["embedding"], model.patch_embedding.projection.bias.detach())
-    for part in ("queries", "keys", "values"):
-        points = trace[f"blocks.0.attention.{part}"][0]
-        assert holds(ax["qkv"], points.transpose(0, 1).reshape(TINY.tokens, -1)[1])
-        assert holds(ax["attention"], points[0, 2])
     for head in range(TINY.heads):
         assert holds(ax["heads"], trace["blocks.0.attention.head_outputs"][0, head, eye])
     assert holds(ax["heads"], trace["blocks.0.attention.projection"][0, eye])
@@ -145,15 +135,7 @@ def test_the_strips_show_what_the_model_computes(traced):
 def test_the_maps_are_the_model_s_weights(traced):
     image, model, trace = traced
     weights = trace["blocks.0.attention.weights"][0].numpy()
-    scores, matrix = [array for array in arrays(schematics.draw_attention(TINY, image, model=model))
-                      if array.ndim == 2 and min(array.shape) > 2]  # fmt: skip
     look = parts.Look(TINY, image, model)
-    kept = [place for place, token in enumerate(parts.followed(look)) if token is not None]
-    tokens = [0, 1, 2, look.eye, TINY.patches]
-    queries, keys = (trace[f"blocks.0.attention.{part}"][0, 0, tokens].numpy() for part in ("queries", "keys"))
-    assert np.allclose(matrix[np.ix_(kept, kept)], weights[0][np.ix_(tokens, tokens)], atol=1e-6)
-    assert np.allclose(scores[np.ix_(kept, kept)], queries @ keys.T, atol=1e-4)
-    assert np.isnan(np.delete(matrix, kept, axis=1)).all()
     maps = [array for array in arrays(schematics.draw_heads(TINY, image, model=model)) if array.shape == (48, 48, 3)]
     for picture, row in zip(maps, weights[:, look.eye, 1:].reshape(4, 6, 6), strict=True):
         assert np.array_equal(picture, parts.blend(image, row))
@@ -200,7 +182,6 @@ def test_what_is_left_out_no_positions_and_the_mean_are_drawn_as_such():
     assert parts.followed(parts.Look(TINY, None, None)) == [0, 1, 2, None, 17, None, 36]
     assert parts.followed(parts.Look(ViTConfig(32, 32, dim=8, depth=1, heads=4), None, None)) == [0, 1]
     assert "12 more" in said(drawn("large", "heads"))
-    assert "nothing is added" in said(drawn("wide", "positions"))
     assert "no positions" in said(drawn("wide", "vit"))
     assert "norm, take mean" in said(drawn("grey", "vit"))
     assert "norm, take ★" in said(drawn("tiny", "vit"))

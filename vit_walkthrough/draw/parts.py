@@ -15,7 +15,7 @@ from torch import nn
 from vit_walkthrough.data import photo
 from vit_walkthrough.draw import layout
 from vit_walkthrough.draw.images import blend, tiled
-from vit_walkthrough.draw.layout import INK, Number, Part, box, column, dots, matrix, picture, row, strip, words
+from vit_walkthrough.draw.layout import INK, Number, Part, box, column, dots, picture, row, strip, words
 from vit_walkthrough.draw.theme import ROLES
 from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model.config import ViTConfig
@@ -169,45 +169,6 @@ def apart(look: Look, room: Number, gap: Number = 0.2) -> Part:
     canvas, _ = tiled(patches, look.config.cols, pitch - kept)
     height, width = room * np.array(canvas.shape[:2]) / max(canvas.shape[:2])
     return picture(canvas, width, height, line=0)
-
-
-def place_map(config: ViTConfig, token: int | None) -> Part:
-    """Where in the image a token's patch is; for the class token an empty map."""
-    high, wide = 0.28 * np.array([config.rows, config.cols]) / max(config.rows, config.cols)
-    cell = max(0.28 / max(config.rows, config.cols), 0.06)
-
-    def paint(sheet, x, y):
-        sheet.rectangle(x, y, wide, high, "white", ROLES["position"], 1)
-        if token:
-            row, col = divmod(token - 1, config.cols)
-            right = min((col + 0.5) * wide / config.cols, wide - cell / 2) - wide / 2
-            down = min((row + 0.5) * high / config.rows, high - cell / 2) - high / 2
-            sheet.rectangle(x + right, y - down, cell, cell, ROLES["position"], line=0)
-
-    return dots() if token is None else Part(wide, high, paint)
-
-
-CELL = 0.27  # inches, of a token in the tables of attention
-
-
-def square(look: Look, slots: list, numbers: np.ndarray, **colours) -> Part:
-    """The table (queries, keys) of the tokens that are drawn, gaps left empty, the row of the eye framed."""
-    side, spread = CELL * len(slots), np.full((len(slots), len(slots)), np.nan)
-    kept, gaps = ([place for place, token in enumerate(slots) if (token is None) == gap] for gap in (False, True))
-    tokens = [slots[place] for place in kept]
-    spread[np.ix_(kept, kept)] = numbers[np.ix_(tokens, tokens)]
-    table = matrix(spread, side, side, line=1, **colours)
-
-    def paint(sheet, x, y):
-        sheet.put(table, x, y)
-        eye = table.top - (slots.index(look.eye) + 0.5) * CELL
-        sheet.rectangle(x, eye, side, CELL, edge=INK, line=2)
-        for middle in ((place + 0.5) * CELL for place in gaps):
-            sheet.put(dots(), x, table.top - middle)
-            for level in {table.top - CELL / 2, eye}:
-                sheet.put(dots(down=False), table.left + middle, level)
-
-    return Part(side, side, paint)
 
 
 def bars(look: Look, width: Number, height: Number) -> Part:

@@ -32,27 +32,6 @@ from vit_walkthrough.model.patches import patchify
 
 
 @style()
-def draw_patches(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The image, cut, pulled apart and lined up: an image becomes a sequence of patches."""
-    look = parts.Look(config, image, model)
-    slots = parts.followed(look, first=1)
-    places = [divmod(token - 1, config.cols) if token else None for token in slots]
-    named = [words(f"row {place[0]}, col {place[1]}" if place else "", align=0) for place in places]
-    whole = parts.scene(look, 2.6, marked=[token - 1 for token in slots if token], lines=True)
-    body = columns(
-        [whole, shape(config, "channels height width")],
-        [arrow(0.45, "cut"), None],
-        [parts.apart(look, 2.9), shape(config, "rows cols")],
-        [arrow(0.7, "line up"), None],
-        [parts.stack(parts.faces(look, slots, 0.42, 1), named, high=0.5), shape(config, "patches patch_dim")],
-        across=0.25,
-    )
-    how = f"We cut every {config.patch_size} pixels and line the patches up in reading order."
-    how += " Nothing is lost, nothing overlaps."
-    return layout.page("An image becomes a sequence of patches", how, body).done()
-
-
-@style()
 def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     """Patches times E plus bias, the same for every patch. A column of E and the number that it makes are framed."""
     look = parts.Look(config, image, model)
@@ -82,105 +61,6 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
     for part, cells in ((weight, 8), (bias, 10), (after[eye], 10)):
         cell = part.width / min(cells, config.dim)
         sheet.rectangle(part.left + cell / 2, part.y, cell, part.height, edge=layout.INK, line=2)
-    return sheet.done()
-
-
-@style()
-def draw_positions(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """A position, added to every token."""
-    look = parts.Look(config, image, model)
-    slots, before, after = parts.followed(look), look["class_token"], look["position_embedding"]
-    same = dict(width=2.15, scale=parts.scale_of(slots, before, after, after - before))
-    size, tokens = shape(config, "tokens dim"), parts.stack(parts.strips(before, slots, **same))
-    result = parts.stack(parts.strips(after, slots, **same))
-    if config.positions == "none":
-        title, how = "No positions", "This config adds none. If you shuffle the patches, the answer stays the same."
-        middle = [[None, arrow(2.5, "nothing is added"), None]]
-    else:
-        kind = "a learned vector" if config.positions == "learned" else "fixed sines and cosines"
-        title = "A position is added to every token"
-        how = f"Attention does not see where a token stands. So each place has {kind}, added number by number."
-        plus, equal = ([token if token is None else sign(text) for token in slots] for text in "+=")
-        positions = parts.strips(after - before, slots, role="position", **same)
-        maps = [parts.place_map(config, token) for token in slots]
-        named = [head("positions", colour=ROLES["position"]), parts.stack(positions), size]
-        middle = [[None, parts.stack(plus, maps), None], named, [None, parts.stack(equal), None]]
-    first, last = [head("tokens"), tokens, size], [head("what enters the first block"), result, size]
-    body = columns([None, parts.stack(parts.faces(look, slots)), None], first, *middle, last)
-    return layout.page(title, how, body, f"{look.note} All strips share one scale.").done()
-
-
-@style()
-def draw_qkv(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """One matrix, three readings of every token: query, key and value."""
-    look = parts.Look(config, image, model)
-    slots, meanings = parts.followed(look), ("what it seeks", "what it offers", "what it gives")
-    weight = look.weight("blocks.0.attention.qkv")[:14].reshape(-1, 3, config.dim)[:, :, :6]
-    read = look["blocks.0.attention.qkv"].reshape(config.tokens, 3, config.dim).transpose(1, 0, 2)
-    scale, top = parts.scale_of(slots, *read, cells=8), np.abs(weight).max()
-    matrices, tables = [], []
-    for part, (name, meaning) in enumerate(zip(("queries", "keys", "values"), meanings, strict=True)):
-        role = ("query", "key", "value")[part]
-        symbol = words(f"$W_{name[0]}$", 12, colour=layout.INK)
-        matrices.append([symbol, matrix(weight[:, part], 0.87, 2.04, role, scale=top)])
-        strips = parts.strips(read[part], slots, 1.1, role, cells=8, scale=scale)
-        tables.append([head(name), parts.stack(strips), words(meaning)])
-    sizes = {"dim": config.dim, "3·dim": 3 * config.dim, "3": 3, "tokens": config.tokens}
-    tokens = parts.stack(parts.strips(look["blocks.0.norm_1"], slots, 1.45))
-    cut = "One head takes them whole" if config.heads == 1 else "The heads share them"
-
-    def sized(body: Part, axes: str, name: str = "") -> Part:
-        """A table between its name and its shape, its middle being the middle of the whole."""
-        below, above = shape(sizes, axes), head(name)
-        return column(Part(0, below.height - above.height - 0.1), above, body, below, down=0.1)
-
-    body = row(
-        parts.stack(parts.faces(look, slots)),
-        sized(tokens, "tokens dim", "tokens"),
-        sign("×"),
-        sized(columns(*matrices, across=0.06), "dim 3·dim"),
-        sign("="),
-        sized(columns(*tables), "3 tokens dim"),
-    )
-    how = "Its columns are three blocks side by side: the result is cut into queries, keys and values."
-    note = f"{look.note} {cut}: heads × head_dim = {config.heads} × {config.head_dim} = {config.dim:,}."
-    return layout.page("One matrix reads every token three times", how, body, note).done()
-
-
-@style()
-def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """One head: every query meets every key, the softmax makes weights of it, the weights mix the values."""
-    look = parts.Look(config, image, model)
-    slots, eye, pitch = parts.followed(look), look.eye, dict(high=parts.CELL)
-    names = ("queries", "keys", "values", "weights", "head_outputs")
-    queries, keys, values, weights, outputs = (look[f"blocks.0.attention.{name}"][0] for name in names)
-    few = dict(width=1.32, cells=8, height=0.19)
-    same = few | dict(scale=parts.scale_of(slots, queries, keys, values, cells=8))
-    asked, mixed = parts.strips(queries, slots, role="query", **same), parts.strips(outputs, slots, **few)
-    offered = parts.strips(keys, slots, role="key", down=True, **same)
-    above = [None if token is None else parts.face(look, token, 0.22) for token in slots]
-    faces = parts.faces(look, slots, 0.22)
-    kept = [token for token in slots if token is not None]
-    peak = float(weights[np.ix_(kept, kept)].max())
-    mix = parts.square(look, slots, weights, cmap=COLORMAPS["weights"], limits=(0, peak))
-    seen = parts.scene(look, 1.5, look.seen(weights[eye]), [eye - 1], "query")
-    given = column(head("values"), parts.stack(faces, parts.strips(values, slots, role="value", **same), **pitch))
-    named, size, pairs = (shape(config, axes) for axes in ("head_dim keys", "queries head_dim", "queries keys"))
-    offered = column(Part(0, 0.3), layout.grid([above, offered], 0, 0.06, wide=parts.CELL))
-    body = columns(
-        [column(head("keys"), named), head("queries"), parts.stack(faces, asked, **pitch), size],
-        [offered, None, parts.square(look, slots, queries @ keys.T), pairs],
-        [words("its row,\non the image"), None, arrow(0.75, f"÷ √{config.head_dim}", "softmax\nof each row"), None],
-        [column(head(f"where token {eye:,} looks"), seen), None, mix, pairs],
-        [None, None, arrow(0.4, "mix"), None],
-        [given, head("outputs"), parts.stack(faces, mixed, **pitch), size],
-        down=0.06,
-    )
-    which = "one head" if config.heads == 1 else f"one head of {config.heads}"
-    how = "Query · key says how well two tokens match. The softmax turns each row into weights, which mix the values."
-    note = f"{look.note} Weights: dark is 0, yellow {peak:.2g}; each row of {config.tokens:,} sums to 1."
-    sheet = layout.page(f"Attention: every token asks every token ({which})", how, body, note)
-    sheet.band(asked[slots.index(eye)], mixed[slots.index(eye)])
     return sheet.done()
 
 
@@ -304,7 +184,7 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
             colours = dict(cmap=COLORMAPS["signed"], limits=(-most, most))
             count = config.heads if "keys" in axes else 1
             sides = (max(min(wide, 3) / count, 0.1), max(high, 0.1))
-            table = row(*(picture(part, *sides, **colours) for part in np.split(numbers, count, 1)), across=0.09)
+            table = row(*(picture(part, *sides, **colours) for part in np.split(numbers, count, 1)), across=0.36 / count)
             stars += [table] if axes.startswith("tokens") or step == "take ★" else []
             body += [[arrow(0.25, step), None], [table, shape(sizes, axes)]]
         rows += [replace(head(name), align=0), replace(columns(*body, across=0.15, down=0.06), align=0)]
