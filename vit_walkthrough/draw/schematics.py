@@ -184,7 +184,7 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
             colours = dict(cmap=COLORMAPS["signed"], limits=(-most, most))
             count = config.heads if "keys" in axes else 1
             sides = (max(min(wide, 3) / count, 0.1), max(high, 0.1))
-            table = row(*(picture(part, *sides, **colours) for part in np.split(numbers, count, 1)), across=0.36 / count)
+            table = row(*(picture(part, *sides, **colours) for part in np.split(numbers, count, 1)), across=0.2 / count)
             stars += [table] if axes.startswith("tokens") or step == "take ★" else []
             body += [[arrow(0.25, step), None], [table, shape(sizes, axes)]]
         rows += [replace(head(name), align=0), replace(columns(*body, across=0.15, down=0.06), align=0)]
