@@ -158,6 +158,20 @@ def test_the_maps_are_the_model_s_weights(traced):
         assert np.array_equal(picture, parts.blend(image, row))
 
 
+def test_the_heads_are_those_of_the_block_and_the_token_that_are_told(traced):
+    image, model, trace = traced
+    ax = schematics.draw_heads(TINY, image, model=model, block=2, token=0)
+    points = {name: trace[f"blocks.2.attention.{name}"][0] for name in ("queries", "keys", "values", "weights")}
+    best = int(points["weights"][:, 0].mean(0).argmax())
+    maps = [array for array in arrays(ax) if array.shape == (48, 48, 3)]
+    for head in range(TINY.heads):
+        assert holds(ax, points["queries"][head, 0])
+        for name in ("keys", "values"):
+            assert all(holds(ax, points[name][head, token]) for token in (0, best, TINY.patches))
+        assert np.array_equal(maps[head], parts.blend(image, points["weights"][head, 0, 1:].reshape(6, 6)))
+    assert holds(ax, trace["blocks.2.attention.projection"][0, 0])
+
+
 def test_without_a_model_the_numbers_are_those_of_a_random_one_and_always_the_same():
     look, model = parts.Look(TINY, None, None), parts.random_model(TINY)
     parts.random_model.cache_clear()
