@@ -82,7 +82,7 @@ def expected(c):
         "positions": [tokens],
         "qkv": [tokens, shape(c.dim, 3 * c.dim), shape(3, c.tokens, c.dim), f"{shape(c.heads, head_dim)} = {c.dim:,}"],
         "attention": [shape(c.tokens, head_dim), shape(head_dim, c.tokens), square, f"÷ √{head_dim}"],
-        "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
+        "heads": [f"1 of {c.tokens:,}", f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
         "block": [tokens, f"{c.heads} map{'s' * (c.heads > 1)} of {square}", f"through {shape(c.tokens, c.hidden)}"],
         "shapes": [image, flat, embedded, tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
         "vit": [image, tokens, f"{c.heads} head", f"{c.hidden:,} wide", f"{c.classes:,}", f"{c.depth} encoder"],

@@ -168,7 +168,7 @@ def draw_attention(config: ViTConfig, image=None, *, model=None) -> Axes:
 @style()
 def draw_heads(config: ViTConfig, image=None, *, model=None, block: int = 0, token: int | None = None) -> Axes:
     """In every head the query of one token meets everyone's keys, and its weights mix everyone's values; what the heads
-    found is joined and mixed by W_o. token: who asks, by default the one at the cat's eye."""
+    found is joined and mixed by U_msa. token: who asks, by default the one at the cat's eye."""
     look, count, pitch = parts.Look(config, image, model), config.heads, 1.62
     kept, token = [0, 1, 2, count - 1] if count > 5 else list(range(count)), look.eye if token is None else token
     names = ("queries", "keys", "values", "head_outputs", "weights")
@@ -198,18 +198,18 @@ def draw_heads(config: ViTConfig, image=None, *, model=None, block: int = 0, tok
         gap = layout.dots(down=False)
         joined = box(gap, "patch", pitch, 0.2, fill="white", line=1.6, radius=0.0)
         lists.insert(4, [words(f"{count - 4} more"), gap, gap, None, gap, None, gap, None, gap, None, joined])
-    sizes = {"tokens": config.tokens, "heads·head_dim": config.dim}
+    one = column(head(f"1 of {config.tokens:,}"), words(f"rows of {config.dim:,} numbers"), down=-0.01)
     mixed = row(
         sign("×"),
         matrix(look.weight(f"blocks.{block}.attention.projection")[:6, :12], 0.8, 0.4),
-        words("$W_o$", 12, colour=layout.INK),
+        words("$U_{msa}$", 12, colour=layout.INK),
         arrow(0.5),
         strip(look[f"blocks.{block}.attention.projection"][token], "patch", 2.4, cells=14),
-        shape(config, "tokens dim"),
+        one,
     )
-    body = column(columns(*lists, across=0, down=0.08), shape(sizes, "tokens heads·head_dim"), mixed)
+    body = column(columns(*lists, across=0, down=0.08), one, mixed)
     title = "Every head asks every token, and the answers are joined"
-    how = f"Each head makes {config.head_dim:,} numbers of every token as query, key and value, and weights of its own."
+    how = f"Each head makes a query, a key and a value of {config.head_dim:,} numbers from every token."
     maps = f"heads × queries × keys = {count} × {config.tokens:,} × {config.tokens:,}"
     return layout.page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
 

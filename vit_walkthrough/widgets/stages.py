@@ -1,10 +1,27 @@
-"""A panel over a single stage: what is turned is the stage's own computation."""
+"""Panels over single stages with weights that were not trained: what is turned is the stage's own computation."""
+
+from functools import cache
+
+import torch
+from torch.nn.functional import layer_norm
 
 from vit_walkthrough import data, draw
+from vit_walkthrough.living import live
+from vit_walkthrough.living.page import Living
+from vit_walkthrough.look.trace import record
+from vit_walkthrough.model.attention import MultiHeadSelfAttention
 from vit_walkthrough.model.config import divisors
 from vit_walkthrough.model.patches import patchify
-from vit_walkthrough.widgets.panel import Panel, axes_row, choice, menu
+from vit_walkthrough.model.vit import count_parameters
+from vit_walkthrough.train.loop import seeded
+from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, menu
 from vit_walkthrough.widgets.pictures import photo
+
+
+def _random(build, *sizes):
+    """A module with the weights of seed 0. The global random generator is left untouched."""
+    with seeded(0):
+        return build(*sizes).eval()
 
 
 def explore_patches() -> Panel:
@@ -30,4 +47,33 @@ def explore_patches() -> Panel:
         patch_size=choice("patch size", [side for side in divisors(224) if side >= 4], 32),
         hint="Try: 16, as in most published ViTs, then 8, then 112. Notice: up to which size a patch does not show "
         "what it is part of. Half the size makes four times the patches and about sixteen times the pairs.",
+    )
+
+
+def explore_heads() -> Panel:
+    """The same width cut into more or fewer heads: what each looks at, and that the parameters stay as many. The heads
+    have random weights. They read the cat's patches, normalised, in 48 random mixtures."""
+    image, dim, patch_size = photo("cat"), 48, 28
+    patches = patchify(image[None], patch_size)
+    mixture = torch.randn(patches.shape[-1], dim, generator=torch.Generator().manual_seed(0))
+    tokens = layer_norm((patches - patches.mean((0, 1))) @ mixture * patches.shape[-1] ** -0.5, (dim,))
+
+    @cache
+    def look(heads: int) -> tuple[Living, str]:
+        attention = _random(MultiHeadSelfAttention, dim, heads)
+        with torch.no_grad(), record(attention, "weights") as trace:
+            attention(tokens)
+        weights, alike = trace["weights"], 1 / tokens.shape[1]
+        strongest = weights[0].amax(-1).mean(-1)  # of each head, on average over the queries
+        return live("attention", weights, image), (
+            f"{counted(heads, 'head')} of head_dim {dim} / {heads} = {dim // heads}, {count_parameters(attention):,} "
+            f"parameters, random weights. The strongest key of a query gets {strongest.min():.3f} of the attention in "
+            f"the mildest head and {strongest.max():.3f} in the keenest. Everywhere alike would be {alike:.3f}."
+        )
+
+    return Panel(
+        lambda heads: look(heads),
+        heads=choice("heads", divisors(dim), 4),
+        hint="Try 1 head, 4, 48, and point at a patch. Notice that the number of parameters stays, and head_dim "
+        "shrinks. The heads of random weights differ a little, without any meaning.",
     )
