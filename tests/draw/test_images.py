@@ -289,6 +289,14 @@ def test_plot_heads_lays_a_single_one_beside_the_image():
     assert len(outlines(ax, "query")) == 2
 
 
+def test_heads_that_are_given_one_peak_share_one_scale():
+    white, peak = np.ones((3, 40, 60)), WEIGHTS.max()  # where the picture is white, the colour is the weight's
+    shown = held(draw.plot_heads(white, WEIGHTS, peak=peak, cols=5))
+    heat = matplotlib.colormaps["inferno"](WEIGHTS / peak)[..., :3]
+    for left, each in zip(range(0, shown.shape[1], 60 + 11), heat, strict=True):
+        np.testing.assert_allclose(shown[10::20, left + 10 : left + 60 : 20] / 255, 0.35 + 0.65 * each, atol=HALF)
+
+
 @pytest.mark.parametrize("maps", [{}, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
 @pytest.mark.parametrize("masks", [MASKS, torch.tensor(MASKS)], ids=["array", "torch"])
 def test_plot_maps_puts_rows_of_blends_under_the_pictures(maps, masks):

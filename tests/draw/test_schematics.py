@@ -78,7 +78,7 @@ def expected(c):
     embedded, learned = shape(c.patches, c.dim), c.patch_dim * c.dim + c.dim
     return {
         "embedding": [flat, shape(c.patch_dim, c.dim), embedded, f"{learned:,} numbers to learn"],
-        "heads": [tokens, f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
+        "heads": [f"1 of {c.tokens:,}", f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
         "block": [tokens, f"{c.heads} map{'s' * (c.heads > 1)} of {square}", f"inside: {shape(c.tokens, c.hidden)}"],
         "shapes": [image, flat, embedded, tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
         "vit": [image, tokens, f"{c.heads} head", f"{c.hidden:,} wide", f"{c.classes:,}", f"{c.depth} encoder"],
@@ -139,6 +139,20 @@ def test_the_maps_are_the_model_s_weights(traced):
     maps = [array for array in arrays(schematics.draw_heads(TINY, image, model=model)) if array.shape == (48, 48, 3)]
     for picture, row in zip(maps, weights[:, look.eye, 1:].reshape(4, 6, 6), strict=True):
         assert np.array_equal(picture, parts.blend(image, row))
+
+
+def test_the_heads_are_those_of_the_block_and_the_token_that_are_told(traced):
+    image, model, trace = traced
+    ax = schematics.draw_heads(TINY, image, model=model, block=2, token=0)
+    points = {name: trace[f"blocks.2.attention.{name}"][0] for name in ("queries", "keys", "values", "weights")}
+    best = int(points["weights"][:, 0].mean(0).argmax())
+    maps = [array for array in arrays(ax) if array.shape == (48, 48, 3)]
+    for head in range(TINY.heads):
+        assert holds(ax, points["queries"][head, 0])
+        for name in ("keys", "values"):
+            assert all(holds(ax, points[name][head, token]) for token in (0, best, TINY.patches))
+        assert np.array_equal(maps[head], parts.blend(image, points["weights"][head, 0, 1:].reshape(6, 6)))
+    assert holds(ax, trace["blocks.2.attention.projection"][0, 0])
 
 
 def test_without_a_model_the_numbers_are_those_of_a_random_one_and_always_the_same():

@@ -240,11 +240,11 @@ def plot_similarity(similarity, rows: int, cols: int, *, marked: Marked = None, 
     return titled(ax, title)
 
 
-def blend(image, weights) -> np.ndarray:
+def blend(image, weights, peak: float | None = None) -> np.ndarray:
     """Weights (rows, cols) laid over an image (channels, height, width): (height, width, 3), opaque.
 
-    The colour says the weight: black is 0 or less, pale yellow the largest. The picture in grey lights up dark colours
-    and shades bright ones, so that both stay readable.
+    The colour says the weight: black is 0 or less, pale yellow is `peak`, by default the largest. The picture in grey
+    lights up dark colours and shades bright ones, so that both stay readable.
     """
     picture, weights = _picture(image), as_array(weights, 2, "weights over a picture are (rows, cols)")
     (height, width), (rows, cols) = picture.shape[:2], weights.shape
@@ -253,7 +253,7 @@ def blend(image, weights) -> np.ndarray:
         raise ValueError(
             f"weights of {rows, cols} do not tile an image of {height} x {width} pixels with square patches"
         )
-    peak = weights.max()
+    peak = weights.max() if peak is None else peak
     heat = matplotlib.colormaps["inferno"](weights / (float(peak) if peak > 0 else 1))[..., :3].astype(np.float32)
     heat = heat.repeat(side, axis=0).repeat(side, axis=1)
     grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)[..., None]
@@ -270,14 +270,17 @@ def plot_attention(image, weights, *, query: int | None = None, title=None, ax=N
 
 
 @style()
-def plot_heads(image, weights, *, query: int | None = None, titles: Names = None, cols: int = 4, ax=None) -> Axes:
-    """plot_attention for each head: weights (heads, rows, cols), to its own largest; one alone beside its image."""
+def plot_heads(
+    image, weights, *, query: int | None = None, titles: Names = None, cols: int = 4, peak: float | None = None, ax=None
+) -> Axes:
+    """plot_attention for each head: weights (heads, rows, cols); one alone beside its image. peak: the weight that is
+    pale yellow in all maps, by default the largest of each."""
     weights = as_array(weights, 3, "weights of several heads are (heads, rows, cols)")
     heads, *grid = weights.shape
     titles = [f"head {head}" for head in range(heads)] if titles is None else titles
     if len(titles) != heads:
         raise ValueError(f"{len(titles)} titles for {heads} heads")
-    tiles = [blend(image, each) for each in weights]
+    tiles = [blend(image, each, peak) for each in weights]
     if heads == 1:
         tiles, titles, cols = [_picture(image), *tiles], ["the image", *titles], 2
     height, width = tiles[0].shape[:2]

@@ -67,7 +67,7 @@ class Look:
 
     @cached_property
     def trace(self) -> Trace:
-        with torch.no_grad(), record(self.model, "[!b]*", "blocks.0", "blocks.0.*") as trace:
+        with torch.no_grad(), record(self.model) as trace:
             self.model(self.image[None])
         return trace
 
@@ -100,7 +100,12 @@ class Look:
 
 def followed(look: Look, first: int = 0) -> list[int | None]:
     """The class token, the first two patches, the eye and the last; from `first` = 1 on, the patches alone."""
-    tokens = sorted({0, 1, 2, look.eye, look.config.tokens - 1} & set(range(first, look.config.tokens)))
+    return spaced({0, 1, 2, look.eye, look.config.tokens - 1} & set(range(first, look.config.tokens)))
+
+
+def spaced(tokens: set[int]) -> list[int | None]:
+    """The tokens in order, with None wherever others are left out."""
+    tokens = sorted(tokens)
     slots: list[int | None] = tokens[:1]
     for before, token in pairwise(tokens):
         slots += [token] if token == before + 1 else [None, token]

@@ -65,39 +65,50 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 
 @style()
-def draw_heads(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The heads side by side, their outputs joined and mixed by W_o."""
+def draw_heads(config: ViTConfig, image=None, *, model=None, block: int = 0, token: int | None = None) -> Axes:
+    """In every head the query of one token meets everyone's keys, and its weights mix everyone's values; what the heads
+    found is joined and mixed by U_msa. token: who asks, by default the one at the cat's eye."""
     look, count, pitch = parts.Look(config, image, model), config.heads, 1.62
-    kept, token = [0, 1, 2, count - 1] if count > 5 else list(range(count)), look.eye
+    kept, token = [0, 1, 2, count - 1] if count > 5 else list(range(count)), look.eye if token is None else token
     names = ("queries", "keys", "values", "head_outputs", "weights")
-    *read, found, weights = (look[f"blocks.0.attention.{name}"][kept, token] for name in names)
-    scale, loudest = max(np.abs(part[:, :7]).max() for part in read), np.abs(found[:, :7]).max()
-    labels = ["query", "key", "value", "", "its map of\nattention", "", "what it found", "", "joined"]
-    side = [parts.face(look, token), *(row(words(text), Part(0, 0)) for text in labels)]
+    *read, found, weights = (look[f"blocks.{block}.attention.{name}"][kept] for name in names)
+    slots = parts.spaced({0, int(weights[:, token].mean(0).argmax()), config.patches})
+    scales = [np.abs(part[:, [token, *filter(None, slots), 0], :7]).max() for part in (*read, found)]
+    labels = ["", "its query", "everyone's keys", "query · key,\nthen softmax", "its weights\n(pale: the largest)", ""]
+    labels += ["everyone's values", "mixed by\nits weights", "what a head found", "", "joined"]
+    side = [row(words(text), Part(0, 0)) for text in labels]
+    side[0] = row(words("who asks"), parts.face(look, token))
+    for place in (2, 6):
+        named = words(f"{labels[place]}\n{config.tokens:,} × {config.head_dim}")
+        side[place] = row(named, column(*parts.faces(look, slots, 0.2), down=0.03), across=0.2)
     lists, down = [[replace(part, align=1) for part in side]], arrow(0.28, up=-1)
     for place, number in enumerate(kept):
-        roles = zip(read, ("query", "key", "value"), strict=True)
-        asked = [strip(part[place], role, 1.36, cells=9, scale=scale) for part, role in roles]
-        seen = parts.scene(look, 1.34, look.seen(weights[place]), [token - 1], "query")
-        output, joined = (strip(found[place], "patch", width, cells=9, scale=loudest) for width in (1.36, pitch))
-        lists.append([head(f"head {number}"), *asked, down, seen, down, output, down, joined])
+        slim = dict(width=1.36, cells=9, height=0.2)
+        query = strip(read[0][place, token], "query", scale=scales[0], **slim)
+        keys, values = (
+            column(*parts.strips(read[part][place], slots, role=role, scale=scales[part], **slim), down=0.03)
+            for part, role in ((1, "key"), (2, "value"))
+        )
+        seen = parts.scene(look, 1.2, look.seen(weights[place, token]), [token - 1] if token else [], "query")
+        output = found[place, token]
+        single, joined = (strip(output, "patch", width, cells=9, scale=scales[3]) for width in (1.36, pitch))
+        lists.append([head(f"head {number}"), query, keys, down, seen, down, values, down, single, down, joined])
     if count > 5:
         gap = layout.dots(down=False)
-        more = column(words(""), gap, words(f"{count - 4} more"), down=0)
         joined = box(gap, "patch", pitch, 0.2, fill="white", line=1.6, radius=0.0)
-        lists.insert(4, [None, None, gap, None, None, more, None, gap, None, joined])
-    sizes = {"tokens": config.tokens, "heads·head_dim": config.dim}
+        lists.insert(4, [words(f"{count - 4} more"), gap, gap, None, gap, None, gap, None, gap, None, joined])
+    one = column(head(f"1 of {config.tokens:,}"), words(f"rows of {config.dim:,} numbers"), down=-0.01)
     mixed = row(
         sign("×"),
-        matrix(look.weight("blocks.0.attention.projection")[:6, :12], 0.8, 0.4),
-        words("$W_o$", 12, colour=layout.INK),
+        matrix(look.weight(f"blocks.{block}.attention.projection")[:6, :12], 0.8, 0.4),
+        words("$U_{msa}$", 12, colour=layout.INK),
         arrow(0.5),
-        strip(look["blocks.0.attention.projection"][token], "patch", 2.4, cells=14),
-        shape(config, "tokens dim"),
+        strip(look[f"blocks.{block}.attention.projection"][token], "patch", 2.4, cells=14),
+        one,
     )
-    body = column(columns(*lists, across=0, down=0.08), shape(sizes, "tokens heads·head_dim"), mixed)
-    title = f"{count} heads look for {count} things at once" if count > 1 else "One head looks once"
-    how = f"Each head makes {config.head_dim:,} numbers of a whole token as query, key and value, and has its own map."
+    body = column(columns(*lists, across=0, down=0.08), one, mixed)
+    title = "Every head asks every token, and the answers are joined"
+    how = f"Each head makes a query, a key and a value of {config.head_dim:,} numbers from every token."
     maps = f"heads × queries × keys = {count} × {config.tokens:,} × {config.tokens:,}"
     return layout.page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
 

@@ -70,7 +70,7 @@ def attention(
     return Living(
         "attention",
         data,
-        lambda: draw.plot_heads(image, maps, **shown),
+        lambda: draw.plot_heads(image, maps, peak=float(maps.max()), **shown),
         f"Where {who} looks{f' in block {blocks[-1]}' if of > 1 else ''}, in {len(heads)} of {count} heads: an image "
         f"of {rows} x {cols} patches. The strongest patch{' on the mean of the heads' if len(heads) > 1 else ''}, in "
         f"row {row}, column {col}, gets {maps.mean(axis=0).max():.2f}; everywhere alike would be {1 / tokens:.3f}.",
