@@ -79,7 +79,8 @@ def test_still_picture_and_text_are_of_the_class_token_or_the_middle_patch_in_th
     shown = live("attention", weights[:, 1:], images[1], blocks=[0, 1], heads=[0, 1, 3])
     chosen = weights[1, 1, [0, 1, 3], query, first:]
     maps, titles = chosen.unflatten(-1, (3, 5)), ["head 0", "head 1", "head 3"]
-    expected = plot_heads(images[1], maps, titles=titles, peak=maps.max().item(), query=None if first else query)
+    look = dict(cols=3, first=True, query=None if first else query)
+    expected = plot_heads(images[1], maps, titles=titles, peak=maps.max().item(), **look)
     assert shown.png == render(expected, caption=shown.text, colours=64, small=0)
     best = int(chosen.mean(dim=0).argmax())
     who = "the class token" if first else "the patch in row 1, column 2"

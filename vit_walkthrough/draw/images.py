@@ -271,18 +271,26 @@ def plot_attention(image, weights, *, query: int | None = None, title=None, ax=N
 
 @style()
 def plot_heads(
-    image, weights, *, query: int | None = None, titles: Names = None, cols: int = 4, peak: float | None = None, ax=None
+    image,
+    weights,
+    *,
+    query: int | None = None,
+    titles: Names = None,
+    cols=4,
+    peak: float | None = None,
+    first=False,
+    ax=None,
 ) -> Axes:
-    """plot_attention for each head: weights (heads, rows, cols); one alone beside its image. peak: the weight that is
-    pale yellow in all maps, by default the largest of each."""
+    """plot_attention for each head: weights (heads, rows, cols). first: the image stands before them, as it always does
+    before a single one. peak: the weight that is pale yellow in all maps, by default the largest of each."""
     weights = as_array(weights, 3, "weights of several heads are (heads, rows, cols)")
     heads, *grid = weights.shape
     titles = [f"head {head}" for head in range(heads)] if titles is None else titles
     if len(titles) != heads:
         raise ValueError(f"{len(titles)} titles for {heads} heads")
     tiles = [blend(image, each, peak) for each in weights]
-    if heads == 1:
-        tiles, titles, cols = [_picture(image), *tiles], ["the image", *titles], 2
+    if first or heads == 1:
+        tiles, titles, cols = [_picture(image), *tiles], ["the image", *titles], cols + 1
     height, width = tiles[0].shape[:2]
     marked, cols, gap = {} if query is None else {query: "query"}, min(cols, len(tiles)), round(0.18 * width)
     canvas, places = tiled((255 * np.stack(tiles)).round().astype(np.uint8), cols, gap, ground=np.uint8(255))

@@ -66,11 +66,11 @@ def attention(
     maps = weights[-1, :, query or 0, first:].reshape(-1, rows, cols)
     who = "the class token" if first else f"the patch in row {query // cols}, column {query % cols}"
     row, col = divmod(int(maps.mean(axis=0).argmax()), cols)
-    shown = dict(titles=[f"head {head}" for head in heads], cols=min(6, len(heads)), query=query)
+    shown = dict(titles=[f"head {head}" for head in heads], cols=min(5, len(heads)), query=query)
     return Living(
         "attention",
         data,
-        lambda: draw.plot_heads(image, maps, peak=float(maps.max()), **shown),
+        lambda: draw.plot_heads(image, maps, peak=float(maps.max()), first=True, **shown),
         f"Where {who} looks{f' in block {blocks[-1]}' if of > 1 else ''}, in {len(heads)} of {count} heads: an image "
         f"of {rows} x {cols} patches. The strongest patch{' on the mean of the heads' if len(heads) > 1 else ''}, in "
         f"row {row}, column {col}, gets {maps.mean(axis=0).max():.2f}; everywhere alike would be {1 / tokens:.3f}.",
