@@ -36,5 +36,5 @@ def expect_alive(page) -> None:
 
 def test_an_exported_page_lives_without_a_network(open_file, tmp_path):
     page = open_file(export("09_look_inside", tmp_path), offline=True)
-    assert page.locator(VIEW).count() == 3
+    assert page.locator(VIEW).count() == 2
     expect_alive(page)
