@@ -118,7 +118,7 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
     """One encoder block from bottom to top: the residual stream straight up, attention and MLP beside it."""
     look = parts.Look(config, image, model)
     both, maps = [0, look.eye], f"{config.heads} map{'s' * (config.heads > 1)} of {config.tokens:,}"
-    stream = "", ".norm_2.input", ".norm_1.input"
+    size, empty, branches, stream = shape(config, "tokens dim"), [None] * 4, [], ("", ".norm_2.input", ".norm_1.input")
     scale = parts.scale_of(both, *(look[f"blocks.0{name}"] for name in (*stream, ".attention", ".mlp")))
 
     def card(name: str, tokens: list, scale: layout.Number = 0) -> Part:
@@ -127,7 +127,6 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
         return box(strips, pad=0.06, fill="white", edge=layout.QUIET, line=1)
 
     last, middle, first = (card(name, both, scale) for name in stream)
-    size, empty, branches = shape(config, "tokens dim"), [None] * 4, []
     rows = [[*empty, Part(0, 0.1)], [size, last, None, None, None]]
     for step, norm, role, below, said, counted in (
         ("mlp", "norm_2", "value", middle, "each token by itself:", f"inside: {config.tokens:,} × {config.hidden:,}"),
