@@ -248,17 +248,19 @@ def test_plot_attention_holds_the_blend():
 
 
 @pytest.mark.parametrize(
-    ("count", "cols", "options"), [(5, 4, {}), (3, 3, dict(titles=list("abc"))), (1, 2, {}), (5, 5, dict(first=True))]
+    ("count", "cols", "options"),
+    [(5, 4, {}), (3, 2, dict(titles=list("abc"), cols=2)), (1, 2, {}), (5, 5, dict(first=True))],
 )
 def test_plot_heads_lays_the_blend_of_head_k_on_tile_k_and_the_image_before_a_single_one(count, cols, options):
     image = IMAGE.repeat(20, axis=1).repeat(20, axis=2)
-    ax = draw.plot_heads(image, WEIGHTS[:count], **options)
+    ax = draw.plot_heads(image, WEIGHTS[:count], query=5, **options)
     titles = options.get("titles", [f"head {head}" for head in range(count)])
     expected = [draw.blend(image, weights) for weights in WEIGHTS[:count]]
     if count == 1 or "first" in options:
         titles, expected = ["the image", *titles], [hwc(image), *expected]
     places = tile_places(held(ax) / 255)
     assert (held(ax).dtype, len({columns.start for _, columns in places})) == (np.uint8, cols)
+    assert outlines(ax, "query") == [(left.start + 79.5, top.start + 39.5, 40, 40) for top, left in places]
     assert list(words_at(ax)) == titles
     for place, picture, (across, down) in zip(places, expected, words_at(ax).values(), strict=True):
         np.testing.assert_allclose(held(ax)[place] / 255, picture, atol=HALF)

@@ -254,17 +254,19 @@ def plot_attention(image, weights, *, title=None, ax=None) -> Axes:
 
 
 @style()
-def plot_heads(image, weights, *, titles: Names = None, peak: float | None = None, first=False, ax=None) -> Axes:
-    """plot_attention for each head, four in a row: weights (heads, rows, cols). first: the image stands before them, as
-    it always does before a single one. peak: the weight that is pale yellow in all maps, by default each one's largest.
-    """
+def plot_heads(
+    image, weights, *, query: int | None = None, titles: Names = None, cols=4, peak=None, first=False, ax=None
+) -> Axes:
+    """plot_attention for each head: weights (heads, rows, cols). query: the patch that is outlined. first: the image
+    stands before them, as it always does before a single one. peak: the weight that is pale yellow in all maps, by
+    default the largest of each."""
     weights = as_array(weights, 3, "weights of several heads are (heads, rows, cols)")
     titles = [f"head {head}" for head in range(len(weights))] if titles is None else titles
     if len(titles) != len(weights):
         raise ValueError(f"{len(titles)} titles for {len(weights)} heads")
-    tiles, cols = [blend(image, each, peak) for each in weights], 4
+    tiles = [blend(image, each, peak) for each in weights]
     if first or len(weights) == 1:
-        tiles, titles, cols = [_picture(image), *tiles], ["the image", *titles], 5
+        tiles, titles, cols = [_picture(image), *tiles], ["the image", *titles], cols + 1
     width, cols = tiles[0].shape[1], min(cols, len(tiles))
     gap = round(0.18 * width)
     canvas, places = tiled((255 * np.stack(tiles)).round().astype(np.uint8), cols, gap, ground=np.uint8(255))
@@ -272,6 +274,9 @@ def plot_heads(image, weights, *, titles: Names = None, peak: float | None = Non
     ax = as_axes(ax, inches * cols, inches * cols * canvas.shape[0] / canvas.shape[1] + 0.2, canvas)
     for title, (top, left) in zip(titles, places, strict=True):
         ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
+        if query is not None:
+            (row, col), side = divmod(query, weights.shape[2]), width // weights.shape[2]
+            outline(ax, (top + row * side, left + col * side), (side, side), ROLES["query"], line=2)
     ax.set(ylim=(canvas.shape[0], -gap))
     return titled(ax, None, bare=True)
 

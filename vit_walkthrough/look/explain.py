@@ -1,6 +1,6 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -192,6 +192,15 @@ def ground_of(images: Tensor) -> Tensor:
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
+def cover(images: Images, patches: Iterable[int], patch_size: int) -> Images:
+    """The images with some patches painted in the median colour of each image."""
+    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
+    for patch in patches:
+        top, left = (patch_size * place for place in divmod(patch, cols))
+        images[..., top : top + patch_size, left : left + patch_size] = ground
+    return images
+
+
 @_exact
 @torch.no_grad()
 def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
@@ -206,16 +215,13 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     model = vision_transformer(model)
     before = model(images).softmax(-1)
     classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
-    ground, side, cols = ground_of(images), model.config.patch_size, model.config.cols
-    unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
+    side = model.config.patch_size
+    unlike = (images != ground_of(images)).any(dim=1)  # a patch of the ground's colour has nothing to cover
     inked = reduce(unlike, "batch (rows ph) (cols pw) -> batch (rows cols)", "any", ph=side, pw=side)
     falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
     for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, BATCH_SIZE // max(1, len(images)))):
-        covered = images.repeat(len(patches), 1, 1, 1, 1)
-        for copies, patch in zip(covered, patches.tolist(), strict=True):
-            row, col = divmod(patch, cols)
-            copies[..., row * side : (row + 1) * side, col * side : (col + 1) * side] = ground
-        after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
+        covered = torch.cat([images[:0], *(cover(images, [patch], side) for patch in patches.tolist())])
+        after = model(covered).softmax(-1).unflatten(0, (len(patches), len(images)))
         falls[:, patches] = (before - after)[:, range(len(images)), classes].T
     return falls * inked
 
