@@ -188,7 +188,6 @@ RIGHT = dict(
 
 REMARKED = [
     ("probabilities", lambda logits: logits.softmax(1) / 2, "Row 0 sums to 0.5"),
-    ("most_attended", lambda weights: weights.mean(0)[1:].max(), "argmax"),
     ("most_attended", lambda weights: weights.mean(0)[1:].argmax().float(), "expected a whole number"),
     ("patchify_kernel", lambda *sizes: kernel_in_loops(*sizes) / 4, "Filter 0"),
     ("add_registers", lambda *given: 2 * registers_by_place(*given), "the class token stands at place 0"),

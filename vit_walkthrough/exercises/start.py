@@ -1,8 +1,8 @@
 """Notebook 00: how many tokens, where the class token looks, and what comes out."""
 
-from torch import Tensor, tensor
+from torch import tensor
 
-from vit_walkthrough.exercises.check import Wrong, exercise, randn, shares
+from vit_walkthrough.exercises.check import exercise, randn, shares
 
 
 @exercise(
@@ -36,21 +36,12 @@ def check_probabilities(logits):
             yield f"Row {image} sums to {total:.4g}, but the probabilities of one image must sum to 1"
 
 
-def _place(yours, weights):
-    """The reader's answer, unless it is a weight."""
-    got = yours(weights)
-    if isinstance(got, Tensor | float) and got != int(got):
-        raise Wrong("That is the weight, not its place. max gives the largest weight; argmax says where it stands")
-    return got
-
-
 TWO_HEADS = tensor([[0.5, 0.1, 0.3, 0.1], [0.4, 0.1, 0.15, 0.35]])
 
 
 @exercise(
     cases=[(TWO_HEADS,), ((3 * randn(3, 10)).softmax(-1),), ((3 * randn(4, 37)).softmax(-1),)],
     holds="Average the heads, leave the class token out, take the largest: there the class token looks most.",
-    run=_place,
 )
 def check_most_attended(weights):
     """yours(weights): of the class token's weights (heads tokens), the number of the patch that gets most on the

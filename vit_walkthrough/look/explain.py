@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -238,10 +238,10 @@ def _curve(model, images: Tensor, maps: Tensor, classes: Classes, counts: Sequen
         raise ValueError("a map has numbers that are NaN")
     classes = _check_classes(classes, images, model.config.classes)
     rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
-    ground, side, probabilities = ground_of(images), model.config.patch_size, []
+    side, ground, probabilities = model.config.patch_size, ground_of(images), []
+    grid = dict(rows=model.config.rows, ph=side, pw=side)
     for count in counts:
-        touched = rearrange(rank < count, "batch (rows cols) -> batch 1 rows cols", rows=model.config.rows)
-        touched = touched.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+        touched = repeat(rank < count, "batch (rows cols) -> batch 1 (rows ph) (cols pw)", **grid)
         shown = torch.where(touched == insert, images, ground)
         probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
     return torch.stack(probabilities, dim=1)
