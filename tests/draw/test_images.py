@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import same_color, to_rgb
+from matplotlib.colors import same_color
 
 from tests.draw.artists import linear, outlines, overlapping, segments, ticks, tile_places, tiles, words_at, words_drawn
 from vit_walkthrough import draw
@@ -90,7 +90,7 @@ def test_plot_grid_draws_lines_numbers_and_outlines_over_the_image():
 
 
 @pytest.mark.parametrize("number", [True, False])
-@pytest.mark.parametrize("cols", [COLS, 4, 6])
+@pytest.mark.parametrize("cols", [COLS, 4])
 def test_plot_patches_lays_patch_k_on_tile_k_with_its_number_above(cols, number):
     ax = draw.plot_patches(PATCHES, cols, number=number, marked={4: "query"})
     places = tile_places(held(ax))
@@ -113,25 +113,18 @@ def test_a_patch_of_one_channel_is_grey(plot):
     np.testing.assert_array_equal(tile, enlarged(np.array([[0.1, 0.2], [0.3, 0.4]])[..., None].repeat(3, -1), tile))
 
 
-@pytest.mark.parametrize("class_token", [False, True])
 @pytest.mark.parametrize(("count", "shown"), [(6, range(6)), (12, range(12)), (13, [*range(9), 11, 12])])
-def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(count, shown, class_token):
+def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(count, shown):
     patches = np.tile(PATCHES, (3, 1))[:count] * np.linspace(0.5, 1, count)[:, None]  # all different
-    ax = draw.plot_sequence(patches, class_token=class_token)
-    places = tile_places(held(ax))
-    words = {word: place for word, place in words_at(ax).items() if word not in ("class", "…")}
-    assert list(words) == [*(["0"] if class_token else []), *(str(patch + class_token) for patch in shown)]
-    for (across, down), (rows, columns) in zip(words.values(), places, strict=True):
-        assert across == pytest.approx((columns.start + columns.stop - 1) / 2)
-        assert down > rows.stop
-    if class_token:
-        np.testing.assert_allclose(held(ax)[places.pop(0)][0, 0], to_rgb(ROLES["class"]))
-        assert words_at(ax)["class"] == pytest.approx((words["0"][0], words["0"][0]))
-    for place, patch in zip(places, shown, strict=True):
+    ax = draw.plot_sequence(patches)
+    places, words = tile_places(held(ax)), words_at(ax)
+    cut = words.pop("…", None)
+    assert (list(words), cut is None) == ([str(patch) for patch in shown], len(shown) == count)
+    for place, (across, down), patch in zip(places, words.values(), shown, strict=True):
         np.testing.assert_array_equal(held(ax)[place], enlarged(pictures(patches)[patch], held(ax)[place]))
-    assert ("…" in words_at(ax)) == (len(shown) < count)
-    if len(shown) < count:
-        assert places[8][1].stop < words_at(ax)["…"][0] < places[9][1].start
+        assert across == pytest.approx((place[1].start + place[1].stop - 1) / 2)
+        assert down > place[0].stop
+    assert cut is None or places[8][1].stop < cut[0] < places[9][1].start
 
 
 @pytest.mark.parametrize(
@@ -167,16 +160,11 @@ def test_plot_matrix_writes_each_value_on_its_cell(values, words):
 
 
 @pytest.mark.parametrize(
-    ("shape", "options", "words", "bars"),
-    [
-        ((8, 10), {}, 80, 0),
-        ((9, 9), {}, 0, 1),
-        ((9, 9), {"numbers": True}, 81, 0),
-        ((2, 3), {"numbers": False, "colorbar": False}, 0, 0),
-    ],
+    ("count", "options", "words", "bars"),
+    [(80, {}, 80, 0), (81, {}, 0, 1), (81, {"numbers": True}, 81, 0), (6, {"numbers": False, "colorbar": False}, 0, 0)],
 )
-def test_plot_matrix_writes_numbers_on_up_to_80_cells_and_explains_the_colours_of_more(shape, options, words, bars):
-    ax = draw.plot_matrix(np.zeros(shape), **options)
+def test_plot_matrix_writes_numbers_on_up_to_80_cells_and_explains_the_colours_of_more(count, options, words, bars):
+    ax = draw.plot_matrix(np.zeros(count), **options)
     assert (len(ax.texts), len(ax.figure.axes) - 1) == (words, bars)
 
 
@@ -203,7 +191,7 @@ def test_plot_matrix_names_rows_and_columns_and_marks_a_row():
     assert outlines(draw.plot_matrix(np.zeros((50, 4)), marked={37: "query"}), "query") == [(-0.5, 36.5, 4, 1)]
 
 
-@pytest.mark.parametrize("count", [3, 12, 13, 14, 17, 40])
+@pytest.mark.parametrize("count", [3, 12, 13, 40])
 def test_plot_matrix_counts_rows_and_columns_in_whole_numbers(count):
     left, right = draw.side_by_side(2, width=8.6, height=3.9)
     left.set_axis_off()
@@ -243,10 +231,8 @@ def test_plot_similarity_lays_row_k_on_tile_k_and_names_rows_and_columns():
     assert ticks(draw.plot_similarity(np.zeros((196, 196)), 14, 14).xaxis) == ["0", "4", "8", "12"]
 
 
-@pytest.mark.parametrize("image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE), 0 * IMAGE, np.ones((3, 4, 6))])
-@pytest.mark.parametrize(
-    "weights", [WEIGHTS[0], 100 * WEIGHTS[0], 0 * WEIGHTS[0], np.eye(2, 3, dtype=int), -WEIGHTS[0]]
-)
+@pytest.mark.parametrize("image", [IMAGE, IMAGE[:1], IMAGE[0], torch.tensor(IMAGE), 0 * IMAGE])
+@pytest.mark.parametrize("weights", [100 * WEIGHTS[0], 0 * WEIGHTS[0], np.eye(2, 3, dtype=int), -WEIGHTS[0]])
 def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture(image, weights):
     grey = (np.tensordot((0.299, 0.587, 0.114), image, 1) if len(image) == 3 else IMAGE[0])[..., None]
     shown = weights.clip(0) / (weights.max() if weights.max() > 0 else 1)
@@ -257,42 +243,34 @@ def test_blend_is_the_colour_of_the_weight_shaded_by_the_grey_of_the_picture(ima
     assert 0 <= blended.min() <= blended.max() <= 1
 
 
-def test_plot_attention_holds_the_blend_and_outlines_the_query():
-    ax = draw.plot_attention(IMAGE, WEIGHTS[0], query=5)
-    np.testing.assert_array_equal(held(ax), draw.blend(IMAGE, WEIGHTS[0]))
-    assert outlines(ax, "query") == [(3.5, 1.5, 2, 2)]
-    assert not draw.plot_attention(IMAGE, WEIGHTS[0]).patches
+def test_plot_attention_holds_the_blend():
+    np.testing.assert_array_equal(held(draw.plot_attention(IMAGE, WEIGHTS[0])), draw.blend(IMAGE, WEIGHTS[0]))
 
 
-@pytest.mark.parametrize(("cols", "titles"), [(2, None), (3, list("abcde")), (9, None)])
-def test_plot_heads_lays_the_blend_of_head_k_on_tile_k(cols, titles):
+@pytest.mark.parametrize(
+    ("count", "cols", "options"),
+    [(5, 4, {}), (3, 2, dict(titles=list("abc"), cols=2)), (1, 2, {}), (5, 5, dict(first=True))],
+)
+def test_plot_heads_lays_the_blend_of_head_k_on_tile_k_and_the_image_before_a_single_one(count, cols, options):
     image = IMAGE.repeat(20, axis=1).repeat(20, axis=2)
-    ax = draw.plot_heads(image, WEIGHTS, cols=cols, query=5, titles=titles)
-    assert held(ax).dtype == np.uint8
+    ax = draw.plot_heads(image, WEIGHTS[:count], query=5, **options)
+    titles = options.get("titles", [f"head {head}" for head in range(count)])
+    expected = [draw.blend(image, weights) for weights in WEIGHTS[:count]]
+    if count == 1 or "first" in options:
+        titles, expected = ["the image", *titles], [hwc(image), *expected]
     places = tile_places(held(ax) / 255)
-    assert len({columns.start for _, columns in places}) == min(cols, 5)
-    for place, weights in zip(places, WEIGHTS, strict=True):
-        np.testing.assert_allclose(held(ax)[place] / 255, draw.blend(image, weights), atol=HALF)
-    corners = [(columns.start, rows.start) for rows, columns in places]
-    assert outlines(ax, "query") == [(left + 79.5, top + 39.5, 40, 40) for left, top in corners]
-    assert list(words_at(ax)) == (titles or [f"head {head}" for head in range(5)])
-    for (across, down), (left, top) in zip(words_at(ax).values(), corners, strict=True):
-        assert (across, top - 5 < down <= top) == (left + 60, True)
-
-
-def test_plot_heads_lays_a_single_one_beside_the_image():
-    image = IMAGE.repeat(20, axis=1).repeat(20, axis=2)
-    ax = draw.plot_heads(image, WEIGHTS[:1], cols=1, query=5)
-    for place, expected in zip(tile_places(held(ax) / 255), [hwc(image), draw.blend(image, WEIGHTS[0])], strict=True):
-        np.testing.assert_allclose(held(ax)[place] / 255, expected, atol=HALF)
-    assert list(words_at(ax)) == ["the image", "head 0"]
-    assert len(outlines(ax, "query")) == 2
+    assert (held(ax).dtype, len({columns.start for _, columns in places})) == (np.uint8, cols)
+    assert outlines(ax, "query") == [(left.start + 79.5, top.start + 39.5, 40, 40) for top, left in places]
+    assert list(words_at(ax)) == titles
+    for place, picture, (across, down) in zip(places, expected, words_at(ax).values(), strict=True):
+        np.testing.assert_allclose(held(ax)[place] / 255, picture, atol=HALF)
+        assert (across, place[0].start - 5 < down <= place[0].start) == (place[1].start + 60, True)
 
 
 def test_heads_that_are_given_one_peak_share_one_scale():
     white, peak = np.ones((3, 40, 60)), WEIGHTS.max()  # where the picture is white, the colour is the weight's
-    shown = held(draw.plot_heads(white, WEIGHTS, peak=peak, cols=5))
-    heat = matplotlib.colormaps["inferno"](WEIGHTS / peak)[..., :3]
+    shown = held(draw.plot_heads(white, WEIGHTS[1:], peak=peak))
+    heat = matplotlib.colormaps["inferno"](WEIGHTS[1:] / peak)[..., :3]
     for left, each in zip(range(0, shown.shape[1], 60 + 11), heat, strict=True):
         np.testing.assert_allclose(shown[10::20, left + 10 : left + 60 : 20] / 255, 0.35 + 0.65 * each, atol=HALF)
 
@@ -341,12 +319,9 @@ WRONG = [
     (lambda: draw.plot_patches(PATCHES[:, :8], 3), "patch_dim 8 "),
     *((lambda values=values: draw.plot_matrix(values), "one or two axes") for values in (IMAGE, [])),
     (lambda: draw.plot_matrix(MATRIX, kind="no"), "'no' is unknown; choose magnitude, weights, signed"),
-    (lambda: draw.plot_matrix(MATRIX, marked={2: "query"}), "^2 .* 0 to 1"),
     (lambda: draw.plot_similarity(SIMILARITY, 2, 2), r"2 x 2 grid are \(4, 4\), not \(6, 6\)"),
-    (lambda: draw.plot_similarity(SIMILARITY[0], 2, 3), r"\(patches, patches\)"),
     (lambda: draw.plot_attention(IMAGE, WEIGHTS), r"\(rows, cols\)"),
     (lambda: draw.plot_attention(IMAGE, np.ones((2, 4))), r"\(2, 4\) .* 4 x 6 pixels"),
-    (lambda: draw.plot_attention(IMAGE, WEIGHTS[0], query=6), "^6 .* 0 to 5"),
     (lambda: draw.plot_heads(IMAGE, WEIGHTS[0]), r"\(heads, rows, cols\)"),
     (lambda: draw.plot_heads(IMAGE, WEIGHTS, titles=["a"]), "1 titles for 5 heads"),
     (lambda: draw.plot_maps(IMAGE), r"\(count, channels, height, width\), not .* \(3, 4, 6\)"),
@@ -354,7 +329,7 @@ WRONG = [
     (lambda: draw.plot_maps(IMAGES, {"a": WEIGHTS[0]}), r"'a' are \(count, rows, cols\), not .* \(2, 3\)"),
     (lambda: draw.plot_maps(IMAGES, {"a": WEIGHTS[:4], "b": WEIGHTS}), "^5 maps 'b' for 4 images$"),
     (lambda: draw.plot_maps(IMAGES, masks=MASKS[0]), r"\(count, height, width\), not .* \(24, 36\)"),
-    (lambda: draw.plot_maps(IMAGES, masks=MASKS & False), r"masks \(4, 24, 36\)"),
+    (lambda: draw.plot_maps(IMAGES, masks=MASKS[:3]), r"masks \(3, 24, 36\)"),
 ]
 
 

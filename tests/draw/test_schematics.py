@@ -122,9 +122,6 @@ def test_the_strips_show_what_the_model_computes(traced):
         assert holds(ax["embedding"], trace["patch_embedding"][0, token - 1])
         assert holds(ax["vit"], model.position_embedding.positions[0, token].detach())
     assert holds(ax["embedding"], model.patch_embedding.projection.bias.detach())
-    for head in range(TINY.heads):
-        assert holds(ax["heads"], trace["blocks.0.attention.head_outputs"][0, head, eye])
-    assert holds(ax["heads"], trace["blocks.0.attention.projection"][0, eye])
     for name in ("norm_1.input", "norm_2.input", "attention", "norm_2"):
         assert holds(ax["block"], trace[f"blocks.0.{name}"][0, eye])
     assert holds(ax["block"], trace["blocks.0"][0, 0])
@@ -132,27 +129,21 @@ def test_the_strips_show_what_the_model_computes(traced):
         assert holds(ax[name], trace["norm"][0, 0])
 
 
-def test_the_maps_are_the_model_s_weights(traced):
+@pytest.mark.parametrize(("block", "token"), [(0, None), (2, 0)])
+def test_the_heads_are_those_of_the_block_and_the_token_that_are_told(block, token, traced):
     image, model, trace = traced
-    weights = trace["blocks.0.attention.weights"][0].numpy()
-    look = parts.Look(TINY, image, model)
-    maps = [array for array in arrays(schematics.draw_heads(TINY, image, model=model)) if array.shape == (48, 48, 3)]
-    for picture, row in zip(maps, weights[:, look.eye, 1:].reshape(4, 6, 6), strict=True):
-        assert np.array_equal(picture, parts.blend(image, row))
-
-
-def test_the_heads_are_those_of_the_block_and_the_token_that_are_told(traced):
-    image, model, trace = traced
-    ax = schematics.draw_heads(TINY, image, model=model, block=2, token=0)
-    points = {name: trace[f"blocks.2.attention.{name}"][0] for name in ("queries", "keys", "values", "weights")}
-    best = int(points["weights"][:, 0].mean(0).argmax())
+    ax = schematics.draw_heads(TINY, image, model=model, block=block, token=token)
+    token = parts.Look(TINY, image, model).eye if token is None else token
+    names = ("queries", "keys", "values", "head_outputs", "weights")
+    points = {name: trace[f"blocks.{block}.attention.{name}"][0] for name in names}
+    best = int(points["weights"][:, token].mean(0).argmax())
     maps = [array for array in arrays(ax) if array.shape == (48, 48, 3)]
     for head in range(TINY.heads):
-        assert holds(ax, points["queries"][head, 0])
+        assert all(holds(ax, points[name][head, token]) for name in ("queries", "head_outputs"))
         for name in ("keys", "values"):
-            assert all(holds(ax, points[name][head, token]) for token in (0, best, TINY.patches))
-        assert np.array_equal(maps[head], parts.blend(image, points["weights"][head, 0, 1:].reshape(6, 6)))
-    assert holds(ax, trace["blocks.2.attention.projection"][0, 0])
+            assert all(holds(ax, points[name][head, other]) for other in (0, best, TINY.patches))
+        assert np.array_equal(maps[head], parts.blend(image, points["weights"][head, token, 1:].reshape(6, 6)))
+    assert holds(ax, trace[f"blocks.{block}.attention.projection"][0, token])
 
 
 def test_without_a_model_the_numbers_are_those_of_a_random_one_and_always_the_same():

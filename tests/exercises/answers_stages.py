@@ -188,17 +188,13 @@ RIGHT = dict(
 
 REMARKED = [
     ("probabilities", lambda logits: logits.softmax(1) / 2, "Row 0 sums to 0.5"),
-    ("probabilities", lambda logits: (-logits).softmax(1), "Every row sums to 1"),
-    ("most_attended", lambda weights: weights.mean(0)[1:].max(), "argmax"),
     ("most_attended", lambda weights: weights.mean(0)[1:].argmax().float(), "expected a whole number"),
     ("patchify_kernel", lambda *sizes: kernel_in_loops(*sizes) / 4, "Filter 0"),
     ("add_registers", lambda *given: 2 * registers_by_place(*given), "the class token stands at place 0"),
     ("add_registers", lambda t, r: registers_by_place(t, r[:1].expand_as(r)), "register 1 stands at place 2"),
     ("is_blind_to_order", lambda model, x: model.__name__ == "add_place" or blind_in_loops(model, x), "said True"),
     ("weights", lambda *given: weights_in_loops(*given) * 3, "The first row sums to 3"),
-    ("weights", lambda q, k: (q @ k.mT / q.shape[-1] ** 0.5).clamp(max=80).softmax(-1), "cut off"),
     ("hide_padding", lambda weights, real: weights.clone(), "Key 2 of image 0 is padding, and query 0 still"),
-    ("hide_padding", lambda *given: hide_in_loops(*given) / (1 + 1e-4), "A row sums to 0.9999"),
     ("look_back", lambda keys, steps: 10 * keys.roll(steps, 0), "gives it only 0.98"),
     ("look_back", lambda keys, steps: 9 * keys[[0, 0, 1, *range(3, len(keys))]], "Token 0 looks most at token 0"),
     ("look_back", lambda keys, steps: torch.eye(len(keys)).roll(-steps, 1), "have the shape (3, 3)"),

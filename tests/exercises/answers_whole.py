@@ -255,10 +255,8 @@ REMARKED = [
     ("learning_rate", lambda step, *given: rate_by_sine(step, *given) / (1 + (step > given[1])), "the fall is wrong"),
     ("learning_rate", lambda step, steps, warmup, peak: [peak], "not 'list'"),
     ("learning_rate", lambda step, steps, warmup, peak: None if step < warmup else peak, "is there a `return`"),
-    ("rollout", lambda attention: rollout_of_a_row(attention) + 0.7, "is said to come from patches"),
     ("rollout", lambda attention: rollout_of_a_row(attention) / 2, "The proportions are right"),
     ("relevance", lambda *given: relevance_backwards(*given) / 3, "The proportions are right"),
-    ("cover", lambda x, m, count, p, g: cover_in_loops(x, m, count // 2, p, g), "In image 0, 1 of the patches"),
     ("cover", lambda x, m, count, p, g: cover_in_loops(x, m, count, p, g + 0.5), "ground as its colour"),
     ("name", lambda theirs: theirs.replace("transformer.layers", "blocks"), "cls_token came back as it was"),
 ]

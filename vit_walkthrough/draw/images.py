@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 
 from vit_walkthrough.draw.theme import ROLES, Marked, Names, as_array, as_axes, colours_of, outline, style, titled
 
@@ -60,13 +59,6 @@ def tiled(tiles: np.ndarray, cols: int, gap: int, ground=1.0) -> tuple[np.ndarra
     return canvas, places
 
 
-def _mark(ax: Axes, marked: Marked, rows: int, cols: int, side: int, place=(0, 0), line=3) -> None:
-    """Outline patches of a picture that is drawn at `place` (top, left)."""
-    for patch, colour in colours_of(marked, rows * cols):
-        row, col = divmod(patch, cols)
-        outline(ax, (place[0] + row * side, place[1] + col * side), (side, side), colour, line)
-
-
 def _cut(ax: Axes, height: int, width: int, patch_size: int, marked: Marked, line) -> tuple[int, int]:
     """White lines between patches, and the marked ones outlined: (rows, cols) of their grid."""
     if patch_size < 1 or height % patch_size or width % patch_size:
@@ -74,7 +66,8 @@ def _cut(ax: Axes, height: int, width: int, patch_size: int, marked: Marked, lin
     ax.hlines(np.arange(patch_size, height, patch_size) - 0.5, -0.5, width - 0.5, "white", lw=line)
     ax.vlines(np.arange(patch_size, width, patch_size) - 0.5, -0.5, height - 0.5, "white", lw=line)
     rows, cols = height // patch_size, width // patch_size
-    _mark(ax, marked, rows, cols, patch_size)
+    for patch, colour in colours_of(marked, rows * cols):
+        outline(ax, (patch // cols * patch_size, patch % cols * patch_size), (patch_size, patch_size), colour)
     return rows, cols
 
 
@@ -123,17 +116,13 @@ def plot_patches(patches, cols: int, *, number: bool = True, marked: Marked = No
 
 
 @style()
-def plot_sequence(patches, *, class_token: bool = False, title=None, ax=None) -> Axes:
-    """Flattened patches (patches, patch_dim) as a line of pictures with their places; a long one is cut in the middle.
-    class_token: one more token, without a picture, stands at place 0, and the patches move up by one."""
+def plot_sequence(patches, *, title=None, ax=None) -> Axes:
+    """Flattened patches (patches, patch_dim) in a line with their places; a long line is cut in the middle."""
     tiles = _unflatten(patches, FIRST + LAST + 2)
-    words = [str(patch + class_token) for patch in range(len(tiles))]
+    words = [str(patch) for patch in range(len(tiles))]
     if len(tiles) > FIRST + LAST + 1:  # a gap that stands for one patch would save no room
         tiles = np.concatenate([tiles[:FIRST], np.ones_like(tiles[:1]), tiles[-LAST:]])
         words[FIRST:-LAST] = ["…"]
-    if class_token:
-        tiles = np.concatenate([np.broadcast_to(to_rgb(ROLES["class"]), tiles[:1].shape), tiles])
-        words.insert(0, "0")
     side = tiles.shape[1]
     gap = max(1, round(0.14 * side))
     canvas, places = tiled(tiles, len(tiles), gap)
@@ -141,8 +130,6 @@ def plot_sequence(patches, *, class_token: bool = False, title=None, ax=None) ->
     for word, (_, left) in zip(words, places, strict=True):
         down, size = (side / 2, 18) if word == "…" else (1.22 * side, 10)
         ax.text(left + side / 2 - 0.5, down, word, ha="center", va="center", size=size)
-    if class_token:
-        ax.text(side / 2 - 0.5, side / 2 - 0.5, "class", ha="center", va="center", size=9, color="white")
     ax.set(xlim=(-gap / 2, canvas.shape[1] + gap / 2), ylim=(1.57 * side, -0.08 * side))
     return titled(ax, title, bare=True)
 
@@ -261,44 +248,35 @@ def blend(image, weights, peak: float | None = None) -> np.ndarray:
 
 
 @style()
-def plot_attention(image, weights, *, query: int | None = None, title=None, ax=None) -> Axes:
-    """Where one query looks: weights (rows, cols) over the image, the brightest the largest; `query` is outlined."""
-    blended, (rows, cols) = blend(image, weights), np.shape(weights)
-    ax = as_axes(ax, 3.4, 3.4, blended)
-    _mark(ax, {} if query is None else {query: "query"}, rows, cols, len(blended) // rows)
-    return titled(ax, title, bare=True)
+def plot_attention(image, weights, *, title=None, ax=None) -> Axes:
+    """Where one query looks: weights (rows, cols) over the image, the brightest the largest."""
+    return titled(as_axes(ax, 3.4, 3.4, blend(image, weights)), title, bare=True)
 
 
 @style()
 def plot_heads(
-    image,
-    weights,
-    *,
-    query: int | None = None,
-    titles: Names = None,
-    cols=4,
-    peak: float | None = None,
-    first=False,
-    ax=None,
+    image, weights, *, query: int | None = None, titles: Names = None, cols=4, peak=None, first=False, ax=None
 ) -> Axes:
-    """plot_attention for each head: weights (heads, rows, cols). first: the image stands before them, as it always does
-    before a single one. peak: the weight that is pale yellow in all maps, by default the largest of each."""
+    """plot_attention for each head: weights (heads, rows, cols). query: the patch that is outlined. first: the image
+    stands before them, as it always does before a single one. peak: the weight that is pale yellow in all maps, by
+    default the largest of each."""
     weights = as_array(weights, 3, "weights of several heads are (heads, rows, cols)")
-    heads, *grid = weights.shape
-    titles = [f"head {head}" for head in range(heads)] if titles is None else titles
-    if len(titles) != heads:
-        raise ValueError(f"{len(titles)} titles for {heads} heads")
+    titles = [f"head {head}" for head in range(len(weights))] if titles is None else titles
+    if len(titles) != len(weights):
+        raise ValueError(f"{len(titles)} titles for {len(weights)} heads")
     tiles = [blend(image, each, peak) for each in weights]
-    if first or heads == 1:
+    if first or len(weights) == 1:
         tiles, titles, cols = [_picture(image), *tiles], ["the image", *titles], cols + 1
-    height, width = tiles[0].shape[:2]
-    marked, cols, gap = {} if query is None else {query: "query"}, min(cols, len(tiles)), round(0.18 * width)
+    width, cols = tiles[0].shape[1], min(cols, len(tiles))
+    gap = round(0.18 * width)
     canvas, places = tiled((255 * np.stack(tiles)).round().astype(np.uint8), cols, gap, ground=np.uint8(255))
-    inches = min(3.4 if heads == 1 else 2.4, 9 / cols)
+    inches = min(3.4 if len(weights) == 1 else 2.4, 9 / cols)
     ax = as_axes(ax, inches * cols, inches * cols * canvas.shape[0] / canvas.shape[1] + 0.2, canvas)
     for title, (top, left) in zip(titles, places, strict=True):
         ax.text(left + width / 2, top - gap * 0.12, title, ha="center", va="bottom", size=10)
-        _mark(ax, marked, *grid, height // grid[0], (top, left), line=2)
+        if query is not None:
+            (row, col), side = divmod(query, weights.shape[2]), width // weights.shape[2]
+            outline(ax, (top + row * side, left + col * side), (side, side), ROLES["query"], line=2)
     ax.set(ylim=(canvas.shape[0], -gap))
     return titled(ax, None, bare=True)
 
@@ -316,8 +294,8 @@ def plot_maps(images, maps: Mapping[str, object] | None = None, *, masks=None, t
         raise ValueError(f"{len(titles)} titles for {count} images")
     if masks is not None:
         masks = as_array(masks, 3, "masks are (count, height, width)")
-        if masks.shape != (count, height, width) or not masks.any(axis=(1, 2)).all():
-            raise ValueError(f"masks {masks.shape} are not one for each of the images, none of them empty")
+        if masks.shape != (count, height, width):
+            raise ValueError(f"masks {masks.shape} are not one for each of the images")
     rows = [_pictures(images)]
     for name, weights in (maps or {}).items():
         weights = as_array(weights, 3, f"the maps {name!r} are (count, rows, cols)")

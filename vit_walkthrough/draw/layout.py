@@ -99,9 +99,9 @@ class Part:
     align: Number = 0.5
 
 
-def grid(rows: Sequence[Sequence[Part | None]], across=0.15, down=0.12, wide=0.0, high=0.0) -> Part:
-    """Parts in rows and columns, None where a cell is empty. wide, high: what a column and a row measure at least."""
-    widths = [max([wide, *(part.width for part in column if part)]) for column in zip(*rows, strict=True)]
+def grid(rows: Sequence[Sequence[Part | None]], across=0.15, down=0.12, high=0.0) -> Part:
+    """Parts in rows and columns, None where a cell is empty. high: what a row measures at least."""
+    widths = [max([0, *(part.width for part in column if part)]) for column in zip(*rows, strict=True)]
     heights = [max([high, *(part.height for part in row if part)]) for row in rows]
     width, height = sum(widths) + across * (len(widths) - 1), sum(heights) + down * (len(heights) - 1)
 
@@ -148,9 +148,9 @@ def words(text: str, size: Number = WORDS, *, bold=False, colour=NEUTRAL, align:
     return Part(width, len(lines) * size * 1.4 / 72, paint, align)
 
 
-def head(text: str, size: Number = LABEL, align: Number = 0.5, colour=INK) -> Part:
+def head(text: str, size: Number = LABEL, align: Number = 0.5) -> Part:
     """The name of a thing."""
-    return words(text, size, bold=True, colour=colour, align=align)
+    return words(text, size, bold=True, colour=INK, align=align)
 
 
 def sign(text: str, size: Number = 15) -> Part:
@@ -158,13 +158,10 @@ def sign(text: str, size: Number = 15) -> Part:
     return words(text, size, colour=INK)
 
 
-ALSO = {"queries": "tokens", "keys": "tokens"}  # axes whose size a config has under another name
-
-
 def shape(sizes, axes: str) -> Part:
     """The numbers of a shape over its axis words, whose sizes are those of a config or of a dictionary."""
     names = axes.split()
-    known = [sizes[name] if isinstance(sizes, dict) else getattr(sizes, ALSO.get(name, name)) for name in names]
+    known = [sizes[name] if isinstance(sizes, dict) else getattr(sizes, name) for name in names]
     return column(head(" × ".join(f"{size:,}" for size in known)), words(" × ".join(names)), down=-0.01)
 
 
@@ -232,20 +229,20 @@ def matrix(values, width, height, role="neutral", *, scale=None, line=1.6, **col
     return picture(values, width, height, *values.shape, ROLES[role], line, **colours)
 
 
-def strip(values, role, width: Number = 2.2, *, height=0.2, cells: int = 10, scale=None, down: bool = False) -> Part:
-    """A vector from left to right, or downwards: its first `cells` values, or two fewer and dots."""
-    kept = values if len(values) <= cells else values[: cells - 2]
-    used = width if len(values) <= cells else width * (cells - 2) / cells
-    sides = [(height, width), (height, used)] if down else [(width, height), (used, height)]
-    shown = matrix(kept[:, None] if down else kept[None], *sides[1], role, scale=scale, line=0)
-    rest = dots(down, (width - used) / 3.6)
+def strip(values, role, width: Number, *, cells: int = 10, scale=None) -> Part:
+    """A vector: its first `cells` values, or two fewer and dots."""
+    kept, used, height = values, width, 0.2
+    if len(values) > cells:
+        kept, used = values[: cells - 2], width * (cells - 2) / cells
+    shown, rest = matrix(kept[None], used, height, role, scale=scale, line=0), dots(False, (width - used) / 3.6)
 
     def paint(page, x, y):
-        for part, shift in ((shown, (used - width) / 2), (rest, used / 2)) if used < width else ((shown, 0),):
-            page.put(part, *((x, y - shift) if down else (x + shift, y)))
-        page.rectangle(x, y, *sides[0], edge=ROLES[role], line=1.6)
+        page.put(shown, x + (used - width) / 2, y)
+        if used < width:
+            page.put(rest, x + used / 2, y)
+        page.rectangle(x, y, width, height, edge=ROLES[role], line=1.6)
 
-    return Part(*sides[0], paint)
+    return Part(width, height, paint)
 
 
 def page(title: str, subtitle: str, body: Part, note: str = "") -> Page:

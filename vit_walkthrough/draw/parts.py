@@ -135,40 +135,39 @@ def scale_of(slots: list, *tables: np.ndarray, cells: int = 10) -> float:
     return max(float(np.abs(table[kept, : cells - 2]).max()) for table in tables) or 1.0
 
 
-def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, scale=0.0, **look) -> list[Part]:
+def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, scale=0.0) -> list[Part]:
     """The rows of a table (tokens, numbers) that are drawn, on one scale."""
-    look |= dict(width=width, cells=cells, scale=scale or scale_of(slots, table, cells=cells))
-    gap = dots(down=not look.get("down", False))
-    return [gap if one is None else strip(table[one], role or ("patch" if one else "class"), **look) for one in slots]
+    look = dict(width=width, cells=cells, scale=scale or scale_of(slots, table, cells=cells))
+    return [
+        dots() if one is None else strip(table[one], role or ("patch" if one else "class"), **look) for one in slots
+    ]
 
 
-def stack(*lists: list, high: Number = 0.4, across: Number = 0.1) -> Part:
+def stack(*lists: list, high: Number = 0.4) -> Part:
     """Lists of what belongs to the tokens, side by side, one token a row."""
-    return layout.columns(*lists, across=across, down=0, high=high)
+    return layout.columns(*lists, across=0.1, down=0, high=high)
 
 
-def scene(look: Look, room: Number, pixels=None, marked=(), role: str = "patch", lines: bool = False) -> Part:
-    """The image, or other pixels of its size, its longer side `room` inches, with some patches outlined."""
-    pixels, cells = look.picture if pixels is None else pixels, (look.config.rows, look.config.cols)
+def scene(look: Look, room: Number, pixels=None, query: int = 0) -> Part:
+    """The image, or other pixels of its size, its longer side `room` inches; the query's patch, if any, is outlined."""
+    pixels = look.picture if pixels is None else pixels
     height, width = room * np.array(pixels.shape[:2]) / max(pixels.shape[:2])
-    plain = picture(pixels, width, height, *(cells if lines else (1, 1)))
+    plain, wide, high = picture(pixels, width, height), width / look.config.cols, height / look.config.rows
 
     def paint(sheet, x, y):
         sheet.put(plain, x, y)
-        for patch in marked:
-            row, col = divmod(patch, look.config.cols)
-            wide, high = width / look.config.cols, height / look.config.rows
-            for colour, line in (("white", 3.4), (ROLES[role], 1.8)):
-                middle = plain.left + (col + 0.5) * wide, plain.top - (row + 0.5) * high
-                sheet.rectangle(*middle, wide, high, edge=colour, line=line)
+        row, col = divmod(query - 1, look.config.cols)
+        for colour, line in (("white", 3.4), (ROLES["query"], 1.8)) if query else ():
+            middle = plain.left + (col + 0.5) * wide, plain.top - (row + 0.5) * high
+            sheet.rectangle(*middle, wide, high, edge=colour, line=line)
 
     return Part(width, height, paint)
 
 
-def apart(look: Look, room: Number, gap: Number = 0.2) -> Part:
+def apart(look: Look, room: Number) -> Part:
     """The patches pulled apart, in their places."""
     pitch = max(4, 560 // max(look.config.rows, look.config.cols))
-    kept = max(2, round(pitch * (1 - gap)))
+    kept = max(2, round(0.88 * pitch))
     pick = np.arange(kept) * look.config.patch_size // kept
     patches = np.stack([look.tile(patch)[pick][:, pick] for patch in range(look.config.patches)])
     canvas, _ = tiled(patches, look.config.cols, pitch - kept)

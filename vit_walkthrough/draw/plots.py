@@ -42,28 +42,12 @@ def _name_ends(ax: Axes) -> None:
 
 
 @style()
-def plot_distributions(samples: Mapping[str, object], *, bins: int = 60, xlabel=None, title=None, ax=None) -> Axes:
-    """How the values of each sample are spread, as outlines over common bins, with each standard deviation."""
-    flat = {name: as_array(one, range(1, 9), f"sample {name!r} holds numbers").ravel() for name, one in samples.items()}
-    edges = np.histogram_bin_edges(np.concatenate(list(flat.values())), bins)
-    ax = as_axes(ax, 5.4, 3.4)
-    for index, (name, values) in enumerate(flat.items()):
-        density = np.histogram(values, edges, density=True)[0]
-        label = f"{name} (std {values.std():.2f})"
-        ax.plot((edges[1:] + edges[:-1]) / 2, density, color=LINES[index % 7], ls=DASHES[index % 4], label=label)
-    ax.set(xlabel=xlabel, ylabel="density")
-    ax.set_ylim(0, 1.35 * max(line.get_ydata().max() for line in ax.lines))  # room for the legend
-    ax.legend(loc="upper right", labelcolor="linecolor", handlelength=2.2)
-    return titled(ax, title)
-
-
-@style()
-def plot_probabilities(probabilities, *, names: Names = None, top: int = 5, title=None, ax=None) -> Axes:
-    """The `top` likeliest classes (classes,), the likeliest first."""
+def plot_probabilities(probabilities, *, names: Names = None, title=None, ax=None) -> Axes:
+    """The five likeliest classes of probabilities (classes,), the likeliest first."""
     probabilities = as_array(probabilities, 1, "probabilities are (classes,)")
     if names is not None and len(names) != len(probabilities):
         raise ValueError(f"{len(names)} names for {len(probabilities)} classes")
-    order = np.argsort(-probabilities, kind="stable")[:top]
+    order = np.argsort(-probabilities, kind="stable")[:5]
     labels = [names[index] if names is not None else f"class {index}" for index in order]
     if len(set(labels)) < len(labels):  # ImageNet has two classes "crane"
         labels = [f"{label} ({index})" for label, index in zip(labels, order, strict=True)]
@@ -72,27 +56,19 @@ def plot_probabilities(probabilities, *, names: Names = None, top: int = 5, titl
 
 
 @style()
-def plot_bars(
-    values: Mapping[str, Number], *, errors=None, chance=None, unit="{:,.0f}", limit=None, title=None, ax=None
-) -> Axes:
+def plot_bars(values: Mapping[str, Number], *, chance=None, unit="{:,.0f}", limit=None, title=None, ax=None) -> Axes:
     """Horizontal bars, the first at the top, each with its value written by the format `unit`.
 
-    errors: from each name to half the length of its whisker. chance: where a dotted line stands. limit: of the axis.
+    chance: where a dotted line stands. limit: of the axis.
     """
-    if errors is not None and set(errors) != set(values):
-        raise ValueError(f"errors of {', '.join(errors)} for values of {', '.join(values)}")
     ax = as_axes(ax, 5.6, 0.4 * len(values) + 0.5)
-    lengths = np.array(list(values.values()))
-    whiskers = None if errors is None else np.array([errors[name] for name in values])
-    look = dict(color=ROLES["patch"], height=0.62, ecolor=ROLES["neutral"], capsize=3)
-    bars = ax.barh(list(values), lengths, xerr=whiskers, **look)
+    bars = ax.barh(list(values), list(values.values()), color=ROLES["patch"], height=0.62)
     ground = dict(facecolor="white", edgecolor="none", pad=1)  # so that the dotted line runs through no number
-    ax.bar_label(bars, map(unit.format, lengths), padding=4, color=ROLES["neutral"], bbox=ground)
+    ax.bar_label(bars, map(unit.format, values.values()), padding=4, color=ROLES["neutral"], bbox=ground)
     if chance is not None:
         ax.axvline(chance, **CHANCE)
     ax.invert_yaxis()
-    longest = (lengths if errors is None else lengths + whiskers).max()
-    ax.set(xticks=[], xlim=(0, limit or max(longest, chance or 0) * 1.02 or 1))
+    ax.set(xticks=[], xlim=(0, limit or max(*values.values(), chance or 0) * 1.02 or 1))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return titled(ax, title)

@@ -83,13 +83,13 @@ def draw_heads(config: ViTConfig, image=None, *, model=None, block: int = 0, tok
         side[place] = row(named, column(*parts.faces(look, slots, 0.2), down=0.03), across=0.2)
     lists, down = [[replace(part, align=1) for part in side]], arrow(0.28, up=-1)
     for place, number in enumerate(kept):
-        slim = dict(width=1.36, cells=9, height=0.2)
+        slim = dict(width=1.36, cells=9)
         query = strip(read[0][place, token], "query", scale=scales[0], **slim)
         keys, values = (
             column(*parts.strips(read[part][place], slots, role=role, scale=scales[part], **slim), down=0.03)
             for part, role in ((1, "key"), (2, "value"))
         )
-        seen = parts.scene(look, 1.2, look.seen(weights[place, token]), [token - 1] if token else [], "query")
+        seen = parts.scene(look, 1.2, look.seen(weights[place, token]), token)
         output = found[place, token]
         single, joined = (strip(output, "patch", width, cells=9, scale=scales[3]) for width in (1.36, pitch))
         lists.append([head(f"head {number}"), query, keys, down, seen, down, values, down, single, down, joined])
@@ -225,7 +225,7 @@ def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
     plus = [token if token is None else sign("+", 12) for token in slots]
     embedded = parts.stack(parts.faces(look, slots, 0.3), tokens, high=0.44)
     third = [parts.stack(plus, places, high=0.44), size] if positions else [None, None]
-    cut = column(parts.scene(look, 1.7), arrow(0.3, up=-1), parts.apart(look, 1.7, 0.12))
+    cut = column(parts.scene(look, 1.7), arrow(0.3, up=-1), parts.apart(look, 1.7))
 
     seen = parts.scene(look, 0.48, look.seen(look["blocks.0.attention.weights"][0, look.eye]))
     heads = words(f"{config.heads} head{'s' * (config.heads > 1)}")

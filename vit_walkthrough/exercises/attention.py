@@ -22,20 +22,16 @@ def check_weights(queries, keys):
     keys (batch keys head_dim)."""
     dots, head_dim = queries @ keys.mT, queries.shape[-1]
     scores = dots / head_dim**0.5
-    powers, below_all = scores.exp(), (scores - scores.amax((-2, -1), keepdim=True)).exp()
+    powers = scores.exp()
     got = yield scores.softmax(-1)
     yield "Each column sums to 1: the softmax ran over the queries; let it run over the keys", scores.softmax(-2)
     yield "Too sharp: the scores have not been divided by the square root of head_dim", dots.softmax(-1)
     yield "Too even: divide the scores by the square root of head_dim, not by head_dim", (dots / head_dim).softmax(-1)
     yield "Those are the scores: no softmax has made weights of them yet", scores
     yield "The exponentials are there, but not yet divided by the sum of their row", powers
-    yield "The scores themselves were divided by their sum; take their exponentials first", shares(scores)
     yield "The exponential of a large score is infinite. Subtract each row's largest score first", shares(powers)
-    yield "The largest score of all was subtracted. Subtract each row's own, or a whole row may be 0", shares(below_all)
     if (got.sum(-1) - 1).abs().max() > 1e-4:
         yield f"The first row sums to {got.sum(-1).flatten()[0]:.3g}: every query shares out exactly 1 among the keys"
-    if scores.max() > 50:
-        yield "Were large scores cut off? Subtract the row's largest score instead; that changes no weight"
 
 
 @exercise(
@@ -57,15 +53,11 @@ def check_hide_padding(weights, real):
     yield "The padding has weight 0, but the rows no longer sum to 1: divide each row by what is left of it", kept
     yield "True and False are exchanged: real is True where a key may be looked at", shares(weights * ~is_key)
     yield "The mask lies on the queries, so rows are 0 / 0. It belongs on the keys", shares(weights * is_query)
-    yield "The mask needs an axis of length 1 for the queries: real[:, None, :]", lambda: shares(weights * real)
     yield "The rows of the padding were hidden too, and are 0 / 0. Hide its columns only", shares(kept * is_query)
-    yield "The columns were divided by their sums. It is the rows, over the keys, that must sum to 1", shares(kept, -2)
     yield "A second softmax makes the rows too even. Divide each row by its sum instead", hidden.softmax(-1)
     yield "The padding has weight again: a second softmax made exp(0) = 1 of its 0. Divide instead", kept.softmax(-1)
     for image, query, key in (got * ~is_key > 1e-6).nonzero().tolist():
         yield f"Key {key} of image {image} is padding, and query {query} still gives it {got[image, query, key]:.2g}"
-    if (least := got.sum(-1).min()) < 1 - 1e-5:
-        yield f"A row sums to {least:.6g}: divide each row by exactly what is left of it"
 
 
 def _weights_of_queries(yours, keys, steps):
@@ -138,8 +130,6 @@ def check_scores(queries, keys, heads):
     yield "The tokens were cut; first split dim into heads and head_dim, then move heads", of_tokens / head_dim**0.5
     yield "The scores are not scaled: divide by the square root of head_dim", right
     yield "The scores were divided by the square root of dim; a head sums over head_dim terms", scores / heads**0.5
-    yield "The scores were divided by head_dim itself; it takes its square root", right / head_dim
-    yield "Rows and columns are exchanged: a row is a query, a column a key", scores.mT
     yield "Every row sums to 1: those are the weights already; give the scores, before the softmax", scores.softmax(-1)
 
 
@@ -170,7 +160,6 @@ def check_join(head_outputs, weight, bias):
     yield projected(right)
     yield "Only reshaped, so tokens are mixed. Bring the tokens before the heads first", projected(joined(0, 1, 2, 3))
     yield "The heads' numbers alternate. All of head 0's come first: (heads head_dim)", projected(joined(0, 2, 3, 1))
-    yield "Heads and head_dim changed places; exchange heads and tokens: transpose(1, 2)", projected(joined(0, 3, 2, 1))
     yield "The projection is transposed: a Linear keeps its weight as (out in), so @ weight.T", right @ weight + bias
     yield "The heads are joined, but the projection is missing: multiply by the weight and add the bias", right
     yield "The bias is missing", right @ weight.T
@@ -194,12 +183,10 @@ def check_contribution(head_outputs, weight, head):
     columns = torch.arange(head * head_dim, (head + 1) * head_dim)
     is_own = torch.isin(torch.arange(len(weight)), columns)
     share, whole = numbers @ weight[:, columns].T, joined @ weight.T
-    alternating, shifted = weight[:, head :: head_outputs.shape[1]], weight[:, head : head + head_dim]
+    shifted = weight[:, head : head + head_dim]
     yield share
     yield "Rows of the weight were cut out; it is (out in), so a head has columns", numbers @ weight[columns]
-    yield "The columns are cut as (head_dim heads); a head's stand side by side", numbers @ alternating.T
     yield "The columns begin at number `head`; each head before it takes head_dim of them", numbers @ shifted.T
     yield "Those are the head's numbers before the projection; multiply them by the weight", joined * is_own
     yield "That is the whole output: the other heads must count as 0", whole
-    yield "That is what all the other heads add; take this one alone", whole - share
     yield "A slice of the output was kept; silence the other heads before the projection mixes them", whole * is_own

@@ -30,8 +30,6 @@ def check_added_parameters(config, image_size, classes):
     yield "That is the head alone, but every patch has a position of dim numbers, and their number changes too", head
     yield "Those are the positions alone; the head changes too, by dim weights and a bias for every class", positions
     yield "The head's biases are missing: a class has dim weights and one bias", positions + added_classes * dim
-    yield "Each change was taken as growth, but fewer classes or patches have fewer numbers", abs(positions) + abs(head)
-    yield "That is old minus new, but a model that grows has more parameters: take new minus old", -(positions + head)
     all_new = (rows * cols + 1) * dim + classes * (dim + 1)
     yield "Those are all new positions and the whole new head; subtract the old positions and the old head", all_new
     pixels = height * width - config.height * config.width
@@ -60,12 +58,10 @@ def check_mean_over(tokens, mask):
     early = (tokens[:, :-1] * counts).sum(1) / count
     yield "The mask lies one place too early: token 0 is the class token, so patch 0 is token 1", early
     yield "Divided by the number of all patches; divide by the number of True in each image", total / mask.shape[1]
-    yield "That is the sum of those patches: divide it by their number", total
     yield "Divided by the number of True in the whole batch; every image has its own count", total / mask.sum()
     yield "That is the mean of all patches, but those where the mask is False must not count", patches.mean(1)
     others = (patches * ~counts).sum(1) / (~counts).sum(1)
     yield "True and False are exchanged: True is a patch that counts", others
-    yield "The patches of all images went into one mean; every image has its own", patches[mask].mean(0)
 
 
 @exercise(
@@ -89,13 +85,11 @@ def check_largest_side(config, budget):
     right = side(numbers)
     got = yield right
     yield "One row of patches too many: that image no longer fits", right + p
-    yield "One row more fits, to the last byte: compare with <=", side((budget - 1) // (4 * depth * heads))
     yield "That is how many patches lie along the side; give the pixels", right // p
     yield "The class token is missing: it has a row and a column in every map", isqrt(isqrt(numbers)) * p
     yield "A map has a number for every pair, tokens * tokens, not one for every token", isqrt(numbers - 1) * p
     yield "Numbers were counted, not bytes: one in float32 takes 4 bytes", side(budget // (depth * heads))
     yield "Only one block was counted: every block has maps of its own", side(budget // (4 * heads))
-    yield "Only one map was counted: every head of every block has its own", side(budget // 4)
     if got % p:
         yield f"{got} pixels cannot be cut into whole patches of {p}: round down to a multiple of it"
     here, next_one = (f"{4 * depth * heads * ((pixels // p) ** 2 + 1) ** 2:,}" for pixels in (got, got + p))

@@ -16,11 +16,7 @@ def check_patch_of_pixel(y, x, width, patch_size):
     yield "y and x are exchanged: y says the row, x the column", col * cols + row
     yield "The patches are counted from 1; in Python, and in a tensor, the first is 0", row * cols + col + 1
     yield "Counted in pixels: a row has width // patch_size patches, not width", row * width + col
-    yield "Row and column were added; all patches of the rows above come before: row * cols + col", row + col
-    number_of_pixel = y * width + x
-    yield "The pixels before were counted; find row and column separately", number_of_pixel // patch_size**2
-    within = y % patch_size * cols + x % patch_size
-    yield "That is the pixel's place within its patch: take y // patch_size, not y % patch_size", within
+    yield "The pixels before were counted; find row and column separately", (y * width + x) // patch_size**2
 
 
 NUMBERED = torch.arange(24.0).reshape(1, 2, 2, 3, 2).transpose(2, 3).reshape(1, 6, 4)  # patches of a 4 x 6 image
@@ -49,7 +45,6 @@ def check_unpatchify(patches, patch_size, height, width):
     yield "The channels were read last; a patch is (channels ph pw)", put(0, 5, 1, 3, 2, 4, cut=channels_last)
     yield "Only the channels were moved: the height is (rows ph), so ph stands right behind rows", put(0, 3, 1, 2, 4, 5)
     yield "Neighbouring pixels lie far apart: the height is (rows ph), the width (cols pw)", put(0, 3, 4, 1, 5, 2)
-    yield "Neighbouring rows of a patch lie far apart: ph stands before rows; it comes behind", put(0, 3, 4, 1, 2, 5)
 
 
 @exercise(
@@ -66,7 +61,6 @@ def check_patchify_kernel(channels, patch_size):
     got = yield kernel
     yield "The pixels are picked with the channels last; their order is (channels ph pw)", channels_last
     yield "The filters go down the columns of a patch; patchify reads its rows, so pw runs fastest", kernel.mT
-    yield "The filters are in the opposite order: the first must pick the upper left pixel", kernel.flip(0)
     yield "The kernel averages the patch; each filter must pick one pixel of it", torch.full_like(kernel, 1 / patch_dim)
     number = (got != kernel).flatten(1).any(1).int().argmax()
     yield f"Filter {number} must pick number {number} of the patch's list: a single 1, and else zeros"

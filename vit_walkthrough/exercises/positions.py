@@ -33,7 +33,6 @@ def check_positions_2d(row_table, col_table):
     yield "The tables are exchanged: row_table says the row, which changes slowly, and comes first", of_tables
     yield "The two halves were added; put them side by side: half + half = dim", row_table[row] + col_table[col]
     yield "Both halves were looked up by the row; look up the second by the column", lambda: positions(row, row)
-    yield "Row and column change together; the row must change slowly", positions(patch % rows, patch % cols)
 
 
 TENTHS = torch.arange(1, 6)[None, :, None] / 10 * torch.ones(2)  # positions of 5 tokens
@@ -65,7 +64,6 @@ def check_keep(patches, positions, class_token, kept):
     yield "Each patch has the position of the one before; patch k has positions[:, k + 1]", before
     yield "The class token has no position: add positions[:, 0] to it", after(class_token, placed[:, kept])
     yield "The patches were sorted; leave them in the order of kept", after(first, placed[:, sorted(kept)])
-    yield "No positions were added", bare
     yield "The class token is missing; put it first, with its own position", right[:, 1:]
     yield "One place off: with the class token before it, patch k is token k + 1", after(first, everything[:, kept])
 
@@ -107,10 +105,7 @@ def check_is_blind_to_order(model, tokens):
     yield "The outputs move with their tokens: shuffle them alike before you compare", torch.allclose(shuffled, out)
     yield "A sum in another order is rounded differently: use allclose, not equal", torch.equal(shuffled, others)
     yield "You always said True: is the order really changed, and are the outputs compared?", True
-    apart = "Some neighbours stay neighbours in your order; take one that parts them: torch.randperm"
-    yield apart, torch.allclose(model(tokens.roll(1, 1)), out.roll(1, 1))
-    yield apart, torch.allclose(model(tokens.flip(1)), out.flip(1))
-    yield "Compare the outputs of all tokens, not of place 0 alone", torch.allclose(shuffled[:, 0], others[:, 0])
-    yield "Your answers are all the opposite: True says that the outputs only move with their tokens", not right
+    rolled = torch.allclose(model(tokens.roll(1, 1)), out.roll(1, 1))
+    yield "Neighbours stay neighbours in your order; take one that parts them: torch.randperm", rolled
     truth = "shuffled tokens give the same outputs, shuffled alike" if right else "there the order makes a difference"
     yield f"You said {got} of a model that {model.__doc__}: {truth}"

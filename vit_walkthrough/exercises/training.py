@@ -32,7 +32,6 @@ def check_cross_entropy(logits, labels):
     yield "The softmax ran over the batch; let it run over the classes, axis 1", -logits.log_softmax(0)[right].mean()
     yield "That is the sum over the batch; take the mean, or the loss would grow with the batch", losses.sum()
     yield "The logarithm is missing: take it of each image's probability", -probs[right].mean()
-    yield "Every image met every label; take from row i the entry labels[i] alone", -log_probs[:, labels].mean()
     yield "The softmax is missing: the logits are no logarithms of probabilities", -logits[right].mean()
     for too_large in (-quotients[right].log().mean(), (powers.sum(1).log() - logits[right]).mean()):
         yield "e to the power of 200 is infinite in float32. Subtract each row's largest logit first", too_large
@@ -59,7 +58,6 @@ def check_learning_rate(step, steps, warmup, peak):
     peak / warmup up to the peak; then half a cosine, from the peak at step `warmup` to what would be 0 at `steps`."""
     step = tensor(step)
     rise, done = (step + 1) / warmup, (step - warmup) / (steps - warmup)
-    early, ended = done + 1 / (steps - warmup), (step - warmup) / (steps - 1 - warmup)
 
     def rates(fall, rise=rise):
         return peak * rise.where(step < warmup, fall)
@@ -74,8 +72,6 @@ def check_learning_rate(step, steps, warmup, peak):
     yield "The rate does not fall to 0: divide by steps - warmup, not by steps", rates(wave((step - warmup) / steps))
     yield "The rate falls in a straight line; let it fall along half a cosine", rates(1 - done)
     yield "The rate goes below 0, because a cosine goes from 1 to -1. Add 1 and halve it", rates(2 * wave(done) - 1)
-    yield "The fall begins one step early; step `warmup` still has the peak", rates(wave(early))
-    yield "The last step has the rate 0; only the step after it would have it", rates(wave(ended))
     if not torch.allclose(got[:warmup], peak * rise[:warmup]):
         yield f"The warm-up is wrong: step 0 takes peak / warmup, and step {warmup - 1}, its last, takes the peak"
     yield f"The warm-up is right, but the fall is wrong: it is half a cosine, from the peak at step {warmup}"
@@ -110,9 +106,7 @@ def check_clip(weight, bias, longest):
     yield "Each gradient was clipped by itself; take one length of both together", (of_weight[0], of_bias[1])
     yield "Every number was cut off by itself; multiply all numbers by one factor", cut_off
     yield "A short gradient was made longer; leave it if it is shorter than `longest`", scaled(longest / length)
-    yield "The length lacks its root: it is the root of the sum of the squares", clipped(length**2)
     yield "The absolute values were added; a length is the root of the sum of the squares", clipped(row.abs().sum())
-    yield "The length is 1 now: multiply by `longest` too", scaled(1 / length if length > longest else 1)
     yield "Nothing was scaled: multiply by longest / length where the length is too large", (weight, bias)
 
 

@@ -1,10 +1,10 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -192,6 +192,15 @@ def ground_of(images: Tensor) -> Tensor:
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
+def cover(images: Images, patches: Iterable[int], patch_size: int) -> Images:
+    """The images with some patches painted in the median colour of each image."""
+    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
+    for patch in patches:
+        top, left = (patch_size * place for place in divmod(patch, cols))
+        images[..., top : top + patch_size, left : left + patch_size] = ground
+    return images
+
+
 @_exact
 @torch.no_grad()
 def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
@@ -206,16 +215,13 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     model = vision_transformer(model)
     before = model(images).softmax(-1)
     classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
-    ground, side, cols = ground_of(images), model.config.patch_size, model.config.cols
-    unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
+    side = model.config.patch_size
+    unlike = (images != ground_of(images)).any(dim=1)  # a patch of the ground's colour has nothing to cover
     inked = reduce(unlike, "batch (rows ph) (cols pw) -> batch (rows cols)", "any", ph=side, pw=side)
     falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
     for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, BATCH_SIZE // max(1, len(images)))):
-        covered = images.repeat(len(patches), 1, 1, 1, 1)
-        for copies, patch in zip(covered, patches.tolist(), strict=True):
-            row, col = divmod(patch, cols)
-            copies[..., row * side : (row + 1) * side, col * side : (col + 1) * side] = ground
-        after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
+        covered = torch.cat([images[:0], *(cover(images, [patch], side) for patch in patches.tolist())])
+        after = model(covered).softmax(-1).unflatten(0, (len(patches), len(images)))
         falls[:, patches] = (before - after)[:, range(len(images)), classes].T
     return falls * inked
 
@@ -232,10 +238,10 @@ def _curve(model, images: Tensor, maps: Tensor, classes: Classes, counts: Sequen
         raise ValueError("a map has numbers that are NaN")
     classes = _check_classes(classes, images, model.config.classes)
     rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
-    ground, side, probabilities = ground_of(images), model.config.patch_size, []
+    side, ground, probabilities = model.config.patch_size, ground_of(images), []
+    grid = dict(rows=model.config.rows, ph=side, pw=side)
     for count in counts:
-        touched = rearrange(rank < count, "batch (rows cols) -> batch 1 rows cols", rows=model.config.rows)
-        touched = touched.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+        touched = repeat(rank < count, "batch (rows cols) -> batch 1 (rows ph) (cols pw)", **grid)
         shown = torch.where(touched == insert, images, ground)
         probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
     return torch.stack(probabilities, dim=1)

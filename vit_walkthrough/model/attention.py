@@ -32,8 +32,6 @@ def attend(
 class SelfAttention(nn.Module):
     """One attention head: queries, keys and values are three linear maps of the same tokens.
 
-    (batch tokens dim) -> (batch tokens head_dim)
-
     Source: Equations 5 to 7; the published weights have the bias that the equations leave out.
     """
 
@@ -48,8 +46,6 @@ class SelfAttention(nn.Module):
 
 class MultiHeadSelfAttention(nn.Module):
     """Several heads side by side, each dim / heads wide, their outputs joined and mixed by one more matrix.
-
-    (batch tokens dim) -> (batch tokens dim)
 
     `fused` chooses between two ways to the same result: torch's fused kernel, which never holds the weights, and
     Equations 6 and 7 written out, which passes queries, keys, values, weights and head_outputs through modules of

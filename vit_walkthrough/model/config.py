@@ -133,6 +133,5 @@ class ViTConfig:
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
         size, patch_size = variant.split("/")
-        dim, depth, heads, hidden = SIZES[size]
-        published = dict(patch_size=int(patch_size), dim=dim, depth=depth, heads=heads, hidden=hidden)
+        published = dict(zip(("dim", "depth", "heads", "hidden"), SIZES[size], strict=True), patch_size=int(patch_size))
         return cls(**(published | changes))

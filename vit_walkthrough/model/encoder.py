@@ -9,8 +9,6 @@ from vit_walkthrough.model.attention import MultiHeadSelfAttention
 class MLP(nn.Module):
     """Two linear layers with a GELU between them, on every token by itself.
 
-    (batch tokens dim) -> (batch tokens dim), through (batch tokens hidden)
-
     Source: section 3.1; dropout after both layers, B.1. The GELU is the exact one, with erf.
     """
 
@@ -28,8 +26,6 @@ class MLP(nn.Module):
 
 class EncoderBlock(nn.Module):
     """Attention, then the MLP; each reads a normalised copy of the tokens and adds its result to them.
-
-    (batch tokens dim) -> (batch tokens dim)
 
     Source: Equations 2 and 3. LayerNorm's eps is 1e-6 as in every published ViT; torch's default is 1e-5.
     """

@@ -77,8 +77,6 @@ def unpatchify(
 class PatchEmbedding(nn.Module):
     """Multiply every flattened patch by one learned matrix and add one learned vector.
 
-    images (batch channels height width) -> tokens (batch patches dim)
-
     Source: Equation 1, E; the published weights have the bias that the equation leaves out.
     Differs: published code writes it as a Conv2d with stride = kernel = patch_size. It is the same sum.
     """

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 class ClassToken(nn.Module):
     """Put one learned vector, the same for every image, before the patches.
 
-    (batch patches dim) -> (batch tokens dim), tokens = patches + 1, the class token at place 0
-
     Source: Equation 1, x_class.
     """
 
@@ -43,8 +41,6 @@ def sincos_positions(rows: int, cols: int, dim: int) -> Float[Tensor, "1 tokens 
 
 class PositionEmbedding(nn.Module):
     """Add to every token a vector that says where it stands.
-
-    (batch tokens dim) -> (batch tokens dim), tokens = rows * cols + 1
 
     Raises: ValueError for another number of tokens than the grid has.
     Source: Equation 1, E_pos; section 3.1 for learned positions, D.4 for the others.

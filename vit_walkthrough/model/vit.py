@@ -13,8 +13,6 @@ class ClassificationHead(nn.Module):
     """One linear layer that starts at zero, so that every class starts equally likely; with `hidden`, another layer
     and a tanh come before it.
 
-    (batch dim) -> (batch classes)
-
     Source: section 3.1 and D.3: with a hidden layer at pre-training, without one at fine-tuning.
     """
 
@@ -31,8 +29,6 @@ class ClassificationHead(nn.Module):
 
 class VisionTransformer(nn.Module):
     """The Vision Transformer: patches, class token, positions, encoder, final LayerNorm, head.
-
-    images (batch channels height width) -> logits (batch classes)
 
     Weights start as truncated normals of standard deviation 0.02 with zero biases; the head starts at zero.
 
