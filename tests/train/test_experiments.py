@@ -20,7 +20,7 @@ from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train import experiments, variants
 from vit_walkthrough.train.experiments import EXPERIMENTS, SEEDS, STEPS, Experiment, main, results, run
-from vit_walkthrough.train.loop import RECIPE, History, evaluate, fit, init_model
+from vit_walkthrough.train.loop import RECIPE, History, evaluate, init_model
 from vit_walkthrough.train.variants import BASE
 
 EVERY = [(group, name) for group, names in EXPERIMENTS.items() for name in names]
@@ -73,7 +73,7 @@ def test_every_experiment_has_a_model_that_reads_digits(group, name, digits):
     assert logits.shape == (6, 10)
     assert logits.isfinite().all()
     assert one.recipe == dict(steps=STEPS, batch_size=128, seed=0, progress=False) | chosen.recipe
-    data = one.data
+    data = one.data.data if chosen.mixup else one.data
     facts = data.split, data.seed, len(data.scans), data.augment
     assert facts == ("train", 0, chosen.data.get("scans", 1097), chosen.data.get("augment", True))
     assert list(one.result) == ["accuracy", "training accuracy", "curve", "parameters", "work", "seconds"]
@@ -85,7 +85,7 @@ def test_every_experiment_has_a_model_that_reads_digits(group, name, digits):
         (("base", "as it is"), {}, None, None),
         (("class token", "mean of the patches instead"), dict(pooling="mean"), None, None),
         (("attention", "8 heads"), dict(heads=8), None, None),
-        (("positions", "start at 2"), {}, "position_embedding.positions", 2.0),
+        (("positions", "start at 0.02"), {}, "position_embedding.positions", 0.02),
         (("head", "random start"), {}, "head.logits.weight", math.sqrt(2 / 74)),
     ],
 )
@@ -96,8 +96,11 @@ def test_one_field_of_the_config_or_one_parameter_is_another(which, changes, pla
     assert differing(model, init_model(BASE, ClutteredDigits("train"), 0)) == ({place} if place else set())
     if place:
         assert model.get_parameter(place).std().item() == pytest.approx(std, rel=0.1)
-    small = started("training", "all weights 0.02").model.blocks[0].mlp.expand.weight
-    assert small.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_weights_may_start_as_small_as_timms():
+    one = started("training", "all weights 0.02")
+    assert one.model.blocks[0].mlp.expand.weight.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
@@ -116,6 +119,67 @@ def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
             assert_close(given, expected, rtol=0, atol=1e-5)
         assert 0.95 * math.sqrt(6 / 128) < matrix.weight.abs().max() <= math.sqrt(6 / 128)
     assert len({matrix.weight.sum().item() for matrix in matrices}) == 4
+
+
+def test_norms_may_come_last(digits):
+    """As torch's own layer has them by default."""
+    model = copy.deepcopy(started("norms", "last, as in 2017").model).eval()
+    stream = torch.randn(2, 17, 64)
+    for block in model.blocks:
+        torchs = nn.TransformerEncoderLayer(64, 4, 128, 0.0, "gelu", layer_norm_eps=1e-6, batch_first=True).eval()
+        ours = iter(block.state_dict().values())
+        order = ["norm1", "self_attn.in_proj_", "self_attn.out_proj.", "norm2", "linear1", "linear2"]
+        names = [
+            f"{part.rstrip('.')}{'' if part.endswith('_') else '.'}{kind}"
+            for part in order
+            for kind in ("weight", "bias")
+        ]
+        torchs.load_state_dict(dict(zip(names, ours, strict=True)))
+        with torch.no_grad():
+            assert_close(block(stream), torchs(stream), rtol=0, atol=1e-5)
+    assert isinstance(model.norm, nn.Identity)
+
+
+def test_convolutions_make_the_same_tokens_as_one_matrix_would(digits):
+    tokens = started("patches", "two convolutions").model.patch_embedding(digits)
+    assert tokens.shape == (6, 16, 64)
+    changed = digits.clone()
+    changed[:, :, 1:11, 13:23] += 1  # inside patch 1: one pixel from its edges, as far as the first convolution sees
+    seen = (started("patches", "two convolutions").model.patch_embedding(changed) != tokens).any(dim=2).any(dim=0)
+    assert seen.nonzero().flatten().tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "places"), [("0.1", 9), ("0.1, not after positions", 8), ("0.1, on attention weights too", 13)]
+)
+def test_dropout_stands_where_it_says(name, places):
+    model = started("dropout", name).model
+    assert sum(isinstance(module, nn.Dropout) and module.p == 0.1 for module in model.modules()) == places
+
+
+def test_drop_path_drops_whole_branches_of_some_images_and_makes_up_for_it():
+    path = variants.DropPath(0.25)
+    branch = torch.ones(4000, 3, 2)
+    kept = path.train()(branch)
+    assert torch.equal(kept, kept[:, :1, :1].expand_as(kept))
+    assert kept.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert kept.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(path.eval()(branch), branch)
+    blocks = started("100 scans", "drop path").model.blocks
+    assert all(
+        isinstance(part, variants.DropPath) for block in blocks for part in (block.attention.dropout, block.mlp[1])
+    )
+
+
+def test_mixed_images_have_mixed_labels():
+    data = started("100 scans", "mixup").data
+    images, labels = data.sample(50, draw=4)
+    plain, classes, _ = data.data.sample(50, draw=4)
+    assert_close(labels.sum(dim=1), torch.ones(50))
+    share = (images - plain).flatten(1).norm(dim=1) / (plain.flip(0) - plain).flatten(1).norm(dim=1)
+    expected = torch.lerp(F.one_hot(classes, 10).float(), F.one_hot(classes.flip(0), 10).float(), share[:, None])
+    assert_close(labels, expected, rtol=0, atol=1e-4)
+    assert share.min() < 0.1 < 0.9 < share.max()
 
 
 def test_work_counts_every_multiplication_of_attention_too():
@@ -141,18 +205,6 @@ def test_patches_do_not_see_the_class_token_which_sees_them(digits, training):
     before = patches_after(blind)
     blind.class_token.token.data.normal_()
     assert_close(patches_after(blind), before)
-
-
-def test_the_class_token_has_no_position_and_gets_none():
-    model = variants.no_position_for_class_token(copy.deepcopy(base()))
-    assert differing(model, base()) == {"position_embedding.positions"}
-    fit(model, ClutteredDigits("train"), steps=3, batch_size=8, progress=False)
-    before, after = base().position_embedding.positions, model.position_embedding.positions
-    assert not after[:, 0].any()
-    assert (after[:, 1:] != before[:, 1:]).any(dim=-1).all()
-    with torch.device("meta"):  # as strict as a GPU about where an index is
-        elsewhere = variants.no_position_for_class_token(VisionTransformer(BASE))
-    elsewhere.position_embedding.positions.sum().backward()
 
 
 def test_overlapping_patches_are_seven_by_seven_windows(digits):

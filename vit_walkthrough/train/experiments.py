@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.attention import MultiHeadSelfAttention
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, count_parameters
+from vit_walkthrough.model.vit import VisionTransformer, count_parameters
 from vit_walkthrough.train import variants
 from vit_walkthrough.train.loop import RECIPE, History, evaluate, fit, init_model, seeded
 from vit_walkthrough.train.optimizers import adamw
@@ -27,68 +27,75 @@ from vit_walkthrough.train.variants import BASE
 from vit_walkthrough.weights.checkpoint import atomic_write
 
 RESULTS = Path(__file__).with_name("experiments.json")
-STEPS, SEEDS = 2000, (0, 1, 2)
+STEPS, SEEDS = 1000, (0, 1, 2)
 IMAGES = 2000  # that an accuracy is measured on
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One thing changed: fields of BASE (config), arguments of `fit` (recipe) or of the training's ClutteredDigits
-    (data), or the model: `change` gets the untrained ViT and returns what is trained."""
+    (data), the model (`change` gets the untrained ViT and returns what is trained), or whether images are mixed."""
 
     config: dict = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     change: Callable[[VisionTransformer], nn.Module] | None = None
+    mixup: bool = False
 
 
-GREY_PATCHES = dict(patch_size=8, channels=1)  # so that a flat patch has 64 pixels, as many as a token has numbers
+NETWORKS = {"ViT": None, "CNN": variants.small_cnn, "linear": variants.linear_classifier}
 
 # group -> what is changed -> how.
 EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     "base": {"as it is": Experiment()},
     "steps": {
-        "half as many": Experiment(recipe=dict(steps=STEPS // 2)),
-        "the work of 8 px": Experiment(recipe=dict(steps=round(2.12 * STEPS))),
+        "twice as many": Experiment(recipe=dict(steps=2 * STEPS)),
         "the work of overlap": Experiment(recipe=dict(steps=round(3.25 * STEPS))),
+        "the work of two convolutions": Experiment(recipe=dict(steps=round(1.44 * STEPS))),
     },
     "positions": {
         "none": Experiment(config=dict(positions="none")),
         "sincos": Experiment(config=dict(positions="sincos")),
         "start at 0.02": Experiment(change=variants.start("position_embedding.positions", nn.init.normal_, std=0.02)),
-        "start at 2": Experiment(change=variants.start("position_embedding.positions", nn.init.normal_, std=2.0)),
     },
     "class token": {
         "mean of the patches instead": Experiment(config=dict(pooling="mean")),
         "patches may not see it": Experiment(change=variants.keep_patches_from_class_token),
-        "it has no position": Experiment(change=variants.no_position_for_class_token),
     },
     "patches": {
         **{f"{side} px": Experiment(config=dict(patch_size=side)) for side in (24, 16, 8)},
         "overlap, 6 apart": Experiment(config=dict(image_size=84), change=variants.overlap),
-        "grey, 8 px": Experiment(config=GREY_PATCHES, change=variants.grey),
-        "grey, 8 px, raw pixels": Experiment(config=GREY_PATCHES, change=variants.raw_pixels),
+        "two convolutions": Experiment(change=variants.convolutions),
     },
     "attention": {
-        **{f"{heads} heads": Experiment(config=dict(heads=heads)) for heads in (1, 2, 8)},
+        **{f"{heads} heads": Experiment(config=dict(heads=heads)) for heads in (1, 8)},
         "one matrix for q, k and v": Experiment(change=variants.put(variants.Repeat, "*.qkv")),
         "no matrix after the heads": Experiment(change=variants.put(nn.Identity, "*.attention.projection")),
     },
     "norms": {
         "BatchNorm": Experiment(change=variants.put(partial(variants.TokenBatchNorm, BASE.dim), "*norm_?", "norm")),
         "none after the last block": Experiment(change=variants.put(nn.Identity, "norm")),
+        "last, as in 2017": Experiment(change=variants.norm_last),
+        "last, no warm-up": Experiment(change=variants.norm_last, recipe=dict(warmup=0.0)),
     },
     "head": {
-        "hidden tanh layer": Experiment(
-            change=variants.put(partial(ClassificationHead, BASE.dim, BASE.classes, hidden=BASE.dim), "head")
-        ),
         "random start": Experiment(change=variants.start("head.logits.weight", nn.init.xavier_uniform_)),
     },
     "data": {
         f"{name}, {scans:,} scans": Experiment(change=change, data=dict(scans=scans))
-        for name, change in (("ViT", None), ("CNN", variants.small_cnn), ("linear", variants.linear_classifier))
+        for name, change in NETWORKS.items()
         for scans in (100, 300, 1097)
         if (name, scans) != ("ViT", 1097)  # this is the base
+    },
+    "100 scans": {
+        "no augmentation": Experiment(data=dict(scans=100, augment=False)),
+        "mixup": Experiment(data=dict(scans=100), mixup=True),
+        "drop path": Experiment(data=dict(scans=100), change=variants.drop_path),
+    },
+    "dropout": {
+        "0.1": Experiment(config=dict(dropout=0.1)),
+        "0.1, not after positions": Experiment(config=dict(dropout=0.1), change=variants.put(nn.Identity, "dropout")),
+        "0.1, on attention weights too": Experiment(config=dict(dropout=0.1), change=variants.dropout_on_weights),
     },
     "batch": {  # as many images in all; the rate goes with the root of the batch
         f"{size}": Experiment(
@@ -103,14 +110,32 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "weight decay 0": Experiment(recipe=dict(weight_decay=0.0)),
         "AdamW 3e-3": Experiment(recipe=dict(optimizer=adamw, weight_decay=0.1, learning_rate=3e-3)),
         "AdamW 1e-3": Experiment(recipe=dict(optimizer=adamw, weight_decay=0.1, learning_rate=1e-3)),
-        "AdamW 3e-3, no warm-up": Experiment(
-            recipe=dict(optimizer=adamw, weight_decay=0.1, learning_rate=3e-3, warmup=0.0)
-        ),
         "SGD 0.03": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.03)),
         "SGD 0.1": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.1)),
         "no augmentation": Experiment(data=dict(augment=False)),
         "all weights 0.02": Experiment(change=variants.small_start),
     },
+}
+
+# Readers ask for these. After STEPS they know fewer of the training images, too, than the base: they get twice that.
+RISING = {
+    "patches": ["24 px"],
+    "attention": ["1 heads", "one matrix for q, k and v"],
+    "norms": ["last, as in 2017"],
+    "dropout": ["0.1"],
+    "training": ["AdamW 3e-3", "all weights 0.02"],
+}
+EXPERIMENTS["twice the steps"] = {
+    f"{group}: {name}": replace(one, recipe=one.recipe | dict(steps=2 * STEPS))
+    for group, names in RISING.items()
+    for name, one in EXPERIMENTS[group].items()
+    if name in names
+}
+EXPERIMENTS["depth and dim"] = {
+    f"{depth} blocks, dim {dim}": Experiment(config=dict(depth=depth, dim=dim, hidden=2 * dim))
+    for depth in (2, 4, 8)
+    for dim in (32, 64, 128)
+    if (depth, dim) != (BASE.depth, BASE.dim)
 }
 
 
@@ -148,7 +173,7 @@ def run(group: str, name: str, seed: int = 0) -> dict:
         if step and step % (recipe["steps"] // 10) == 0:
             curve.append(evaluate(model, validation, 1000))
 
-    model, history = fit(model, data, watch=watch, **recipe)
+    model, history = fit(model, variants.Mixup(data) if chosen.mixup else data, watch=watch, **recipe)
     upright = ClutteredDigits("train", seed=seed, **(chosen.data | dict(augment=False)))
     return {
         "accuracy": evaluate(model, ClutteredDigits("test"), IMAGES),

@@ -6,12 +6,14 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
-from einops.layers.torch import Rearrange, Reduce
+from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.model.encoder import EncoderBlock
 from vit_walkthrough.model.vit import VisionTransformer
 
 BASE = ViTConfig(48, 12, dim=64, depth=4, heads=4, hidden=128, classes=10)
@@ -62,21 +64,6 @@ class TokenBatchNorm(nn.BatchNorm1d):
         return rearrange(super().forward(flat), "(batch tokens) dim -> batch tokens dim", batch=len(tokens))
 
 
-def grey(model: VisionTransformer) -> nn.Module:
-    """A ViT of one channel that reads the mean of red, green and blue."""
-    return nn.Sequential(Reduce("batch channels height width -> batch 1 height width", "mean"), model)
-
-
-@torch.no_grad()
-def raw_pixels(model: VisionTransformer) -> nn.Module:
-    """Tokens that are the grey pixels, with mean 0 and standard deviation 1; the projection is not trained."""
-    images = ClutteredDigits("train").sample(256, draw=0)[0].mean(dim=1)
-    projection = model.patch_embedding.projection.requires_grad_(False)
-    projection.weight.copy_(torch.eye(*projection.weight.shape) / images.std())
-    projection.bias.fill_(-images.mean() / images.std())
-    return grey(model)
-
-
 def overlap(model: VisionTransformer) -> nn.Module:
     """7 x 7 patches of 12 pixels, 6 apart, on images of 48. The given ViT has 7 x 7 patches on images of 84."""
     linear, side = model.patch_embedding.projection, model.config.patch_size
@@ -101,14 +88,6 @@ def keep_patches_from_class_token(model: VisionTransformer) -> nn.Module:
     return model
 
 
-def no_position_for_class_token(model: VisionTransformer) -> nn.Module:
-    """The class token's position is zero and stays so."""
-    positions = model.position_embedding.positions
-    nn.init.zeros_(positions[:, 0])
-    positions.register_hook(lambda gradient: gradient.index_fill(1, torch.tensor(0, device=gradient.device), 0))
-    return model
-
-
 def small_start(model: VisionTransformer) -> nn.Module:
     """Every weight a normal number of 0.02, as in timm and DeiT; the authors' own code starts with Xavier's."""
     return VisionTransformer(model.config)
@@ -127,6 +106,77 @@ def small_cnn(model: VisionTransformer | None = None) -> nn.Module:
 def linear_classifier(model: VisionTransformer) -> nn.Module:
     """Instead of a ViT, one matrix from all pixels to the logits."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * BASE.height * BASE.width, BASE.classes))
+
+
+def convolutions(model: VisionTransformer) -> nn.Module:
+    """Two convolutions with a ReLU between them make the same 4 x 4 tokens of 12 pixels, instead of one matrix."""
+    model.patch_embedding = nn.Sequential(
+        nn.Conv2d(3, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, model.config.dim, 6, stride=6),
+        Rearrange("batch dim rows cols -> batch (rows cols) dim"),
+    )
+    return model
+
+
+class NormLast(EncoderBlock):
+    """A block as in the Transformer of 2017: the norm comes after the addition, and the stream itself is normalised."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = self.norm_1(tokens + self.attention(tokens))
+        return self.norm_2(tokens + self.mlp(tokens))
+
+
+def norm_last(model: VisionTransformer) -> nn.Module:
+    """Blocks with the same weights whose norms come last. The norm after the last block would be one too many."""
+    for block in model.blocks:
+        block.__class__ = NormLast
+    model.norm = nn.Identity()
+    return model
+
+
+def dropout_on_weights(model: VisionTransformer) -> nn.Module:
+    """Dropout on the attention weights as well."""
+    for block in model.blocks:
+        block.attention.weights = nn.Dropout(model.config.dropout)
+        block.attention.fused = False
+    return model
+
+
+class DropPath(nn.Module):
+    """In training, nothing of a branch for a share of the images, and accordingly more for the others."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.share
+        return branch * kept / (1 - self.share)
+
+
+def drop_path(model: VisionTransformer) -> nn.Module:
+    """A tenth of the branches is dropped at random."""
+    for block in model.blocks:
+        block.attention.dropout = DropPath(0.1)
+        block.mlp = nn.Sequential(block.mlp, DropPath(0.1))
+    return model
+
+
+class Mixup:
+    """Every image is mixed with another one, and its label too, in the same random proportion (arXiv 1710.09412)."""
+
+    def __init__(self, data: ClutteredDigits):
+        self.data = data
+
+    def sample(self, count: int, draw: int) -> tuple[Tensor, Tensor]:
+        images, labels, _ = self.data.sample(count, draw)
+        share = torch.rand(count, 1, generator=torch.Generator().manual_seed(draw))
+        classes = F.one_hot(labels, BASE.classes).float()
+        mixed = torch.lerp(images, images.flip(0), share[..., None, None])
+        return mixed, torch.lerp(classes, classes.flip(0), share)
 
 
 def sgd(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
