@@ -81,19 +81,6 @@ def rate_by_sine(step, steps, warmup, peak):
     return peak * math.sin(math.pi / 2 * (steps - step) / (steps - warmup)) ** 2
 
 
-def clip_by_torch(weight, bias, longest):
-    parameters = [nn.Parameter(torch.zeros_like(part)) for part in (weight, bias)]
-    for parameter, gradient in zip(parameters, (weight, bias), strict=True):
-        parameter.grad = gradient.clone()
-    nn.utils.clip_grad_norm_(parameters, longest)
-    return tuple(parameter.grad for parameter in parameters)
-
-
-def clip_in_loops(weight, bias, longest):
-    squares = sum(number**2 for number in [*weight.flatten().tolist(), *bias.tolist()])
-    return [part * min(1, longest / squares**0.5) for part in (weight, bias)]
-
-
 def confusions_in_loops(logits, labels):
     classes, guesses = range(logits.shape[1]), logits.argmax(-1)
     taken = [[(guesses[labels == label] == guess).float().mean() for guess in classes] for label in classes]
@@ -233,7 +220,6 @@ RIGHT = dict(
     ],
     cross_entropy=[loss_in_loops, cross_entropy],
     learning_rate=[rate_of_list, rate_by_sine],
-    clip=[clip_in_loops, clip_by_torch],
     confusions=[confusions_in_loops, confusions_by_bincount],
     rollout=[rollout_in_loops, rollout_of_a_row],
     duels=[duels_in_loops, duels_by_scikit_learn],

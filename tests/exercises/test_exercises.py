@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tests.exercises import answers_stages, answers_whole
 from vit_walkthrough import VisionTransformer, ViTConfig, exercises
 from vit_walkthrough.exercises import check as engine
-from vit_walkthrough.exercises import check_clip, check_unpatchify, predict
+from vit_walkthrough.exercises import check_folded, check_unpatchify, predict
 from vit_walkthrough.exercises.check import Exercise, Wrong, call, exercise
 from vit_walkthrough.exercises.weights import NAMES
 
@@ -100,7 +100,7 @@ def raises(*arguments):
     return arguments[len(arguments)]
 
 
-@pytest.mark.parametrize("check", [check_unpatchify, exercises.check_added_parameters, check_clip])
+@pytest.mark.parametrize("check", [check_unpatchify, exercises.check_added_parameters, check_folded])
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_no_answer(check, capsys):
     said = said_of(check, raises)
@@ -130,11 +130,11 @@ def test_what_is_no_answer(check, capsys):
 )
 def test_what_is_no_such_tensor(change, says):
     assert re.match(f"<lambda> returned {says}", said_of(*outcome(check_unpatchify, change)))
-    of_weight = outcome(check_clip, lambda right: (change(right[0]), right[1]))
+    of_weight = outcome(check_folded, lambda right: (change(right[0]), right[1]))
     assert re.match(f"<lambda> returned {says}", said_of(*of_weight))
 
 
-@pytest.mark.parametrize("check", [check_unpatchify, check_clip, exercises.check_hide_padding])
+@pytest.mark.parametrize("check", [check_unpatchify, check_folded, exercises.check_hide_padding])
 def test_a_change_in_place_is_noticed(check):
     def in_place(*case):
         right = copy.deepcopy(next(check.body(*case)))
@@ -215,8 +215,8 @@ def test_a_loop_that_never_ends_is_ended(monkeypatch):
         (check_sum, lambda numbers: 4, "<lambda> returned a wrong answer"),
         (check_third, lambda number: torch.tensor(float("nan")), "<lambda> returned nan"),
         (exercises.check_name, lambda theirs: 2, "<lambda> returned an int, expected a str"),
-        (check_clip, lambda *given: torch.ones(1), "<lambda> returned a tensor of shape (1,), expected 2 tensors"),
-        (check_clip, lambda *given: (given[0], 3), "<lambda> returned an int, expected a tensor"),
+        (check_folded, lambda *given: torch.ones(1), "<lambda> returned a tensor of shape (1,), expected 2 tensors"),
+        (check_folded, lambda *given: (given[0], 3), "<lambda> returned an int, expected a tensor"),
     ],
 )
 def test_odd_answers_get_a_sentence(check, answer, says):

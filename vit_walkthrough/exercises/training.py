@@ -1,4 +1,4 @@
-"""Notebook 08: the loss, the learning rate, the clipping, and which class is taken for which."""
+"""Notebook 08: the loss, the learning rate, and which class is taken for which."""
 
 import math
 
@@ -75,39 +75,6 @@ def check_learning_rate(step, steps, warmup, peak):
     if not torch.allclose(got[:warmup], peak * rise[:warmup]):
         yield f"The warm-up is wrong: step 0 takes peak / warmup, and step {warmup - 1}, its last, takes the peak"
     yield f"The warm-up is right, but the fall is wrong: it is half a cosine, from the peak at step {warmup}"
-
-
-@exercise(
-    cases=[
-        (tensor([[2.0, 4.0], [4.0, 0.0]]), tensor([0.0, 8.0]), 5.0),  # together they are 10 long
-        (tensor([[0.2, 0.4], [0.4, 0.0]]), tensor([0.0, 0.8]), 2.0),
-        (tensor([[20.0, 40.0], [40.0, 0.0]]), tensor([0.0, 0.8]), 1.0),
-        (3 * randn(3, 5), randn(3, seed=1), 2.0),
-        (3 * randn(4, 2), randn(4, seed=1), 50.0),
-    ],
-    axes=("weight (classes dim)", "bias (classes)"),
-    holds="Never longer than allowed, the direction kept, and a short gradient left alone.",
-)
-def check_clip(weight, bias, longest):
-    """yours(weight, bias, longest): the gradients of a weight (classes dim) and of a bias (classes), both; scaled down
-    by one factor if together they are longer than `longest`, else as they are."""
-    row = torch.cat([weight.flatten(), bias])
-    length = row.norm()
-
-    def scaled(factor):
-        return weight * factor, bias * factor
-
-    def clipped(length):
-        return scaled(min(1, longest / length))
-
-    cut_off = weight.clamp(-longest, longest), bias.clamp(-longest, longest)
-    of_weight, of_bias = clipped(weight.norm()), clipped(bias.norm())
-    yield clipped(length)
-    yield "Each gradient was clipped by itself; take one length of both together", (of_weight[0], of_bias[1])
-    yield "Every number was cut off by itself; multiply all numbers by one factor", cut_off
-    yield "A short gradient was made longer; leave it if it is shorter than `longest`", scaled(longest / length)
-    yield "The absolute values were added; a length is the root of the sum of the squares", clipped(row.abs().sum())
-    yield "Nothing was scaled: multiply by longest / length where the length is too large", (weight, bias)
 
 
 @exercise(
