@@ -84,10 +84,12 @@ def test_still_picture_and_text_are_of_the_class_token_or_the_middle_patch_in_th
     assert shown.png == render(expected, caption=shown.text, colours=64, small=0)
     best = int(chosen.mean(dim=0).argmax())
     who = "the class token" if first else "the patch in row 1, column 2"
-    assert shown.text.startswith(f"Where {who} looks in block 1, in 3 of 4 heads")
-    assert f"row {best // 5}, column {best % 5}, gets {chosen.mean(dim=0)[best]:.2f}" in shown.text
-    assert "patch on the mean of the heads, in" in shown.text
-    assert "strongest patch, in" in live("attention", weights[:, 1:], images[1], heads=[1]).text
+    assert shown.text.startswith(f"Where {who} looks in block 1, a map for each of 3 of 4 heads")
+    most = (
+        f"On their mean, the patch in row {best // 5}, column {best % 5} gets the most, {chosen.mean(dim=0)[best]:.2f}"
+    )
+    assert most in shown.text
+    assert "mean" not in live("attention", weights[:, 1:], images[1], heads=[1]).text
 
 
 @pytest.mark.parametrize(("blocks", "heads"), [(None, None), ([1, 0], [3, 1]), (range(1), (2, 2))])

@@ -71,9 +71,10 @@ def attention(
         "attention",
         data,
         lambda: draw.plot_heads(image, maps, peak=float(maps.max()), first=True, **shown),
-        f"Where {who} looks{f' in block {blocks[-1]}' if of > 1 else ''}, in {len(heads)} of {count} heads: an image "
-        f"of {rows} x {cols} patches. The strongest patch{' on the mean of the heads' if len(heads) > 1 else ''}, in "
-        f"row {row}, column {col}, gets {maps.mean(axis=0).max():.2f}; everywhere alike would be {1 / tokens:.3f}.",
+        f"Where {who} looks{f' in block {blocks[-1]}' if of > 1 else ''}, a map for each of "
+        f"{f'{len(heads)} of ' if len(heads) < count else ''}{count} heads. "
+        f"{'On their mean, the' if len(heads) > 1 else 'The'} patch in row {row}, column {col} gets the most, "
+        f"{maps.mean(axis=0).max():.2f}. If all tokens got the same, each would get {1 / tokens:.3f}.",
         "point at a patch",
     )
 
