@@ -1,7 +1,8 @@
-"""The first cell of every notebook, run as in Colab: the sessions server, GitHub and pip are stood in for."""
+"""The first cell of every notebook, run as in Colab: the sessions server, GitHub and pip are replaced by stand-ins."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,10 +24,10 @@ CELL = "".join(first_cell(NOTEBOOKS[0])["source"])
 # A Python that has nothing but its standard library runs the cell. It notes every process that is started and every
 # connection that is asked for, here and in no child of it.
 RUNNER = """
-import sys, types
+import subprocess, sys, types
 from pathlib import Path
 
-colab, log, cell, executable, *path = sys.argv[1:]
+colab, log, cell, advice, library = sys.argv[1:]
 if colab == "True":
     sys.modules["google"] = types.ModuleType("google")
     sys.modules["google.colab"] = types.ModuleType("google.colab")
@@ -37,17 +38,23 @@ def audit(event, arguments):
             print(event, arguments, file=file)
 
 sys.addaudithook(audit)
-sys.path[:0] = ["", *path]
-sys.executable = executable
-before, modules = list(sys.path), set(sys.modules)
-names = {"__name__": "__main__"}
-exec(compile(Path(cell).read_text(), "first cell", "exec"), names)
-assert not {"torch", "numpy"} & (set(sys.modules) - modules)
+sys.path[:0] = ["", library]
+before, names = list(sys.path), {"__name__": "__main__"}
+
+def run():
+    exec(compile(Path(cell).read_text(), cell, "exec"), names)
+
+try:
+    run()
+except ModuleNotFoundError:
+    if not advice:
+        raise
+    subprocess.run(advice, shell=True, check=True)
+    run()
 added = [entry for entry in sys.path if entry not in before]
-import vit_walkthrough
 print("added", added)
-print("package", vit_walkthrough.__file__, vit_walkthrough.WHICH)
-exec(compile(Path(cell).read_text(), "first cell", "exec"), names)
+print("package", Path(names["vit_walkthrough"].__file__).resolve(), names["vit_walkthrough"].WHICH)
+run()
 assert sorted(sys.path) == sorted(before + added), "a second run in the same kernel adds nothing"
 """
 
@@ -72,20 +79,20 @@ DRIVE = {"id": "2", "name": "Copy of 04_one_head.ipynb", "path": "fileId=1AbC_d-
 @pytest.fixture
 def colab(tmp_path):
     """Everything outside the cell: a folder as the kernel's, stand-ins for curl, hostname and pip, git's own GitHub."""
-    content, tools, github, log = (tmp_path / name for name in ("content", "tools", "github", "log"))
-    for folder in (content, tools, github):
+    content, tools, github, library = (tmp_path / name for name in ("content", "tools", "github", "library"))
+    for folder in (content, tools, github, library):
         folder.mkdir()
-    answer, pip = tmp_path / "answer", tmp_path / "pip"
+    answer, pip, log = (tmp_path / name for name in ("answer", "pip", "log"))
     answer.write_text("[]")
 
     def tool(name, script):
         (tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (tools / name).chmod(0o755)
-        return str(tools / name)
 
     tool("hostname", "echo 172.28.0.12")
     tool("curl", f'echo "curl $*" >> "{log}"\ntest -e "{answer}" || exit 7\ncat "{answer}"')
-    python = tool("python", f'echo "$*" >> "{pip}"\ntest ! -e "{tmp_path}/no-index"')
+    install = f'test ! -e "{tmp_path}/no-index" && touch "{library}/jaxtyping.py"'
+    tool("pip", f'echo "$*" >> "{pip}"\n{install} || echo "No matching distribution" >&2')
 
     environment = dict(HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1", GIT_TERMINAL_PROMPT="0")
     environment["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
@@ -102,29 +109,25 @@ def colab(tmp_path):
             git("init", "-q", cwd=here)
         git("checkout", "-q", "--orphan", branch, cwd=here)
         (here / package).mkdir(exist_ok=True)
-        (here / package / "__init__.py").write_text(f"WHICH = '{name} {branch}'\n")
+        (here / package / "__init__.py").write_text(f"import jaxtyping\nWHICH = '{name} {branch}'\n")
+        (here / package / "data.py").touch()
         git("add", "-A", cwd=here)
         git("commit", "-q", "-m", branch, cwd=here)
 
-    def run(*sessions, inside=True, jaxtyping=False, cwd=content):
+    def run(*sessions, inside=True, advice="", cwd=content):
         if sessions:
             answer.write_text(json.dumps(sessions))
         for file in (log, pip):
             file.unlink(missing_ok=True)
         (tmp_path / "cell.py").write_text(CELL)
-        path = [tmp_path / "library"] if jaxtyping else []
-        for folder in path:
-            folder.mkdir(exist_ok=True)
-            (folder / "jaxtyping.py").touch()
-        command = [sys.executable, "-I", "-S", "-c", RUNNER, str(inside), log, tmp_path / "cell.py", python, *path]
+        command = [sys.executable, "-I", "-S", "-c", RUNNER, str(inside), log, tmp_path / "cell.py", advice, library]
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
         noted = log.read_text() if log.exists() else ""
         return SimpleNamespace(
             done=done,
-            fetched=[line for line in done.stdout.splitlines() if line.startswith("Fetching")],
             package=next((line for line in done.stdout.splitlines() if line.startswith("package")), None),
             noted=noted,
-            clones=[line for line in noted.splitlines() if "'clone'" in line],
+            clones=[line for line in noted.splitlines() if "git clone" in line],
             asked=[line for line in noted.splitlines() if line.startswith("curl")],
             pip=pip.read_text().splitlines() if pip.exists() else [],
         )
@@ -133,12 +136,13 @@ def colab(tmp_path):
 
 
 def refused(result):
-    """The cell ended in its one line, which says what to do, and in no exception behind it."""
-    last = result.done.stderr.strip().splitlines()[-1]
+    """The cell ended in one error. The line that the traceback shows, the last of the cell, says what to do."""
+    trace = result.done.stderr[result.done.stderr.index("Traceback") :].splitlines()
+    [line] = [line for line in trace if line.strip().startswith("import vit_walkthrough")]
     assert result.done.returncode == 1
-    assert last.startswith("ModuleNotFoundError: ")
-    assert "pip install -r requirements.txt" in last
-    assert "!git clone --depth 1 https://github.com/OWNER/NAME vit-walkthrough" in last
+    assert trace[-1].startswith("ModuleNotFoundError: No module named 'vit_walkthrough")
+    assert "pip install -r requirements.txt" in line
+    assert "!git clone --depth 1 https://github.com/OWNER/NAME vit-walkthrough && pip install -q jaxtyping" in line
     assert result.done.stderr.count("Traceback") == 1
     assert result.package is None
     return True
@@ -160,16 +164,17 @@ def test_outside_colab_it_finds_the_package_without_a_word_or_a_request(colab, w
     package = colab.root / where / "vit_walkthrough"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("WHICH = 'here'\n")
-    result = colab.run(inside=False, jaxtyping=True, cwd=clone / "notebooks")
+    (package / "data.py").touch()
+    result = colab.run(inside=False, cwd=clone / "notebooks")
     assert result.done.stderr == ""
-    added = [str(clone)] if where == "clone" else []
+    added = [".."] if where == "clone" else []
     assert result.done.stdout.splitlines() == [f"added {added}", f"package {package / '__init__.py'} here"]
     assert (result.noted, result.pip) == ("", [])
 
 
 def test_outside_colab_a_missing_package_is_one_line_and_no_request(colab):
     (colab.root / "library" / "vit_walkthrough" / "photos").mkdir(parents=True)
-    result = colab.run(session(), inside=False, jaxtyping=True)
+    result = colab.run(session(), inside=False)
     assert refused(result)
     assert (result.done.stdout, result.noted) == ("", "")
 
@@ -180,22 +185,20 @@ def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
     (colab.content / "requirements.txt").write_text("torch==0.1\n")
     intro = {"name": "other.ipynb", "path": "fileId=https%3A%2F%2Fgithub.com%2Fsomeone%2Felse%2Fblob%2Fmain%2Fin.ipynb"}
     result = colab.run(DRIVE, intro, session("reader/fork"))
-    assert (result.done.returncode, result.done.stderr) == (0, "")
+    assert (result.done.returncode, result.done.stderr) == (0, "Cloning into 'vit-walkthrough'...\n")
     assert result.package.endswith("reader/fork main")
-    assert result.fetched == ["Fetching https://github.com/reader/fork, branch main."]
     clone = colab.content / "vit-walkthrough"
     assert (clone / ".git" / "shallow").exists()
-    assert f"added {[str(clone)]}" in result.done.stdout
+    assert "added ['vit-walkthrough']" in result.done.stdout
     assert (len(result.clones), len(result.asked)) == (1, 1)
     assert "http://172.28.0.12:9000/api/sessions" in result.asked[0]
-    # Twice, because the cell ran twice and what stands in for pip installs nothing.
-    assert result.pip == ["-m pip install -q jaxtyping"] * 2
+    assert result.pip == ["install -q jaxtyping"]
 
     (clone / "mine.txt").write_text("kept")
     colab.answer.unlink()
-    again = colab.run(jaxtyping=True)  # a new kernel
+    again = colab.run()  # a new kernel
     assert again.package == result.package
-    assert (again.noted, again.fetched, again.pip) == ("", [], [])
+    assert (again.noted, again.pip) == ("", [])
     assert (clone / "mine.txt").read_text() == "kept"
 
 
@@ -225,12 +228,9 @@ def test_an_answer_that_tells_nothing(colab, text):
 def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
     colab.repository("reader/fork")
     assert refused(colab.run(DRIVE))
-    source = (colab.root / "github" / "reader" / "fork").as_uri()
-    command = ["git", "clone", "-q", "--depth", "1", source, "vit-walkthrough"]
-    subprocess.run(command, cwd=colab.content, check=True)
-    result = colab.run(DRIVE)
-    assert result.package.endswith("reader/fork main")
-    assert result.pip
+    advice = re.search(r"In Colab: !(.+), then this cell again", CELL)[1].replace("OWNER/NAME", "reader/fork")
+    result = colab.run(DRIVE, advice=advice)  # in the same kernel
+    assert result.package.endswith("reader/fork main"), result.done.stderr
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository,
     result = colab.run(session(repository, branch))
     assert refused(result)
     assert len(result.clones) == 1
-    assert result.pip == []
+    assert bool(result.pip) == (repository == "reader/other")
 
 
 @pytest.mark.parametrize(
@@ -269,4 +269,5 @@ def test_where_pip_fails_its_own_error_is_seen(colab):
     (colab.root / "no-index").touch()
     result = colab.run(session())
     assert result.done.returncode == 1
-    assert "jaxtyping" in result.done.stderr.strip().splitlines()[-1]
+    assert "No matching distribution" in result.done.stderr
+    assert result.done.stderr.strip().endswith("ModuleNotFoundError: No module named 'jaxtyping'")
