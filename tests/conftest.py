@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.peers.libraries import import_peer
-from vit_walkthrough import EncoderBlock, MultiHeadSelfAttention, VisionTransformer, ViTConfig
+from vit_walkthrough import EncoderBlock, VisionTransformer, ViTConfig
 from vit_walkthrough.model import attention
 
 torch.set_num_threads(1)  # pytest-xdist already runs one process per core
@@ -76,44 +76,17 @@ def twice():
 
 
 @pytest.fixture(scope="session")
-def torch_attention():
-    """torch's own multi-head attention with the weights of ours."""
-
-    def convert(ours: MultiHeadSelfAttention) -> nn.MultiheadAttention:
-        theirs = nn.MultiheadAttention(ours.projection.in_features, ours.heads, batch_first=True)
-        theirs.load_state_dict(
-            {
-                "in_proj_weight": ours.qkv.weight,
-                "in_proj_bias": ours.qkv.bias,
-                "out_proj.weight": ours.projection.weight,
-                "out_proj.bias": ours.projection.bias,
-            }
-        )
-        return theirs.eval()
-
-    return convert
-
-
-@pytest.fixture(scope="session")
-def torch_layer(torch_attention):
+def torch_layer():
     """torch's own pre-norm encoder layer with the weights of our block."""
 
     def convert(ours: EncoderBlock) -> nn.TransformerEncoderLayer:
-        theirs = nn.TransformerEncoderLayer(
-            d_model=ours.mlp.expand.in_features,
-            nhead=ours.attention.heads,
-            dim_feedforward=ours.mlp.expand.out_features,
-            dropout=0.0,
-            activation="gelu",
-            layer_norm_eps=1e-6,
-            batch_first=True,
-            norm_first=True,
-        )
-        theirs.self_attn.load_state_dict(torch_attention(ours.attention).state_dict())
-        theirs.norm1.load_state_dict(ours.norm_1.state_dict())
-        theirs.norm2.load_state_dict(ours.norm_2.state_dict())
-        theirs.linear1.load_state_dict(ours.mlp.expand.state_dict())
-        theirs.linear2.load_state_dict(ours.mlp.contract.state_dict())
+        attention, mlp = ours.attention, ours.mlp
+        sizes = mlp.expand.in_features, attention.heads, mlp.expand.out_features
+        order = dict(batch_first=True, norm_first=True)
+        theirs = nn.TransformerEncoderLayer(*sizes, 0.0, activation="gelu", layer_norm_eps=1e-6, **order)
+        parts = attention.qkv, attention.projection, mlp.expand, mlp.contract, ours.norm_1, ours.norm_2
+        tensors = [tensor for part in parts for tensor in (part.weight, part.bias)]
+        theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors, strict=True)))
         return theirs.eval()
 
     return convert

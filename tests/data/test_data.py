@@ -167,9 +167,6 @@ def test_transparency_is_removed_before_the_resize():
     close(load_image(array, 5), torch.ones(3, 5, 5))
 
 
-# --- what is refused ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("error", "source", "message"),
     [

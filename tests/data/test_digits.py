@@ -57,14 +57,6 @@ def test_the_numbers_decide_what_is_drawn(split, means, labels, corners):
     assert masks.flatten(1).int().argmax(dim=1).tolist() == corners
 
 
-def test_the_digit_may_stand_anywhere_and_each_place_is_as_likely():
-    _, _, masks = ClutteredDigits(size=32).sample(4000, draw=0)
-    for along in (masks.any(dim=2), masks.any(dim=1)):
-        counts = torch.bincount(along.int().argmax(dim=1), minlength=17)
-        assert len(counts) == 17
-        assert 0.7 < counts.min() * 17 / 4000 < counts.max() * 17 / 4000 < 1.3
-
-
 def test_the_handwriting_in_the_mask_is_a_scan_of_the_label(monkeypatch):
     """Found again among all 500 by correlation, and so upright, not mirrored and whole."""
     monkeypatch.setattr(data, "FRAGMENTS", 0)

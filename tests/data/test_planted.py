@@ -22,9 +22,9 @@ def test_only_one_patch_beside_the_digit_is_changed(split):
     assert len(places.unique()) > 30  # anywhere
 
 
-@pytest.mark.parametrize("share", [0, 0.3, 0.95, 1])
+@pytest.mark.parametrize("share", [0, 0.3, 1])
 def test_the_cue_is_as_honest_as_it_should_be(share):
-    _, labels, _, named, _ = PlantedCue("test", share=share).planted(2000, draw=0)
+    _, labels, _, named, _ = PlantedCue("test", share=share).planted(500, draw=0)
     assert (named == labels).float().mean().item() == pytest.approx(share, abs=0.04)
     assert set(named.tolist()) == set(range(10))
 
@@ -38,12 +38,10 @@ def test_a_hue_names_a_class_and_is_dim():
 
 
 def test_draws_come_from_their_numbers():
-    cued, again = PlantedCue("train"), PlantedCue("train")
+    cued, again, state = PlantedCue("train"), PlantedCue("train"), torch.random.get_rng_state()
     assert all(map(torch.equal, cued.sample(8), again.sample(8, draw=0)))
     assert torch.equal(cued.planted(8)[4], again.planted(8, draw=1)[4])
     assert not torch.equal(cued.planted(8, draw=2)[4], cued.planted(8, draw=3)[4])
-    state = torch.random.get_rng_state()
-    cued.sample(8)
     assert torch.equal(state, torch.random.get_rng_state())
 
 

@@ -24,16 +24,6 @@ def is_untouched(model: nn.Module) -> bool:
     return not hooks and all(getattr(module, "fused", True) for module in modules)
 
 
-# --- what is recorded --------------------------------------------------------------------------------------------
-
-
-def test_names_follow_the_computation(model, images):
-    with record(model) as trace:
-        model(images)
-    assert trace.names == list(trace) == NAMES
-    assert len(trace) == len(NAMES)
-
-
 def test_looking_changes_neither_the_output_nor_the_gradients(model, images):
     def gradients():
         model.zero_grad()
@@ -109,13 +99,10 @@ def test_a_part_can_be_recorded_alone_also_when_it_is_called_by_keyword(model, t
         assert is_untouched(module)
 
 
-# --- patterns ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("patterns", "names", "fused"),
     [
-        ("*", NAMES, 0),
+        *[(every, NAMES, 0) for every in ("", "*")],
         ("*.attention.weights", ["blocks.0.attention.weights", "blocks.1.attention.weights"], 0),
         *[(f"blocks.1.attention.{point}", [f"blocks.1.attention.{point}"], 1) for point in POINTS],
         ("*.attention.qkv", ["blocks.0.attention.qkv", "blocks.1.attention.qkv"], 2),
@@ -136,9 +123,6 @@ def test_patterns_choose_the_names_and_blocks_whose_attention_is_not_chosen_stay
     assert len(kernel_calls) == fused
     model(images)
     assert len(kernel_calls) == fused + 2
-
-
-# --- the model stays as it was -----------------------------------------------------------------------------------
 
 
 def test_afterwards_and_after_errors_the_model_is_as_it_was(model, images, unchecked):
@@ -178,9 +162,6 @@ def test_records_can_be_nested(model, images, outer_pattern):
     assert is_untouched(model)
 
 
-# --- wrapped models ----------------------------------------------------------------------------------------------
-
-
 def test_names_are_those_of_the_modules_inside(model, images):
     model.blocks[1] = torch.compile(model.blocks[1], backend="eager")
     wrapped = torch.compile(model, backend="eager")
@@ -205,9 +186,6 @@ def test_a_traced_model_is_refused_before_anything_is_computed():
     traced = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
     with pytest.raises(TypeError, match="^a scripted or traced model"), record(traced):  # noqa: RUF043
         raise AssertionError("too late")
-
-
-# --- the mapping -------------------------------------------------------------------------------------------------
 
 
 def test_a_name_that_was_not_recorded_is_refused_with_those_that_were(model, images):

@@ -124,7 +124,7 @@ def test_nothing_may_be_left_over(write):
         ("pos_embed", torch.zeros(1, 9, 32), "(1, 9, 32), expected (1, 5, 32)"),  # a grid that is not a square
         ("patch_embed.proj.weight", torch.zeros(32, 48), "patch kernel of (32, 48)"),
         ("norm.weight", torch.zeros(32, dtype=torch.int8), "norm.weight .*torch.int8"),
-        ("norm.weight", torch.tensor(1.0), "norm.weight"),
+        *[("norm.weight", wrong, "norm.weight") for wrong in (torch.tensor(1.0), torch.zeros(0), None, {}, "a name")],
     ],
     ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )

@@ -131,22 +131,28 @@ def test_code_in_weights_is_refused_and_not_run(folder, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize(
-    ("error", "kind", "named"),
-    [
-        ("RepositoryNotFoundError", ValueError, "timm/vit_tiny"),
-        ("LocalEntryNotFoundError", ConnectionError, "someone/vit .*load_tiny"),
-    ],
-)
-def test_what_cannot_be_fetched_says_what_to_do(peer, monkeypatch, error, kind, named):
-    error = getattr(peer("huggingface_hub.errors"), error)
+def test_what_was_fetched_once_needs_no_network_and_what_was_not_says_what_to_do(
+    repository, peer, tmp_path, monkeypatch
+):
+    """The hub's own cache: a folder for each repository, in it one for each version."""
+    constants, errors = peer("huggingface_hub.constants"), peer("huggingface_hub.errors")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for name in ("someone/vit", "timm/vit_of_nobody"):
+        with pytest.raises(ConnectionError, match=f"{name} .*load_tiny"):
+            load_pretrained(name)
+    cached, sha = tmp_path / "models--someone--vit", "0" * 40
+    shutil.copytree(repository[0], cached / "snapshots" / sha)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(sha)
+    images = torch.rand(2, 3, 32, 32)
+    assert_close(load_pretrained("someone/vit").model(images), repository[1](images), rtol=0, atol=1e-4)
 
     def fail(name, pretrained):
-        assert (name, pretrained) == ("hf-hub:someone/vit", True)
-        raise error.__new__(error)  # without the response that it wants
+        raise errors.RepositoryNotFoundError.__new__(errors.RepositoryNotFoundError)  # without its response
 
     monkeypatch.setattr(peer("timm"), "create_model", fail)
-    with pytest.raises(kind, match=named):
+    with pytest.raises(ValueError, match="timm/vit_tiny"):
         load_pretrained("someone/vit")
 
 

@@ -10,11 +10,6 @@ from vit_walkthrough import MultiHeadSelfAttention, data, widgets
 from vit_walkthrough.model.patches import patchify
 
 
-def made(build, *sizes):
-    torch.manual_seed(0)
-    return build(*sizes).eval()
-
-
 @pytest.mark.parametrize(("size", "name"), [*zip((4, 32, 224), data.PHOTOS, strict=True)])
 def test_explore_patches_cuts_the_photo_and_counts(spy, size, name):
     grids, tiles, panel = spy("plot_grid"), spy("plot_patches"), widgets.explore_patches()
@@ -33,7 +28,8 @@ def test_explore_heads_shows_that_heads_cost_no_parameters(heads):
     patches = patchify(data.photo("cat")[None], 28)[0]
     projection = torch.randn(2352, 48, generator=torch.Generator().manual_seed(0)) / 2352**0.5
     tokens = F.layer_norm((patches - patches.mean(0)) @ projection, (48,))
-    qkv = made(MultiHeadSelfAttention, 48, heads).qkv(tokens).detach()
+    torch.manual_seed(0)
+    qkv = MultiHeadSelfAttention(48, heads).qkv(tokens).detach()
     queries, keys, _ = qkv.unflatten(-1, (3, heads, 48 // heads)).permute(1, 2, 0, 3)
     expected = (queries @ keys.mT / (48 / heads) ** 0.5).softmax(-1)
     np.testing.assert_allclose(carried(panel.figure)["weights"][0], expected, atol=0.51 / 255)

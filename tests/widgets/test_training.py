@@ -9,7 +9,8 @@ import torch
 
 from tests.widgets.panels import Page, numbers, turn
 from vit_walkthrough import ViTConfig, data, record
-from vit_walkthrough.train import Fitted, fit, init_model
+from vit_walkthrough.look.explain import mass_on_object
+from vit_walkthrough.train import evaluate, fit, init_model
 from vit_walkthrough.widgets import train_and_look, training
 
 SIZES = {"patch_size": 12, "heads": 2, "dim": 16, "depth": 1}
@@ -31,10 +32,6 @@ def progress_of(panel) -> tuple[int, str]:
     """Steps taken, and what the text says of the accuracy."""
     found = re.search(r"parameters, ([\d,]+) steps, (.+?)\. On these four", panel.text)
     return int(found[1].replace(",", "")), found[2]
-
-
-def expected_fit(steps: int) -> Fitted:
-    return fit(CONFIG, data.ClutteredDigits("train"), steps=steps, progress=False)
 
 
 @pytest.fixture
@@ -61,15 +58,13 @@ def test_opening_it_trains_nothing_and_shows_the_untrained_model(spy, fits):
     images, labels, masks = data.ClutteredDigits("test").sample(4, draw=0)
     with torch.no_grad(), record(model) as trace:
         said = model(images).argmax(-1).tolist()
-    looks = trace.attention[0].mean(dim=1)[:, 0, 1:].reshape(4, 4, 4)
+    looks = trace.attention[0].mean(dim=1)[:, 0, 1:]
     (held, maps), more = shown[-1]
-    torch.testing.assert_close(held, images)
-    torch.testing.assert_close(maps["it looks"], looks)
+    torch.testing.assert_close((held, maps["it looks"].flatten(1)), (images, looks))
     assert more["titles"] == [f"{label}: says {word}" for label, word in zip(labels.tolist(), said, strict=True)]
-    pixels = looks.repeat_interleave(12, 1).repeat_interleave(12, 2)
-    share = ((pixels * masks).sum((1, 2)) / pixels.sum((1, 2))).mean().item()
     found = numbers(panel.text, r"digits (\d+)% of .* square, (\d+)% of the picture")
-    assert found == pytest.approx([100 * share, 100 * masks.float().mean().item()], abs=0.51)
+    shares = mass_on_object(looks, masks).mean().item(), masks.float().mean().item()
+    assert found == pytest.approx([100 * share for share in shares], abs=0.51)
     assert curves[-1][0][0]["loss"][1].tolist() == [log(10)]
 
 
@@ -86,7 +81,7 @@ def test_it_trains_what_fit_trains_whatever_is_drawn_meanwhile_and_goes_on_from_
     assert seen[:2] == [(1, 3, "stop", True), (2, 3, "stop", True)]
     assert (button.description, progress.value, panel.controls["dim"].disabled) == ("go on", 0, False)
     assert (progress_of(panel), panel.message.value) == ((3, "43.2% of 500 validation images right"), "")
-    expected, (fitted,) = expected_fit(3), fits
+    expected, (fitted,) = fit(CONFIG, data.ClutteredDigits("train"), steps=3, progress=False), fits
     assert fitted.history.loss == expected.history.loss
     assert all(torch.equal(a, b) for a, b in zip(fitted.model.parameters(), expected.model.parameters(), strict=True))
     panel.train()
@@ -113,14 +108,12 @@ def test_the_button_trains_in_the_background_and_stops(fits, monkeypatch):
     assert told == "43.2% of 500 validation images right"
 
 
-def test_what_was_trained_is_measured_kept_and_shown_again(spy):
-    panel, validation, model = trainable(2), data.ClutteredDigits("validation"), expected_fit(2).model
+def test_what_was_trained_is_measured_kept_and_shown_again():
+    panel = trainable(2)
     panel.train()
-    right, device = 0, next(model.parameters()).device
-    for draw in (0, 1):
-        images, labels, _ = validation.sample(250, draw=draw)
-        right += (model(images.to(device)).argmax(-1).cpu() == labels).sum().item()
-    assert progress_of(panel) == (2, f"{right / 5:.1f}% of 500 validation images right")
+    model = fit(CONFIG, data.ClutteredDigits("train"), steps=2, progress=False).model
+    right = evaluate(model, data.ClutteredDigits("validation"), 500)
+    assert progress_of(panel) == (2, f"{right:.1%} of 500 validation images right")
     shown = panel.text, panel.picture.value
     for name, value in (("patch_size", 24), ("heads", 4), ("dim", 32), ("depth", 2)):
         turn(panel, **{name: value})
