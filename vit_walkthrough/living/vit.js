@@ -148,7 +148,7 @@ export function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
-// (rows ins) times the transpose of (outs ins), plus bias (outs): torch's Linear. Three rows and three outputs at a time
+// (rows ins) times the transpose of (outs ins), plus bias (outs): torch's Linear. Three rows and three outputs at once
 // share what is read, which takes a third of the time. Where fewer are left, the last one is computed again.
 function multiply(input, weight, bias) {
   const outs = bias.length, ins = weight.length / outs, rows = input.length / ins;
