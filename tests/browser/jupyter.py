@@ -258,8 +258,8 @@ class View:
         last = self.root.locator("button, [tabindex='0']").last
         acts = {"a control": lambda: [last.press(key) for key in ("Enter", "ArrowLeft")]}
         if self.picture.count():
-            acts = {"hovering": lambda: self.hover(0.38, 0.4), "hovering elsewhere": lambda: self.hover(0.64, 0.6)}
-            acts["walking"] = lambda: self.picture.press("ArrowLeft")
+            self.hover(0.64, 0.6)  # what is shown at first may be what the next place shows
+            acts = {"hovering": lambda: self.hover(0.38, 0.4), "walking": lambda: self.picture.press("ArrowLeft")}
         for what, act in acts.items():
             before = self.shown()
             act()

@@ -52,8 +52,10 @@ def expect_sound(page, frame, wanted: int = 2) -> None:
     ).Axe()
     frame.locator(".vit-alive").nth(wanted - 1).wait_for()
     assert (frame.locator(".vit-alive").count(), frame.locator(".vit-still:visible").count()) == (wanted, 0)
-    view = View(page, frame.locator(".vit-living").last)
+    view, first = (View(page, frame.locator(".vit-living").nth(number)) for number in (wanted - 1, 0))
+    before = first.shown()
     view.use()
+    assert wanted == 1 or first.shown() == before
     if view.picture.count() and page.evaluate("navigator.maxTouchPoints"):
         view.hover(0.9, 0.9)
         box, before = view.picture.bounding_box(), view.shown()

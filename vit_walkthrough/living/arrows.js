@@ -59,7 +59,7 @@ export function arrows(stage, data, living) {
         shape("line", axis === 0 ? { x1: at, x2: at, y1: 0, y2: SIZE, class: style }
           : { x1: 0, x2: SIZE, y1: at, y2: at, class: style }, frame);
         if (at < 14 || at > SIZE - 14 || line === 0) continue; // no word is cut off
-        const text = decimals(line, span < 4 ? 1 : 0);
+        const text = String(Number(line.toFixed(2))).replace("-", "−");
         const words = axis === 0 ? { x: at, y: clamp(12, y(0) + 15, SIZE - 4), "text-anchor": "middle" }
           : { x: clamp(22, x(0) - 5, SIZE), y: at + 4, "text-anchor": "end" };
         shape("text", { ...words, text, class: "vit-arrows-number" }, frame);
