@@ -254,11 +254,12 @@ class View:
         self.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
     def use(self) -> None:
-        """Point with the mouse, walk by the keys, or press the first button: each shows something else."""
-        acts = {"a button": lambda: self.root.get_by_role("button").first.press("Enter")}
+        """Point with the mouse and walk by the keys, or use the last control: each shows something else."""
+        last = self.root.locator("button, [tabindex='0']").last
+        acts = {"a control": lambda: [last.press(key) for key in ("Enter", "ArrowLeft")]}
         if self.picture.count():
-            acts = {"hovering": lambda: self.hover(0.4, 0.4), "hovering elsewhere": lambda: self.hover(0.6, 0.6)}
-            acts["walking"] = lambda: self.picture.press("ArrowLeft")
+            self.hover(0.64, 0.6)  # what is shown at first may be what the next place shows
+            acts = {"hovering": lambda: self.hover(0.38, 0.4), "walking": lambda: self.picture.press("ArrowLeft")}
         for what, act in acts.items():
             before = self.shown()
             act()

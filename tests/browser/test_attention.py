@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.browser import jupyter
+from tests.browser.reader import FRAMES, listen, spot, swipe
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.draw import blend
 from vit_walkthrough.living import live
@@ -43,35 +44,26 @@ def attention():
 class View(jupyter.View):
     """One picture of attention on a page, as its reader sees it."""
 
-    def __init__(self, page, number: int = 0):
-        super().__init__(page, page.locator(".vit-living").nth(number))
+    def __init__(self, page):
+        super().__init__(page, page.locator(".vit-living"))
         self.told = self.root.locator(".vit-text")
         self.star = self.root.get_by_role("button", name="class token")
 
     @property
     def state(self) -> tuple:
         """The query (-1 is the class token), the block, and what is pinned."""
-        self.page.evaluate("new Promise(requestAnimationFrame)")
+        self.page.evaluate(FRAMES)
         state = self.root.evaluate("root => root.living.state()")
         return state["query"], state["block"], state["pinned"]
 
     def place_of(self, row: int, col: int) -> tuple[float, float]:
-        box = self.picture.bounding_box()
-        return box["x"] + (col + 0.5) * box["width"] / COLS, box["y"] + (row + 0.5) * box["height"] / ROWS
+        return spot(self.picture, row, col, ROWS, COLS)
 
     def hover(self, row: int, col: int) -> None:
         self.page.mouse.move(*self.place_of(row, col))
 
     def click(self, row: int, col: int) -> None:
         self.page.mouse.click(*self.place_of(row, col))
-
-    def swipe(self, *places: tuple[float, float]) -> None:
-        """Press a finger at the first place, move it along the others and lift it at the last."""
-        touch = self.page.context.new_cdp_session(self.page)
-        for number, (across, down) in enumerate(places):
-            point = {"touchPoints": [{"x": across, "y": down}], "type": "touchMove" if number else "touchStart"}
-            touch.send("Input.dispatchTouchEvent", point)
-        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     def block(self, number: int) -> None:
         self.root.get_by_role("group", name="block").get_by_role("button", name=str(number)).click()
@@ -82,18 +74,13 @@ class View(jupyter.View):
 
     def pixels(self) -> np.ndarray:
         """The painted maps, one number for each pixel of the image: (mean, heads; height, width, 3)."""
-        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.evaluate(FRAMES)
         css = 'canvas[aria-label^="where the query looks"]:not([aria-label*="pinned"])'
         shown = self.root.locator(css).evaluate_all("list => list.map((one) => one.toDataURL())")
         pictures = [Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) for address in shown]
         assert all(picture.getextrema()[3] == (255, 255) for picture in pictures), "a picture that is not opaque"
-        zooms = [picture.width // (COLS * SIDE) for picture in pictures]
-        return np.stack(
-            [
-                np.asarray(picture)[zoom // 2 :: zoom, zoom // 2 :: zoom, :3].astype(float)
-                for picture, zoom in zip(pictures, zooms, strict=True)
-            ]
-        )
+        small = [picture.convert("RGB").resize((COLS * SIDE, ROWS * SIDE), Image.NEAREST) for picture in pictures]
+        return np.stack([np.asarray(picture, dtype=float) for picture in small])
 
 
 def names(first: int) -> list[str]:
@@ -151,13 +138,6 @@ def test_the_maps_of_the_home_query_replace_the_still_and_every_patch_has_its_ow
     assert view.state == (home, BLOCKS - 1, None)
 
 
-def test_without_scripts_the_still_picture_stands_with_its_text(open_page, attention, image):
-    shown = live("attention", attention, image)
-    page = open_page(shown.html, java_script_enabled=False)
-    assert page.get_by_role("img", name=shown.text, exact=True).is_visible()
-    assert page.locator("canvas").count() == 0
-
-
 def test_a_click_pins_a_patch_beside_the_next_and_a_second_lets_it_go(view):
     view.click(1, 3)
     view.hover(2, 0)
@@ -176,8 +156,7 @@ def test_a_click_pins_a_patch_beside_the_next_and_a_second_lets_it_go(view):
 
 def test_pointing_at_a_map_says_the_number_of_the_patch_there(view, attention):
     map_of_head = view.root.locator('canvas[aria-label="where the query looks, head 2"]')
-    box = map_of_head.bounding_box()
-    view.page.mouse.move(box["x"] + 0.5 * box["width"] / COLS, box["y"] + 2.5 * box["height"] / ROWS)
+    view.page.mouse.move(*spot(map_of_head, 2, 0, ROWS, COLS))
     assert view.state  # a frame later
     mean, best = attention[-1, 0, :, 0, 11].mean().item(), attention[-1, 0, :, 0, 11].max().item()
     told = view.told.inner_text()
@@ -205,12 +184,12 @@ def test_a_finger_pins_at_its_second_tap_and_the_page_scrolls_over_the_picture(o
         page.touchscreen.tap(*view.place_of(*place))
         assert view.state == (place[0] * COLS + place[1], BLOCKS - 1, pinned)
     across, down = view.place_of(2, 2)
-    view.swipe((across, down), (across, down - 40), (across, down - 90), (across, down - 140))
+    swipe(page, (across, down), (across, down - 40), (across, down - 90), (across, down - 140))
     page.wait_for_function("scrollY > 20")
 
 
 def test_the_arrow_keys_walk_across_no_edge_and_enter_and_space_pin_until_escape(view):
-    view.page.evaluate("window.heard = []; document.addEventListener('keydown', (event) => heard.push(event.key))")
+    heard = listen(view.page)
     view.picture.focus()
     walk = {"Right Up": 0, "Right Down Left": 5, "Left Right Down": 11, "Down Left": 10}
     for keys, query in walk.items():
@@ -222,37 +201,8 @@ def test_the_arrow_keys_walk_across_no_edge_and_enter_and_space_pin_until_escape
     assert view.state[2] == 11
     view.press(" ", "a", "Shift+Enter", "Control+ArrowDown")  # what is not used reaches the page
     assert view.state == (11, BLOCKS - 1, None)
-    heard = view.page.evaluate("heard.filter((key) => !['Tab', 'Shift', 'Control'].includes(key))")
-    assert heard == ["a", "Enter", "ArrowDown"]
+    assert [key for key in heard() if key not in ("Shift", "Control")] == ["a", "Enter", "ArrowDown"]
     assert view.page.evaluate("[scrollX, scrollY]") == [0, 0]
-
-
-REVIVE = """html => { // as notebooks do
-    const main = document.querySelector("main");
-    if (html) main.innerHTML = html;
-    for (const old of document.querySelectorAll(".vit-living script")) {
-      const alive = document.createElement("script");
-      for (const one of old.attributes) alive.setAttribute(one.name, one.value);
-      alive.textContent = old.textContent;
-      old.replaceWith(alive);
-    } }"""
-
-
-def test_pictures_inserted_into_a_page_run_again_or_saved_alive_are_alive_once_each(open_page, attention, image):
-    page = open_page("<main></main>")
-    page.evaluate(REVIVE, 2 * live("attention", attention, image).html)  # the same twice
-    view, other = View(page), View(page, 1)
-    view.click(0, 3)
-    other.block(0)
-    page.evaluate(REVIVE, "")  # its scripts run again
-    page.wait_for_timeout(100)
-    assert (view.state, other.state) == ((3, 2, 3), (-1, 0, None))
-    again = View(open_page(page.evaluate("document.body.innerHTML")))
-    for alive in (view, other, again):
-        assert alive.root.locator(".vit-alive").count() == 1
-    assert again.state == (-1, BLOCKS - 1, None)
-    again.hover(2, 2)
-    assert_shows(again, image, attention, 12)
 
 
 def test_a_silenced_head_changes_the_answer_as_torch_says(open_page):

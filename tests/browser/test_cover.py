@@ -7,20 +7,12 @@ from tests.browser.reader import ask, drag, spot, told
 from vit_walkthrough import record
 from vit_walkthrough.living import live
 from vit_walkthrough.look.intervene import intervene
-from vit_walkthrough.weights.checkpoint import in_eight_bits, in_full
 
 ROWS, COLS = 3, 5
 
 
 def place(page, patch: int) -> tuple[float, float]:
     return spot(page.locator(".vit-covering canvas.vit-points").first, *divmod(patch, COLS), ROWS, COLS)
-
-
-@pytest.fixture
-def rounded(model):
-    """A random model on a grid of 3 x 5, with the weights that a page carries."""
-    model.load_state_dict(in_full(in_eight_bits(model.state_dict())))
-    return model
 
 
 def assert_answers(page, model, image, covered, silenced=()) -> None:

@@ -9,18 +9,16 @@ from tests.browser.reader import ask, drag, spot, swipe, told
 from vit_walkthrough import record
 from vit_walkthrough.living import live
 from vit_walkthrough.weights import load_tiny
-from vit_walkthrough.weights.checkpoint import in_eight_bits, in_full
 
 NAMES = ["input", "", "patch_embedding", "class_token", "position_embedding", "blocks.1", "norm"]
 
 
 @pytest.fixture
-def shown(model, images, open_page):
+def shown(rounded, images, open_page):
     """The page of a random model on a grid of 3 x 5, and what torch computes with the weights that it carries."""
-    model.load_state_dict(in_full(in_eight_bits(model.state_dict())))
-    with torch.no_grad(), record(model) as trace:
-        model(images)
-    page = open_page(live("steps", model, images[0]).html, reduced_motion="reduce")
+    with torch.no_grad(), record(rounded) as trace:
+        rounded(images)
+    page = open_page(live("steps", rounded, images[0]).html, reduced_motion="reduce")
     page.locator(".vit-steps-scene").wait_for()
     return page, trace
 

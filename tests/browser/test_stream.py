@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from tests.browser.reader import ask, told
+from tests.living.node import eight_bit
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.living import live
 from vit_walkthrough.look.intervene import intervene
-from vit_walkthrough.weights.checkpoint import in_eight_bits, in_full
 
 
 def assert_reads(page, model, image, **options) -> None:
@@ -31,8 +31,7 @@ def assert_reads(page, model, image, **options) -> None:
 
 @pytest.mark.parametrize("pooling", ["class", "mean"])
 def test_every_station_says_what_torch_says(config, images, randomize, open_page, pooling):
-    model = randomize(VisionTransformer(ViTConfig(**(vars(config) | {"pooling": pooling}))))
-    model.load_state_dict(in_full(in_eight_bits(model.state_dict())))
+    model = eight_bit(randomize(VisionTransformer(ViTConfig(**(vars(config) | {"pooling": pooling})))))
     page, image = open_page(live("stream", model, images[0]).html, has_touch=True), images[0]
     page.locator(".vit-stream").wait_for()
     assert_reads(page, model, image)
@@ -50,13 +49,12 @@ def test_every_station_says_what_torch_says(config, images, randomize, open_page
     assert_reads(page, model, image)
 
 
-def test_a_bar_under_the_pointer_or_the_keys_says_its_number(model, images, open_page):
-    model.load_state_dict(in_full(in_eight_bits(model.state_dict())))
-    page = open_page(live("stream", model, images[0], classes=list("abcde")).html)
+def test_a_bar_under_the_pointer_or_the_keys_says_its_number(rounded, images, open_page):
+    page = open_page(live("stream", rounded, images[0], classes=list("abcde")).html)
     row = page.locator(".vit-stream-read").nth(2)
     row.locator(".vit-stream-bars > div").nth(3).hover()
     with torch.no_grad():
-        said = model(images[:1])[0].softmax(-1)
+        said = rounded(images[:1])[0].softmax(-1)
     assert f"After block 1, the head would give d {said[3]:.1%}" in told(page)
     row.focus()
     page.keyboard.press("ArrowRight")

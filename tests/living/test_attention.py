@@ -13,7 +13,7 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
-from tests.widgets.panels import Page
+from tests.widgets.panels import Page, carried, unpacked
 from vit_walkthrough import record
 from vit_walkthrough.draw import plot_heads, render
 from vit_walkthrough.living import live, page
@@ -35,21 +35,9 @@ def attention():
     return weights
 
 
-def decoded(address: str) -> bytes:
-    return base64.b64decode(address.split(",")[1], validate=True)
-
-
-def array(packed: dict) -> np.ndarray:
-    return np.frombuffer(decoded(packed["data"]), packed["type"]).reshape(packed["shape"])
-
-
 def data_of(shown) -> SimpleNamespace:
     """What the script reads, decoded; `weights` is (blocks, heads, queries, keys)."""
-    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', shown.html)[1])
-    own = array(data["toClass"])[..., None] if data["first"] else np.zeros((*data["peaks"]["shape"][:-1], 0))
-    data["weights"] = np.concatenate([own, array(data["shades"]) / 255 * array(data["peaks"])], axis=-1)
-    data["image"] = np.asarray(Image.open(io.BytesIO(decoded(data["image"]))))
-    return SimpleNamespace(**data)
+    return SimpleNamespace(**carried(shown))
 
 
 def assert_carries(shown, attention) -> None:
@@ -68,7 +56,7 @@ def test_one_bundle_holds_the_html_and_the_still_picture_with_its_text(attention
     assert bundle.keys() == {"text/html", "image/png", "text/plain"}
     assert (bundle["text/html"], bundle["text/plain"]) == (shown.html, shown.text)
     assert metadata == {"image/png": {"alt": shown.text}}
-    assert Image.open(io.BytesIO(decoded("," + bundle["image/png"]))).mode != "RGBA"
+    assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).mode != "RGBA"
     still = Page(shown.html)
     assert (still.png, still.attributes["img"]["alt"]) == (shown.png, shown.text)
 
@@ -197,12 +185,12 @@ def test_a_picture_that_is_too_large_is_refused_with_its_size(monkeypatch, atten
 
 def test_a_model_travels_in_eight_bits_with_its_image_in_sixteen(model, images):
     shown = live("attention", model, images[0], classes=[*"abcde"])
-    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', shown.html)[1])
+    data = json.loads(shown.payload)
     expected = in_eight_bits(model.state_dict())
     assert data["weights"].keys() == expected.keys()
-    assert all(np.array_equal(array(data["weights"][name]), tensor) for name, tensor in expected.items())
+    assert all(np.array_equal(unpacked(data["weights"][name]), tensor) for name, tensor in expected.items())
     assert data["config"] == json.loads(json.dumps(asdict(model.config)))
-    np.testing.assert_allclose(array(data["image"]) / 65535, images[0], atol=0.501 / 65535)
+    np.testing.assert_allclose(unpacked(data["image"]) / 65535, images[0], atol=0.501 / 65535)
     assert data["classes"] == [*"abcde"]
     with pytest.raises(ValueError, match="2 names of classes, but the model has 5"):
         live("attention", model, images[0], classes=["a", "b"])

@@ -40,15 +40,16 @@ class Page(HTMLParser):
         return base64.b64decode(self.attributes["img"]["src"].removeprefix("data:image/png;base64,"), validate=True)
 
 
+def unpacked(value):
+    """An array as it was before it was packed for a page; anything else as it is."""
+    if not isinstance(value, dict) or "data" not in value:
+        return value
+    return np.frombuffer(base64.b64decode(value["data"].split(",")[1]), value["type"]).reshape(value["shape"])
+
+
 def carried(living) -> dict:
     """What a picture of attention carries: its arrays decoded; `weights` is (blocks heads queries keys)."""
-
-    def decoded(value):
-        if not isinstance(value, dict) or "data" not in value:
-            return value
-        return np.frombuffer(base64.b64decode(value["data"].split(",")[1]), value["type"]).reshape(value["shape"])
-
-    data = {name: decoded(value) for name, value in json.loads(living.payload).items()}
+    data = {name: unpacked(value) for name, value in json.loads(living.payload).items()}
     own = data["toClass"][..., None] if data["first"] else np.zeros((*data["peaks"].shape[:-1], 0))
     data["weights"] = np.concatenate([own, data["shades"] / 255 * data["peaks"]], axis=-1)
     data["image"] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image"].split(",")[1]))))

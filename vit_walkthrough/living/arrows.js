@@ -1,8 +1,8 @@
 // Drag the query's tip among the keys: scores, weights, and the output, which is the weighted sum of the values.
 // All are vectors of two numbers, and so arrows in a plane.
 import { attend, attentionWeights } from "./vit.js";
-import { adjust, ARROWS, button, clamp, decimals, element, frames, keys, largest } from "./view.js";
-import { percent, readout, shape, spotUnder, strongest } from "./view.js";
+import { adjust, ARROWS, button, clamp, decimals, element, frames, hint, keys, largest, percent } from "./view.js";
+import { readout, shape, spotUnder, strongest, ticks } from "./view.js";
 
 const SIZE = 400; // of a plane in its own units
 const QUERY = "#cc79a7", KEY = "#e69f00", VALUE = "#56b4e9";
@@ -14,8 +14,8 @@ export function arrows(stage, data, living) {
   let temperature = data.temperature, weights = null, output = null;
 
   const draw = frames(paint);
-  const hint = "Drag the round tip of the query, or of a key, and watch the weights and the output.";
-  element("p", { class: "vit-hint", text: hint + " With keys, Tab chooses a tip and the arrows move it." }, stage);
+  hint(stage, "Drag the round tip of the query, or of a key, and watch the weights and the output."
+    + " With keys, Tab chooses a tip and the arrows move it.");
   const controls = element("div", { class: "vit-controls" }, stage);
   const heat = element("label", { class: "vit-slider" }, controls);
   element("span", { text: "temperature" }, heat);
@@ -53,16 +53,13 @@ export function arrows(stage, data, living) {
     const frame = shape("svg", box, holder);
     element("figcaption", { text: caption }, holder);
     const x = (number) => ((number - low[0]) / span) * SIZE, y = (number) => SIZE - ((number - low[1]) / span) * SIZE;
-    const rough = 10 ** Math.floor(Math.log10(span / 4));
-    const step = rough * [5, 2, 1].find((times) => times * rough <= span / 4);
     for (const axis of [0, 1])
-      for (let line = Math.ceil(low[axis] / step); line * step <= low[axis] + span; line++) {
-        const at = axis === 0 ? x(line * step) : y(line * step);
-        const style = line === 0 ? "vit-arrows-axis" : "vit-arrows-line";
+      for (const line of ticks(low[axis], low[axis] + span)) {
+        const at = axis === 0 ? x(line) : y(line), style = line === 0 ? "vit-arrows-axis" : "vit-arrows-line";
         shape("line", axis === 0 ? { x1: at, x2: at, y1: 0, y2: SIZE, class: style }
           : { x1: 0, x2: SIZE, y1: at, y2: at, class: style }, frame);
         if (at < 14 || at > SIZE - 14 || line === 0) continue; // no word is cut off
-        const text = decimals(line * step, step < 1 ? 1 : 0);
+        const text = String(Number(line.toFixed(2))).replace("-", "−");
         const words = axis === 0 ? { x: at, y: clamp(12, y(0) + 15, SIZE - 4), "text-anchor": "middle" }
           : { x: clamp(22, x(0) - 5, SIZE), y: at + 4, "text-anchor": "end" };
         shape("text", { ...words, text, class: "vit-arrows-number" }, frame);

@@ -2,9 +2,9 @@
 // and lines to the strongest patches. Either the attention was recorded, or the model is here and computes it. Then
 // heads can be silenced, and the answer stands beside.
 import { forward, softmax } from "./vit.js";
-import { bars, button, capital, choice, element, figure, frames, gridLines, largest, number } from "./view.js";
-import { outline, painter, patchUnder, place, pointable, press } from "./view.js";
-import { readout, scaleBar, strongest, switcher } from "./view.js";
+import { bars, button, capital, choice, element, figure, frames, gridLines, hint, largest, number } from "./view.js";
+import { outline, painter, patchUnder, place, pointable, press, readout, scaleBar, strongest } from "./view.js";
+import { switcher } from "./view.js";
 
 const PINK = "#cc79a7", BLUE = "#0072b2", STRONGEST = 5;
 
@@ -21,8 +21,7 @@ export function attention(stage, data, living) {
   byBlock.group.hidden = blocks.length === 1;
   const star = first ? button(controls, "★ class token", () => look(-1)) : null;
   switcher(controls, "a scale for each map", (pressed) => { own = pressed; draw(); });
-  const hint = "Point at a patch, or use the arrow keys. A click, a second tap or Enter pins it; Escape lets it go.";
-  element("p", { class: "vit-hint", text: hint }, stage);
+  hint(stage, "Point at a patch, or use the arrow keys. A click, a second tap or Enter pins it; Escape lets it go.");
 
   const main = element("div", { class: "vit-main" }, stage), left = element("div", {}, main);
   const above = element("div", { class: "vit-row" }, left), row = element("div", { class: "vit-row" }, left);

@@ -1,8 +1,8 @@
 // Cover patches, silence heads, and see what becomes of the answer; beside it, where the class token looked before.
 import { forward, grid, looks, softmax } from "./vit.js";
-import { bars, button, element, figure, frames, gridLines, keys, largest, number, outline } from "./view.js";
-import { painter, patchUnder, percent, picture, place, pointable } from "./view.js";
-import { press, readout, scaleBar, strongest, switcher } from "./view.js";
+import { bars, boxOf, button, element, figure, frames, gridLines, hint, keys, largest, number } from "./view.js";
+import { outline, painter, patchUnder, percent, picture, place, pointable, press, readout } from "./view.js";
+import { scaleBar, strongest, switcher } from "./view.js";
 
 const COUNT = 5; // patches that a button covers
 const COVERED = "#0072b2", POINTED = "#cc79a7";
@@ -17,9 +17,8 @@ export function covering(stage, data, living) {
 
   // What stands where: the two pictures with buttons below, and the answer beside them; the heads; the sentence.
   const draw = frames(paint);
-  const hint = "Click on patches, or drag over them, to cover them. "
-    + "Does the answer change more where the map is bright?";
-  element("p", { class: "vit-hint", text: hint }, stage);
+  hint(stage, "Click on patches, or drag over them, to cover them. "
+    + "Does the answer change more where the map is bright?");
   const main = element("div", { class: "vit-covering" }, stage), row = element("div", { class: "vit-row" }, main);
   const how = ". Arrow keys choose a patch, Enter covers or uncovers it";
   const view = figure(row, image, { label: "What the model sees" + how, caption: "what the model sees" });
@@ -117,11 +116,9 @@ export function covering(stage, data, living) {
 
   // Frames around all that is covered: first the white of all, so that neighbours look alike.
   function frameAll({ context, width, height }) {
-    const wide = width / cols, high = height / rows;
     for (const [lineWidth, strokeStyle] of [[width / 50, "#fff"], [width / 100, COVERED]]) {
       Object.assign(context, { lineWidth, strokeStyle });
-      for (const patch of covered)
-        context.strokeRect((patch % cols) * wide, Math.floor(patch / cols) * high, wide, high);
+      for (const patch of covered) context.strokeRect(...boxOf(patch, cols, width / cols, height / rows));
     }
   }
 

@@ -1,7 +1,7 @@
 // Point at a patch and at one number of its token: the patch, the filter that makes this number, their products place
 // by place, and the sum. A token is nothing but such sums.
 import { patchify } from "./vit.js";
-import { decimals, element, figure, framed, frames, gridLines, inPalette, largest } from "./view.js";
+import { boxOf, decimals, element, figure, framed, frames, gridLines, hint, inPalette, largest } from "./view.js";
 import { namesOf, outline, pointable, readout, sheet, tinted } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000";
@@ -18,8 +18,8 @@ export function embedding(stage, data, living) {
   let { patch, chosen } = data, place = null, painted = "";
 
   const draw = frames(paint);
-  const hint = `Point at a patch, and then at one of the ${dim} numbers of its token: you see how it is computed.`;
-  element("p", { class: "vit-hint", text: hint + " Arrow keys work too." }, stage);
+  hint(stage, `Point at a patch, and then at one of the ${dim} numbers of its token: you see how it is computed.`
+    + " Arrow keys work too.");
   const main = element("div", { class: "vit-embedding" }, stage), left = element("div", {}, main);
   const right = element("div", {}, main);
   const view = figure(left, image, { label: "The picture. Arrow keys choose a patch", kind: "vit-first" });
@@ -89,7 +89,7 @@ export function embedding(stage, data, living) {
     const mine = tokens.subarray(patch * dim, (patch + 1) * dim), value = mine[chosen];
     const cells = sheet(down, across, (one) => one < dim ? signedColour(mine[one], mostToken) : [255, 255, 255]);
     token.context.drawImage(cells, 0, 0);
-    framed(token.context, [chosen % across, Math.floor(chosen / across), 1, 1], across / 90, BLACK);
+    framed(token.context, boxOf(chosen, across, 1), across / 90, BLACK);
     token.words.textContent = `its token: ${dim} numbers in lines of ${across}. Number ${chosen}: ${decimals(value)}`;
 
     if (painted !== `${patch} ${chosen}`) {
@@ -102,8 +102,7 @@ export function embedding(stage, data, living) {
       context.clearRect(0, 0, wide, side);
       for (let channel = 0; channel < channels; channel++)
         context.drawImage(kept, channel * side, 0, side, side, channel * (side + 1), 0, side, side);
-      if (place === null) continue;
-      framed(context, [cellOf(place) % wide, Math.floor(cellOf(place) / wide), 1, 1], wide / 90, BLACK);
+      if (place !== null) framed(context, boxOf(cellOf(place), wide, 1), wide / 90, BLACK);
     }
     filterPlanes.words.textContent = `× filter ${chosen}`;
     patchPlanes.words.textContent = `patch ${patch}`;

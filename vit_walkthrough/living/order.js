@@ -1,7 +1,7 @@
 // Drag patches to other places, and read what the model says: with positions it notices, without them it cannot.
 import { forward, grid, softmax } from "./vit.js";
-import { bars, button, choice, element, figure, frames, gridLines, keys, largest, outline } from "./view.js";
-import { patchUnder, percent, pointable, readout, strongest } from "./view.js";
+import { bars, boxOf, button, choice, element, figure, frames, gridLines, hint, keys, largest } from "./view.js";
+import { outline, patchUnder, percent, pointable, readout, strongest } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000", HOLD = 150; // milliseconds after which a finger drags and no longer scrolls
 
@@ -17,9 +17,8 @@ export function order(stage, data, living) {
   byPositions.group.hidden = config.positions === "none";
   button(controls, "shuffle", shuffle);
   button(controls, "put back", () => { arranged = [...inPlace]; lifted = null; draw(); });
-  const hint = "Drag a patch onto another, and the two swap. You can also click one and then the other. "
-    + "With keys, Enter picks a patch up, arrows move it, and Enter drops it.";
-  element("p", { class: "vit-hint", text: hint }, stage);
+  hint(stage, "Drag a patch onto another, and the two swap. You can also click one and then the other. "
+    + "With keys, Enter picks a patch up, arrows move it, and Enter drops it.");
   const main = element("div", { class: "vit-order" }, stage), answers = element("div", { class: "vit-order-answers" });
   const label = "The picture in patches. Enter picks a patch up, arrow keys move it, Enter drops it, Escape lets it go";
   const view = figure(main, image, { label, kind: "vit-first" });
@@ -90,10 +89,8 @@ export function order(stage, data, living) {
     if (!untouched.has(positions)) untouched.set(positions, answer({}));
     const was = untouched.get(positions), moved = shown.filter((patch, at) => patch !== at).length;
     const is = moved ? answer({ order: shown }) : was;
-    shown.forEach((patch, at) => {
-      context.drawImage(image.canvas, (patch % cols) * side, Math.floor(patch / cols) * side, side, side,
-        (at % cols) * side, Math.floor(at / cols) * side, side, side);
-    });
+    shown.forEach((patch, at) =>
+      context.drawImage(image.canvas, ...boxOf(patch, cols, side), ...boxOf(at, cols, side)));
     gridLines(view, { rows, cols });
     if (lifted !== null) outline(view, { rows, cols }, lifted, BLACK);
     outline(view, { rows, cols }, cursor, BLUE);
@@ -108,8 +105,7 @@ export function order(stage, data, living) {
 
   // The number of a patch's own place, in its corner.
   function numbered(patch, at) {
-    const { context } = view, high = side * 0.32, left = (at % cols + 0.14) * side;
-    const top = (Math.floor(at / cols) + 0.14) * side;
+    const { context } = view, high = side * 0.32, [left, top] = boxOf(at, cols, side).map((one) => one + 0.14 * side);
     Object.assign(context, { font: `${high * 0.9}px system-ui, sans-serif`, textBaseline: "middle" });
     context.fillStyle = "rgba(0,0,0,0.65)";
     context.fillRect(left, top, context.measureText(patch).width + high * 0.4, high);

@@ -1,6 +1,6 @@
 // All numbers of a ViT as areas to scale. Point at an area, at a row of the list, or walk with the arrow keys: the part
 // says its name, its shape and its share, and the same part of all blocks lights up.
-import { choice, clamp, element, frames, keys, press, readout, spotUnder } from "./view.js";
+import { choice, clamp, element, frames, hint, keys, press, readout, spotUnder } from "./view.js";
 
 const PATCH = "#0072b2", STAR = "#d55e00", POSITION = "#009e73", THIRDS = ["#cc79a7", "#e69f00", "#56b4e9"];
 const GREYS = { projection: "#d8d8d8", expand: "#bcbcbc", contract: "#a2a2a2", norm: "#6e6e6e", head: "#888888" };
@@ -76,9 +76,8 @@ export function parameters(stage, { config, sizes, variants }, living) {
   choice(controls, "size", named(sizesToChoose), size, (one) => { size = one; build(); });
   choice(controls, "patch in pixels", named(patches), patch, (one) => { patch = one; build(); });
   const sum = element("strong", { class: "vit-parameters-sum" }, controls);
-  const hint = "Point at an area or at a row of the list. "
-    + "With the arrow keys, up and down go to the next part, left and right to the next block.";
-  element("p", { class: "vit-hint", text: hint }, stage);
+  hint(stage, "Point at an area or at a row of the list. "
+    + "With the arrow keys, up and down go to the next part, left and right to the next block.");
   const main = element("div", { class: "vit-parameters" }, stage);
   const canvas = element("canvas", { class: "vit-points", tabindex: 0, role: "application",
     "aria-roledescription": "map of all parameters" }, main);

@@ -66,10 +66,17 @@ def pixels(image: Tensor, patch_size: int) -> Living:
     data = {"numbers": image, "patchSize": patch_size, "at": y * width + x}
 
     def still():
-        marked = dict(patch_size=patch_size, marked={patch: "patch"})
-        if len(image) == 1 and image[0].numel() <= 64:
-            return draw.plot_image(image[0], numbers=True, **marked)
-        return draw.plot_grid(image / max(1, image.max()), **marked)
+        (left, right), small = draw.side_by_side(2), len(image) == 1 and image[0].numel() <= 64
+        marked = dict(patch_size=patch_size, marked={patch: "patch"}, title=f"patch {patch} of the picture", ax=left)
+        if small:
+            draw.plot_image(image[0], numbers=True, **marked)
+        else:
+            draw.plot_grid(image / max(1, image.max()), **marked)
+        line = rows.shape[1] if small else patch_size**2  # a channel in each line
+        shown = dict(
+            title=f"its row of {rows.shape[1]} numbers", names=["red", "green", "blue"] if channels == 3 else None
+        )
+        return draw.plot_matrix(rows[patch].reshape(-1, line), numbers=small, colorbar=False, ax=right, **shown)
 
     return Living("pixels", data, still, text, "point at a pixel")
 
@@ -120,13 +127,30 @@ def arrows(keys, values, query, *, temperature: float = 1.0) -> Living:
     if not torch.cat([keys, values, query[None]]).isfinite().all() or not 0.1 <= temperature <= 10:
         raise ValueError(f"numbers are NaN or infinite, or the temperature, {temperature}, is not from 0.1 to 10")
     weights = attention_weights(query[None] / temperature, keys)
-    output, shares = attend(weights, values)[0], {f"k{key}": weight for key, weight in enumerate(weights[0].tolist())}
+    output = attend(weights, values)[0]
     text = (
         f"A query ({query[0]:.2g}, {query[1]:.2g}) among {len(keys)} keys, and the weights that it gives them. The "
         f"output, the weighted sum of the values, is ({output[0]:.2f}, {output[1]:.2f})."
     )
     data = {"keys": keys, "values": values, "query": query, "temperature": float(temperature)}
-    still = lambda: draw.plot_bars(shares, unit="{:.2f}")  # noqa: E731
+
+    def still():
+        axes, weight = draw.side_by_side(2, width=8, height=4), weights[0].tolist()
+        for ax, one, title in zip(axes, "kv", ("the query and the keys", "the values and the output"), strict=True):
+            vectors, single = (keys, query) if one == "k" else (values, output)
+            ends = {f"{one}{number} ({weight[number]:.2f})": end for number, end in enumerate(vectors.tolist())}
+            ends["query" if one == "k" else "output"] = single.tolist()
+            roles = ["key" if one == "k" else "value"] * len(keys) + ["query" if one == "k" else "neutral"]
+            for (name, end), role, thick in zip(ends.items(), roles, [*weight, 0.2], strict=True):
+                look = dict(color=draw.ROLES[role], arrowstyle="-|>", lw=2 + 4 * thick, shrinkA=0, shrinkB=0)
+                ax.annotate("", end, (0, 0), arrowprops=look)
+                ax.text(*end, f" {name} ", size=11, ha="left" if end[0] >= 0 else "right")
+            low, high = np.min([[0, 0], *ends.values()], axis=0), np.max([[0, 0], *ends.values()], axis=0)
+            middle, half = (low + high) / 2, 0.85 * max(high - low)
+            limits = zip(middle - half, middle + half, strict=True)
+            ax.set(title=title, aspect="equal", **dict(zip(("xlim", "ylim"), limits, strict=True)))
+        return axes[0]
+
     return Living("arrows", data, still, text, "drag the tip of the query")
 
 

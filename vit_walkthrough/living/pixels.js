@@ -1,8 +1,8 @@
 // Point at a pixel: it lights up in the picture, in its patch, in the row of numbers that its patch becomes, and in the
 // sequence of all rows; the formula says where it is. Pointing into a row lights it up in the picture, the other way
 // round. The second frame moves the numbers of a small image through the three steps of the code.
-import { choice, decimals, element, figure, framed, frames, gridLines, inPalette, largest } from "./view.js";
-import { namesOf, pointable, readout, sheet, tinted } from "./view.js";
+import { boxOf, choice, decimals, element, figure, framed, frames, gridLines, hint, inPalette } from "./view.js";
+import { largest, namesOf, pointable, readout, sheet, tinted } from "./view.js";
 
 const PATCH = "#0072b2", PIXEL = "#000";
 
@@ -16,8 +16,7 @@ export function pixels(stage, data, living) {
   const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
   const frame = choice(controls, "show", [["pixel", "one pixel"], ["code", "as code"]], "pixel", show);
   const byPixel = element("div", {}, stage), asCode = element("div", { hidden: true }, stage);
-  const hint = "Point at a pixel, or at any number of the other pictures: you see where it goes. Arrow keys work too.";
-  element("p", { class: "vit-hint", text: hint }, byPixel);
+  hint(byPixel, "Point at a pixel, or at a number of the other pictures: you see where it goes. Arrow keys work too.");
   const above = element("div", { class: "vit-row" }, byPixel);
   const below = written ? above : element("div", { class: "vit-row" }, byPixel);
 
@@ -46,8 +45,7 @@ export function pixels(stage, data, living) {
   const [picture, patch, row, sequence] = boards, words = element("div", { class: "vit-pixels-words" });
   (written ? sequence : patch).shown.frame.after(words);
   const formula = element("p", { class: "vit-pixels-formula" }, words);
-  const signs = "Here // divides and leaves the remainder out, and % is the remainder.";
-  element("p", { class: "vit-hint", text: signs }, words);
+  hint(words, "Here // divides and leaves the remainder out, and % is the remainder.");
   const tell = readout(byPixel);
 
   // Where a number of the image is: its channel and pixel, its patch, and its place in the patch's row.
@@ -90,10 +88,9 @@ export function pixels(stage, data, living) {
     const { shown: { context } } = patch; // a gap between its channels
     for (let other = 1; other < channels; other++) context.clearRect(other * side - 0.06, 0, 0.12, side);
     gridLines(picture.shown, { rows, cols }, (written ? 4 : 1) / picture.cell, 0.75);
-    ring(picture, (here.patch % cols) * side, Math.floor(here.patch / cols) * side, side, side, PATCH);
-    ring(sequence, 0, here.patch, patchDim, 1, PATCH);
-    for (const one of boards)
-      ring(one, one.cellOf(at) % one.across, Math.floor(one.cellOf(at) / one.across), 1, 1, PIXEL);
+    ring(picture, boxOf(here.patch, cols, side), PATCH);
+    ring(sequence, [0, here.patch, patchDim, 1], PATCH);
+    for (const one of boards) ring(one, boxOf(one.cellOf(at), one.across, 1), PIXEL);
 
     const words = [
       `the picture: ${height} x ${width} pixels, ${rows} rows of ${cols} patches`,
@@ -116,9 +113,7 @@ export function pixels(stage, data, living) {
       + `It belongs to patch ${here.patch}, and there it is the number at place ${here.place} of the row.`);
   }
 
-  function ring({ shown, cell }, left, top, wide, high, colour) {
-    framed(shown.context, [left, top, wide, high], 6 / cell, colour);
-  }
+  function ring({ shown, cell }, box, colour) { framed(shown.context, box, 6 / cell, colour); }
 
   function write({ shown: { context }, across, down, numberAt }) {
     Object.assign(context, { font: "0.4px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
@@ -164,8 +159,7 @@ function steps(stage, numbers, { height, width, side }, palette) {
       text: `reshape joins two and two axes. Each of the ${rows * cols} lines is a patch of ${inPatch} numbers.` },
   ];
   let step = 0, patch = Math.floor(rows / 2) * cols + Math.floor(cols / 2);
-  const hint = "Press one step after another, and watch the numbers. Point at a number to choose its patch.";
-  element("p", { class: "vit-hint", text: hint }, stage);
+  hint(stage, "Press one step after another, and watch the numbers. Point at a number to choose its patch.");
   const chosen = choice(element("div", { class: "vit-controls" }, stage), "step",
     all.map(({ name }, place) => [place, name]), 0, go);
   const code = element("p", { class: "vit-pixels-formula" }, stage);

@@ -1,12 +1,12 @@
 // A question with its answers as buttons: a tap unfolds why an answer is right or wrong. Nothing is said before.
-import { button, element, readout } from "./view.js";
+import { button, element, hint, readout } from "./view.js";
 
 export function predict(stage, { question, choices }, living) {
   const tried = new Set();
   let needed = 0; // how many answers were tapped up to the right one: later taps only read
   const group = element("div", { class: "vit-predict", role: "group", "aria-label": question }, stage);
   element("strong", { text: question }, group);
-  element("p", { class: "vit-hint", text: "Tap the answer that you expect, before you read on." }, group);
+  hint(group, "Tap the answer that you expect, before you read on.");
   choices.forEach(({ answer, right, sentence }) => {
     const line = element("div", {}, group);
     const asked = button(line, "", unfold, { "aria-expanded": "false" });

@@ -1,6 +1,7 @@
 // A recorded training: drag along its curves, and see the answers, the maps and the filters as they were at that step.
-import { adjust, button, clamp, element, figure, framed, frames, keys, largest, painter, percent } from "./view.js";
-import { picture, readout, scaleBar, shape, sheet, spotUnder, still, strongest, switcher } from "./view.js";
+import { adjust, button, clamp, element, figure, framed, frames, hint, keys, largest, painter } from "./view.js";
+import { percent, picture, readout, scaleBar, shape, sheet, spotUnder, still, strongest, switcher } from "./view.js";
+import { ticks } from "./view.js";
 
 const PLOT = { width: 460, height: 190, left: 46, right: 14, top: 26, bottom: 36 }, PAUSE = 350, ACROSS = 4;
 
@@ -21,9 +22,8 @@ export function run(stage, data, living) {
     else start();
   });
   const when = element("strong", { "aria-hidden": "true" }, controls);
-  const hint = "Point at a curve and move along it, or use the left and right arrow keys: "
-    + "below you see the model as it was at that step.";
-  element("p", { class: "vit-hint", text: hint }, stage);
+  hint(stage, "Point at a curve and move along it, or use the left and right arrow keys: "
+    + "below you see the model as it was at that step.");
 
   // One control with two curves. It is a slider for those who hear it.
   const curves = element("div", { class: "vit-row vit-points vit-run-curves", role: "slider", tabindex: 0,
@@ -106,13 +106,6 @@ export function run(stage, data, living) {
       adjust(line, { x1: x(steps[now]), x2: x(steps[now]) });
       adjust(dot, { cx: x(steps[now]), cy: y(values[now]) });
     };
-  }
-
-  // Four or five round numbers from low to high.
-  function ticks(low, high) {
-    const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= rough) * power, first = Math.ceil(low / step);
-    return Array.from({ length: 6 }, (_, at) => (first + at) * step).filter((value) => value <= high);
   }
 
   function paint() {

@@ -2,9 +2,9 @@
 // The picture is the digit that came along, or one that the reader draws.
 import { forward, grid, looks, patchify, softmax } from "./vit.js";
 import { writingPad } from "./pad.js";
-import { ARROWS, bars, button, choice, clamp, decimals, element, figure, framed, frames } from "./view.js";
-import { inPalette, keys, largest, namesOf, painter, percent, press } from "./view.js";
-import { readout, sheet, signed, still, strongest, tinted } from "./view.js";
+import { ARROWS, bars, boxOf, button, choice, clamp, decimals, element, figure, framed, frames } from "./view.js";
+import { hint, inPalette, keys, largest, namesOf, painter, percent, press, readout, sheet, signed } from "./view.js";
+import { still, strongest, tinted } from "./view.js";
 
 const STEPS = ["picture", "patches", "tokens", "★ first", "positions", "attention", "answer"];
 const LAST = STEPS.length - 1, PATCH = "#0072b2", STAR = "#d55e00", POSITION = "#009e73";
@@ -30,8 +30,7 @@ export function steps(stage, data, living) {
   const seen = figure(writing, data.image, { label: "Where the class token looks in your drawing" });
   const answer = element("div", { class: "vit-steps-answer" }, writing);
   const answered = bars(answer, classes, "what the model says"), way = element("div", {}, stage);
-  const hint = "Press play, or drag the slider through the seven steps. Then point at any number.";
-  element("p", { class: "vit-hint", text: hint }, way);
+  hint(way, "Press play, or drag the slider through the seven steps. Then point at any number.");
   const bar = element("div", { class: "vit-steps-bar" }, way);
   const grain = { min: 0, max: LAST, step: still() ? 1 : 0.02 };
   const range = element("input", { type: "range", ...grain, "aria-label": "step" }, bar);
@@ -132,11 +131,10 @@ export function steps(stage, data, living) {
     const [x, y, whole] = ["x", "y", "side"].map((name) => between(at.large[name], shrunk, at.small[name]));
     const cell = whole / cols, room = gap * Math.max(1, cell * 0.06);
     if (time > 4) paintMap({ context: map }, found.subarray(1), largest(found.subarray(1)));
-    const cutOut = (pixels, patch, ...to) =>
-      ink.drawImage(pixels, (patch % cols) * side, Math.floor(patch / cols) * side, side, side, ...to);
-    const boxOf = (patch) => [x + (patch % cols) * cell, y + Math.floor(patch / cols) * cell, cell, cell];
+    const cutOut = (pixels, patch, ...to) => ink.drawImage(pixels, ...boxOf(patch, cols, side), ...to);
+    const frameOf = (patch) => boxOf(patch, cols, cell).map((one, at) => one + [x, y, 0, 0][at]);
     const places = Array.from({ length: patches }, (_, patch) => {
-      const [left, top] = boxOf(patch);
+      const [left, top] = frameOf(patch);
       return [left + room / 2, top + room / 2, cell - room];
     });
     places.forEach(([x, y, size], patch) => cutOut(time > 4 ? map.canvas : image.canvas, patch, x, y, size, size));
@@ -158,7 +156,7 @@ export function steps(stage, data, living) {
     if (step >= 5) lines(at, found, step === 6 ? 1 - share : time === 5 ? 1 : pulse);
     if (step === 6) chart(at.bars, share, ground);
     legend(at, ground);
-    if (pointed) mark(at, boxOf, ground);
+    if (pointed) mark(at, frameOf, ground);
   }
   function query() { return pointed?.part === "strips" && step === 5 ? pointed.col : 0; }
 
@@ -258,12 +256,12 @@ export function steps(stage, data, living) {
   }
 
   // A frame around the number that is pointed at, its strip, and its patch in the picture.
-  function mark(at, boxOf, ground) {
+  function mark(at, frameOf, ground) {
     const place = fields(at).find((one) => one.part === pointed.part);
     if (!place) return;
     const wide = place.across / place.cols, high = place.high / place.rows, { row, col } = pointed;
     if (place.part === "strips") {
-      if (col) framed(ink, boxOf(col - 1), 5, PATCH);
+      if (col) framed(ink, frameOf(col - 1), 5, PATCH);
       lens(at, col, ground);
       Object.assign(ink, { strokeStyle: ground, lineWidth: 1 });
       ink.strokeRect(place.x + col * wide, place.y, wide, place.high);
@@ -281,7 +279,7 @@ export function steps(stage, data, living) {
     const words = token ? [`patch ${patch}`, `row ${row}, column ${col}`] : ["class token"];
     if (step > 2) words.push(`place ${token} in the row`);
     words.forEach((text, line) => ink.fillText(text, x, y + size + 14 + 18 * line));
-    if (token) return ink.drawImage(image.canvas, col * side, row * side, side, side, x, y, size, size);
+    if (token) return ink.drawImage(image.canvas, ...boxOf(patch, cols, side), x, y, size, size);
     Object.assign(ink, { font: size + FONT, fillStyle: STAR });
     ink.fillText("★", x, y + size / 2);
   }

@@ -1,8 +1,8 @@
 // The stream of tokens from the embedding through the blocks, read after each of them; tap on what each block adds, and
 // it is skipped, or it takes the place of the stream.
 import { classify, forward, layerNorm, pool, softmax } from "./vit.js";
-import { button, capital, decimals, element, frames, keys } from "./view.js";
-import { percent, press, readout, shape, strongest } from "./view.js";
+import { button, capital, decimals, element, frames, hint, keys, percent, press, readout, shape } from "./view.js";
+import { strongest } from "./view.js";
 
 const STATES = ["added", "skipped", "alone"];
 const WIDE = 288, TURN = 18, BACK = 48, LINE = 16; // of a side branch, in pixels: it leaves at TURN, is back at BACK
@@ -15,9 +15,8 @@ export function stream(stage, data, living) {
   let now = untouched, pointed = null, changed = true;
 
   const draw = frames(paint);
-  const hint = "Tap on attention or MLP: it is added, skipped, or alone (it replaces the stream). "
-    + "Tap on a norm to switch it off.";
-  element("p", { class: "vit-hint", text: hint }, stage);
+  hint(stage, "Tap on attention or MLP: it is added, skipped, or alone (it replaces the stream). "
+    + "Tap on a norm to switch it off.");
   const controls = element("div", { class: "vit-controls" }, stage);
   button(controls, "reset", () => { states.clear(); changed = true; draw(); });
   element("span", { class: "vit-stream-key", text: "bar: now   ▔ line: untouched" }, controls);

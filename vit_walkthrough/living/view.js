@@ -146,6 +146,8 @@ export function switcher(parent, text, act, attributes = {}) {
   }, { "aria-pressed": "false", ...attributes });
 }
 
+export const hint = (parent, text) => element("p", { class: "vit-hint", text }, parent);
+
 // The sentence below a picture, which screen readers hear when it changes.
 export function readout(parent) {
   const text = element("p", { class: "vit-text", "aria-live": "polite" }, parent);
@@ -229,10 +231,20 @@ export function framed(context, [left, top, width, height], thick, colour) {
   }
 }
 
-export function outline({ context, width, height }, { rows, cols }, patch, colour) {
+export function outline(shown, { rows, cols }, patch, colour) {
   if (patch === null || patch < 0) return;
-  const wide = width / cols, high = height / rows;
-  framed(context, [(patch % cols) * wide, Math.floor(patch / cols) * high, wide, high], width / 37, colour);
+  framed(shown.context, boxOf(patch, cols, shown.width / cols, shown.height / rows), shown.width / 37, colour);
+}
+
+// left, top, width and height of a patch: those of one are `wide` and `high`.
+export const boxOf = (patch, cols, wide, high = wide) =>
+  [(patch % cols) * wide, Math.floor(patch / cols) * high, wide, high];
+
+// Three to six round numbers from low to high.
+export function ticks(low, high) {
+  const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= rough) * power, first = Math.ceil(low / step);
+  return Array.from({ length: 6 }, (_, at) => (first + at) * step).filter((value) => value <= high);
 }
 
 // What paints maps of patches over a picture that is made grey and dim, in the colours of `palette` (256 x 3 bytes).

@@ -164,6 +164,14 @@ def axes_row(count: int, *, margins: tuple, **shape):
     return axes
 
 
+def emptied(axes):
+    """The same Axes without what was drawn into them: to make new ones takes as long as to draw a picture."""
+    for ax in axes:
+        for artist in (*ax.images, *ax.lines, *ax.collections, *ax.patches, *ax.texts):
+            artist.remove()
+    return axes
+
+
 def counted(count: int, noun: str) -> str:
     """A number with its noun: 1 head, 4 heads."""
     return f"{count} {noun}{'s' * (count > 1)}"

@@ -14,7 +14,7 @@ from vit_walkthrough.model.config import divisors
 from vit_walkthrough.model.patches import patchify
 from vit_walkthrough.model.vit import count_parameters
 from vit_walkthrough.train.loop import seeded
-from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, menu
+from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, emptied, menu
 from vit_walkthrough.widgets.pictures import photo
 
 
@@ -27,9 +27,10 @@ def _random(build, *sizes):
 def explore_patches() -> Panel:
     """Patch size against the length of the sequence, on a photo of 224 x 224 pixels."""
 
+    axes = axes_row(2, width=8, height=3.9, margins=(0.01, 0.02, 0.99, 0.91, 0.06))
+
     def show(photo_name: str, patch_size: int):
-        image, side = photo(photo_name, 224), 224 // patch_size
-        left, right = axes_row(2, width=8, height=3.9, margins=(0.01, 0.02, 0.99, 0.91, 0.06))
+        image, side, (left, right) = photo(photo_name, 224), 224 // patch_size, emptied(axes)
         title = f"{side} rows of {side} patches" if side > 1 else "one patch"
         draw.plot_grid(image, patch_size, title=title, ax=left)
         draw.plot_patches(patchify(image[None], patch_size)[0], side, number=False, title="pulled apart", ax=right)

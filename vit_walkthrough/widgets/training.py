@@ -15,7 +15,7 @@ from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer, count_parameters
 from vit_walkthrough.train import Fitted, History, evaluate, fit, init_model
 from vit_walkthrough.widgets.models import answer
-from vit_walkthrough.widgets.panel import Panel, axes_row, choice, number
+from vit_walkthrough.widgets.panel import Panel, axes_row, choice, emptied, number
 from vit_walkthrough.widgets.pictures import TINY_SIZE, unseen_digits
 
 
@@ -27,6 +27,7 @@ def train_and_look(steps: int = 500) -> Panel:
     trained: dict[tuple, Fitted] = {}
     accuracy: dict[tuple, float] = {}
     stop = threading.Event()
+    axes = axes_row(2, width=9, height=3.2, margins=(0.06, 0.18, 0.99, 0.88, 0.12), ratios=(1, 1.3))
 
     @lru_cache(maxsize=16)
     def untrained(patch_size: int, heads: int, dim: int, depth: int) -> Fitted:
@@ -45,7 +46,7 @@ def train_and_look(steps: int = 500) -> Panel:
         trace = answer(model, images.to(next(model.parameters()).device))
         seen, said = trace.attention[-1, :, :, 0, 1:].mean(dim=1).cpu(), trace["output"].argmax(-1).tolist()
         maps = rearrange(seen, "batch (rows cols) -> batch rows cols", rows=TINY_SIZE // sizes["patch_size"])
-        left, right = axes_row(2, width=9, height=3.2, margins=(0.06, 0.18, 0.99, 0.88, 0.12), ratios=(1, 1.3))
+        left, right = emptied(axes)
         draw.plot_curves({"loss": smooth(history.loss or [log(10)])}, xlabel="steps", ax=left)
         for other, (_, before) in trained.items():
             if other != key:

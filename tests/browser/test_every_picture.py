@@ -1,0 +1,147 @@
+"""Every living picture: with scripts off, inserted as notebooks do, saved alive, in a frame of its own on a dark phone;
+what it cannot show, `live` refuses."""
+
+from html import escape
+
+import pytest
+import torch
+
+from tests.browser.jupyter import View, until
+from tests.browser.test_predict import CHOICES, QUESTION
+from tests.browser.test_run import moments
+from vit_walkthrough import ViTConfig
+from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.living import live
+from vit_walkthrough.weights import load_tiny
+
+MODEL, (IMAGES, LABELS, _) = load_tiny(8, 4), ClutteredDigits("test").sample(4, draw=3)
+IMAGE, PAIRS = IMAGES[0], [[0.0, 1.0], [3.0, 0.0], [1.0, 1.0]]
+PICTURES = {
+    "steps": ("patches", MODEL, IMAGE),
+    "pixels": ("36 rows of 192", IMAGE, 8),
+    "embedding": ("token", MODEL, IMAGE),
+    "order": ("6 x 6 patches", MODEL, IMAGE),
+    "attention": ("class token looks", MODEL, IMAGE),
+    "arrows": ("query", PAIRS, PAIRS, [2.0, 0.0]),
+    "stream": ("after block 1", MODEL, IMAGE),
+    "parameters": ("86,567,656", ViTConfig()),
+    "run": ("81.4% at the end", moments(), IMAGES, LABELS),
+    "cover": ("attention", MODEL, IMAGE),
+    "predict": (QUESTION, QUESTION, CHOICES),
+}
+
+
+def shown(name: str):
+    return live(name, *PICTURES[name][1:])
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_without_scripts_the_still_stands(open_page, name):
+    picture = shown(name)
+    assert len(picture.html) + len(picture.png) < 350_000
+    page = open_page(picture.html, java_script_enabled=False)
+    assert PICTURES[name][0] in picture.text
+    still = page.get_by_role("img", name=picture.text, exact=True)
+    assert still.bounding_box()["width"] > 100
+
+
+def expect_sound(page, frame, wanted: int = 2) -> None:
+    """So many pictures live, fit, answer to mouse, keys and finger, and have large targets and nothing against axe."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no axe; see tests/requirements.txt"
+    ).Axe()
+    frame.locator(".vit-alive").nth(wanted - 1).wait_for()
+    assert (frame.locator(".vit-alive").count(), frame.locator(".vit-still:visible").count()) == (wanted, 0)
+    view, first = (View(page, frame.locator(".vit-living").nth(number)) for number in (wanted - 1, 0))
+    before = first.shown()
+    view.use()
+    assert wanted == 1 or first.shown() == before
+    if view.picture.count() and page.evaluate("navigator.maxTouchPoints"):
+        view.hover(0.9, 0.9)
+        box, before = view.picture.bounding_box(), view.shown()
+        page.touchscreen.tap(box["x"] + 0.35 * box["width"], box["y"] + 0.45 * box["height"])
+        until(page, lambda: view.shown() != before, 5, "another picture after a tap")
+    assert frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    sizes = (
+        frame.locator("button, input")
+        .locator("visible=true")
+        .evaluate_all(
+            "all => all.map((one) => one.getBoundingClientRect()).map(({ width, height }) => Math.min(width, height))"
+        )
+    )
+    assert all(size >= 24 for size in sizes)
+    scrolls = "all => all.every((one) => getComputedStyle(one).touchAction === 'pan-y')"
+    assert frame.locator(".vit-points").evaluate_all(scrolls)
+    found = axe.run(frame, ".vit-living").response["violations"]
+    assert not found, [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+
+
+REVIVE = """html => { // as notebooks do
+    const main = document.querySelector("main");
+    if (html) main.innerHTML = html;
+    for (const old of document.querySelectorAll(".vit-living script")) {
+      const alive = document.createElement("script");
+      for (const one of old.attributes) alive.setAttribute(one.name, one.value);
+      alive.textContent = old.textContent;
+      old.replaceWith(alive);
+    } }"""
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_two_that_are_inserted_run_again_or_saved_alive_live_once_each(open_page, name):
+    wide = {"viewport": {"width": 1280, "height": 900}}
+    page = open_page("<main></main>", **wide)
+    page.evaluate(REVIVE, 2 * shown(name).html)
+    page.locator(".vit-alive").nth(1).wait_for()
+    page.evaluate(REVIVE, "")  # its scripts run again, as in a page that a browser restores
+    expect_sound(page, page)
+    again = open_page(page.locator("main").inner_html(), **wide)
+    again.locator(".vit-alive").nth(1).wait_for()
+    assert again.locator(".vit-alive").count() == 2
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_in_a_frame_of_its_own_on_a_dark_phone(open_page, name):
+    inner = f'<meta charset="utf-8"><body style="background:#111;color:#eee">{shown(name).html}'
+    style = "border:0;width:100%;height:3000px"
+    outer = f'<body style="margin:0"><iframe title="picture" sandbox="allow-scripts" style="{style}" '
+    options = dict(viewport={"width": 390, "height": 800}, has_touch=True, color_scheme="dark", reduced_motion="reduce")
+    page = open_page(f'{outer} srcdoc="{escape(inner)}"></iframe>', **options)
+    expect_sound(page, page.frames[1], wanted=1)
+
+
+YES, NO = ("a", True, "Yes."), ("b", False, "No.")
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "given", "options"),
+    [
+        (r"\(3, 3\)", "cover", (MODEL, IMAGE), {"mask": torch.ones(3, 3)}),
+        ("0 places", "cover", (MODEL, IMAGE), {"mask": torch.zeros(48, 48)}),
+        ("label 10", "cover", (MODEL, IMAGE), {"label": 10}),
+        ("shape", "pixels", (IMAGE[:2], 8), {}),
+        ("image", "pixels", (3 * IMAGE, 8), {}),
+        ("image", "pixels", (IMAGE - 1, 8), {}),
+        ("NaN", "pixels", (IMAGE * torch.nan, 8), {}),
+        ("divide", "pixels", (IMAGE[:, :7], 8), {}),
+        ("3, 32, 32", "embedding", (MODEL, IMAGE[:, :32, :32]), {}),
+        ("3 to 6 keys", "arrows", (PAIRS[:2], PAIRS[:2], [2.0, 0.0]), {}),
+        ("3 to 6 keys", "arrows", (PAIRS, PAIRS[:2], [2.0, 0.0]), {}),
+        ("NaN", "arrows", (PAIRS, PAIRS, [2.0, float("nan")]), {}),
+        ("rise", "run", (moments(step=0), IMAGES, LABELS), {}),
+        ("not finite", "run", (moments(loss=torch.nan), IMAGES, LABELS), {}),
+        ("at least 2", "predict", (QUESTION, [YES]), {}),
+        ("different", "predict", (QUESTION, [YES, ("a", False, "No.")]), {}),
+        ("0 of the answers", "predict", (QUESTION, [("a", False, "No."), NO]), {}),
+        ("2 of the answers", "predict", (QUESTION, [YES, ("b", True, "Yes.")]), {}),
+        ("empty", "predict", (QUESTION, [("a", True, " "), NO]), {}),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(words, name, given, options):
+    with pytest.raises(ValueError, match=words):
+        live(name, *given, **options)
+
+
+def test_the_parameters_of_a_name_are_refused():
+    with pytest.raises(TypeError, match="'B/16'"):
+        live("parameters", "B/16")
