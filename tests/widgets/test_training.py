@@ -49,6 +49,16 @@ def fits(monkeypatch) -> list:
     return fitted
 
 
+def test_the_panel_opens_on_a_run_that_is_given_and_goes_on():
+    digits = data.ClutteredDigits("train")
+    run = fit(ViTConfig(48, 8, dim=32, depth=2, heads=1, hidden=64, classes=10), digits, steps=3, progress=False)
+    panel = train_and_look(run=run)
+    assert panel.chosen() == {"patch_size": 8, "heads": 1, "dim": 32, "depth": 2, "steps": 500, "picture": 0}
+    right = evaluate(run.model, data.ClutteredDigits("validation"), 500)
+    assert progress_of(panel) == (3, f"{right:.1%} of 500 validation images right")
+    assert button_and_progress(panel)[0].description == "go on"
+
+
 def test_opening_it_trains_nothing_and_shows_the_untrained_model(spy, fits):
     shown, curves, panel = spy("plot_maps"), spy("plot_curves"), trainable(7)
     button, progress = button_and_progress(panel)

@@ -19,14 +19,19 @@ from vit_walkthrough.widgets.panel import Panel, axes_row, choice, emptied, numb
 from vit_walkthrough.widgets.pictures import TINY_SIZE, unseen_digits
 
 
-def train_and_look(steps: int = 500) -> Panel:
+def train_and_look(steps: int = 500, run: Fitted | None = None) -> Panel:
     """Choose the sizes of a ViT, press train, and watch it learn: its loss, and where it looks on digits that it has
     never seen. It trains in the background; the same button stops it, and goes on. A trained model is kept, and shown
-    again when its sizes are chosen again."""
+    again when its sizes are chosen again. run: what `fit` has given for digits; the panel opens on it, and goes on."""
     digits, validation = data.ClutteredDigits("train"), data.ClutteredDigits("validation")
     trained: dict[tuple, Fitted] = {}
     accuracy: dict[tuple, float] = {}
     stop = threading.Event()
+    first = (12, 4, 64, 4)
+    if run:
+        config = run.model.config
+        first = (config.patch_size, config.heads, config.dim, config.depth)
+        trained[first], accuracy[first] = run, evaluate(run.model, validation, 500)
     axes = axes_row(2, width=9, height=3.2, margins=(0.06, 0.18, 0.99, 0.88, 0.12), ratios=(1, 1.3))
 
     @lru_cache(maxsize=16)
@@ -68,10 +73,10 @@ def train_and_look(steps: int = 500) -> Panel:
 
     panel = Panel(
         show,
-        patch_size=choice("patch size", [6, 8, 12, 16, 24], 12),
-        heads=choice("heads", [1, 2, 4, 8], 4),
-        dim=choice("dim", [16, 32, 64, 96], 64),
-        depth=number("depth", 4, 1, 8),
+        patch_size=choice("patch size", [6, 8, 12, 16, 24], first[0]),
+        heads=choice("heads", [1, 2, 4, 8], first[1]),
+        dim=choice("dim", [16, 32, 64, 96], first[2]),
+        depth=number("depth", first[3], 1, 8),
         steps=choice("steps", sorted({100, 300, 500, 1000, 2000, steps}), steps),
         picture=number("pictures", 0, 0, 99),
         groups={"patch_size": "Model", "steps": "Training", "picture": "Look"},
@@ -137,5 +142,6 @@ def train_and_look(steps: int = 500) -> Panel:
         control.continuous_update = False  # a new model for each place that a handle passes would be too many
         control.observe(lambda change: named(running=button.description == "stop"), names="value")
     panel.train, panel.press = train, press
+    named(running=False)
     panel.knobs.children = (*panel.knobs.children, ipywidgets.VBox([button, progress, reason]))
     return panel
