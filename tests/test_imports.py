@@ -38,6 +38,18 @@ ARROWS = {
 }
 
 
+# Who alone may import a library.
+LIBRARIES = {
+    "ipywidgets": {"widgets"},
+    "matplotlib": {"draw", "living", "widgets", "exercises"},
+    "timm": {"weights.published"},
+    "transformers": set(),
+    "torchvision": set(),
+    "huggingface_hub": set(),
+    "accelerate": {"train.__main__"},
+}
+
+
 def name_of(path: Path) -> str:
     """A file's module as the package sees it: model/vit.py is model.vit, model/__init__.py is model."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -75,7 +87,7 @@ def within(module: str, places: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("module", TREES)
-def test_arrows_run_one_way(module):
+def test_arrows_run_one_way_and_libraries_stay_in_their_rooms(module):
     room = module.split(".")[0]
     row = ARROWS[module if module in ARROWS else room]
     # A folder's own files may import one another, but for the stages, whose rows say which; no circle: see below.
@@ -83,22 +95,6 @@ def test_arrows_run_one_way(module):
     inside = {"exercises.check"} if module.startswith("exercises.") else inside  # each is built on the engine alone
     outside = {arrow for arrow in arrows(TREES[module]) if not within(arrow, row | inside)}
     assert not outside, f"{module} may import {sorted(row)} and no {sorted(outside)}"
-
-
-# Who alone may import a library.
-LIBRARIES = {
-    "ipywidgets": {"widgets"},
-    "matplotlib": {"draw", "living", "widgets", "exercises"},
-    "timm": {"weights.published"},
-    "transformers": set(),
-    "torchvision": set(),
-    "huggingface_hub": set(),
-    "accelerate": {"train.__main__"},
-}
-
-
-@pytest.mark.parametrize("module", TREES)
-def test_libraries_stay_in_their_rooms(module):
     for library in {name.split(".")[0] for name in imported(TREES[module])} & LIBRARIES.keys():
         assert within(module, LIBRARIES[library]), library
 

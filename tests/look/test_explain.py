@@ -176,7 +176,7 @@ def test_principal_filters_are_those_of_numpy_up_to_sign(shape):
 
 def test_there_are_28_principal_filters_by_default_and_at_most_as_many_as_numbers():
     assert explain.principal_filters(torch.randn(50, 30)).shape == (28, 30)
-    assert explain.principal_filters(torch.randn(40, 12), 12).shape == (12, 12)
+    assert len(explain.principal_filters(torch.randn(40, 12), 12)) == 12
     for count in (0, 13):
         with pytest.raises(ValueError, match=f"^count {count} .* 12$"):
             explain.principal_filters(torch.randn(40, 12), count)

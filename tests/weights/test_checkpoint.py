@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -120,12 +119,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved, model, m
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_a_missing_file_is_named(path):
-    with pytest.raises(FileNotFoundError, match=re.escape(str(path))):
-        load_checkpoint(path)
-
-
-def test_a_truncated_checkpoint_and_what_is_none_are_refused(saved):
+def test_a_missing_a_truncated_checkpoint_and_what_is_none_are_refused(saved):
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
+        load_checkpoint(saved.with_name("none.safetensors"))
     content = saved.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     lengths = (0, 7, 8, header - 1, header, header + 1, len(content) - 1)
