@@ -7,13 +7,8 @@ import pytest
 import torch
 
 from tests.browser.conftest import browser, open_file, open_page  # noqa: F401
-<<<<<<< HEAD
-from tests.living.node import ROOM, differences, eight_bit
-from tests.living.test_vit import assert_equal, options, together
-=======
 from tests.living.node import ROOM, differences, eight_bit, in_node
 from tests.living.test_vit import options, together
->>>>>>> js
 from vit_walkthrough import record
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.living import live
@@ -28,6 +23,15 @@ def test_two_hundred_images_and_every_option_alone_and_together(size, tmp_path):
         for ending, bound in (("weights", 1e-5), ("output", 1e-4)):
             (worst,) = differences(model, images, [case], tmp_path, ending)
             assert max(worst.values()) < bound, case
+
+
+def test_the_answers_to_two_thousand_digits_are_torchs(tmp_path):
+    model = eight_bit(load_checkpoint(bundled()[8, 4])[0])
+    draws = [ClutteredDigits("test").sample(500, draw=draw)[0] for draw in range(4)]
+    with torch.no_grad():
+        expected = torch.cat([model(images).argmax(-1) for images in draws]).numpy()
+    found = np.concatenate([in_node(model, images, [{}], tmp_path, "output")[0]["output"] for images in draws])
+    assert (found.argmax(-1) != expected).sum() <= 2
 
 
 COMPUTE = """([data, config, count]) => {
