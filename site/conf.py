@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from copy import deepcopy
 from html import escape
 from pathlib import Path
 
@@ -36,6 +37,7 @@ html_theme = "sphinx_book_theme"
 html_title = "ViT walkthrough"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
 html_show_search_summary = False  # it would fetch pages, which does not work from a disk
 html_copy_source = False
 # On GitHub, the workflow that publishes the site says whose it is.
@@ -85,17 +87,31 @@ def stage() -> None:
                     del output["data"]
         target.write_text(json.dumps(notebook), encoding="utf-8")
     (picture,) = [html for html in living(NOTEBOOKS / "00_start_here.ipynb") if "function steps(" in html]
-    (STAGED / "_draw.html").write_text(picture + OPEN, encoding="utf-8")
+    # The first page shows the still at once, and fetches what makes it live when it stands.
+    still, data, code = re.split(r'<script type="application/json">|</script><script>', picture.removesuffix(END))
+    (STAGED / "_draw.html").write_text(
+        f'<div id="write-a-digit">{still}</div></div><script defer src="_static/draw.js"></script>', encoding="utf-8"
+    )
+    (STAGED / "_pictures/draw.js").write_text(OPEN % (json.dumps(data), code), encoding="utf-8")
     shutil.copy(HERE.parent / "images/vit.png", STAGED / "_pictures/card.png")
     (STAGED / "questions").mkdir(exist_ok=True)
     shutil.copy(NOTEBOOKS / "questions/README.md", STAGED / "questions/index.md")
 
 
+END = "</script></div>"
 # The first page opens on the pad.
-OPEN = """<script>(function open() {
+OPEN = """{
+  const root = document.querySelector(".vit-living"), data = document.createElement("script");
+  data.type = "application/json";
+  data.textContent = %s;
+  root.append(data);
+}
+%s
+(function open() {
   const own = [...document.querySelectorAll(".vit-living button")].find((one) => one.textContent === "draw your own");
   if (own) own.click(); else setTimeout(open, 50);
-})();</script>"""
+})();
+"""
 
 
 def living(path: Path) -> list[str]:
@@ -132,7 +148,18 @@ def mathml(self, node: nodes.math | nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def defer(app, page, template, context, doctree) -> None:
+    """Let the text appear before the scripts run. The search page's own scripts want theirs first."""
+    if page == "search":
+        return
+    context["script_files"] = deepcopy(context["script_files"])
+    for script in context["script_files"]:
+        if script.filename and "documentation_options" not in script.filename:
+            script.attributes["defer"] = "defer"
+
+
 def setup(app) -> None:
+    app.connect("html-page-context", defer, priority=900)
     app.add_node(nodes.math, html=(mathml, None), override=True)
     app.add_node(nodes.math_block, html=(mathml, None), override=True)
 
