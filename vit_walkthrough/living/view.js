@@ -240,11 +240,11 @@ export function outline(shown, { rows, cols }, patch, colour) {
 export const boxOf = (patch, cols, wide, high = wide) =>
   [(patch % cols) * wide, Math.floor(patch / cols) * high, wide, high];
 
-// Three to six round numbers from low to high.
+// Some round numbers from low to high, at most seven.
 export function ticks(low, high) {
-  const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= rough) * power, first = Math.ceil(low / step);
-  return Array.from({ length: 6 }, (_, at) => (first + at) * step).filter((value) => value <= high);
+  const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].find((one) => one * power >= rough) * power, first = Math.ceil(low / step);
+  return Array.from({ length: 7 }, (_, at) => (first + at) * step).filter((value) => value <= high);
 }
 
 // What paints maps of patches over a picture that is made grey and dim, in the colours of `palette` (256 x 3 bytes).
