@@ -140,6 +140,7 @@ def test_the_head_with_a_hidden_layer_has_a_tanh(randomize):
         (lambda images: images[:, :1], ValueError, r"\(1, 12, 20\), .* \(3, 12, 20\); load_image\(source, size\)"),
         (lambda images: images.mT, ValueError, r"\(3, 20, 12\), .* \(3, 12, 20\); load_image"),
         (lambda images: images.tolist(), TypeError, "not list$"),
+        (lambda images: images.where(images < images.max(), float("nan")), ValueError, "^1 of 1440 pixels"),
     ],
 )
 def test_bad_images_are_refused(model, images, change, error, message):
