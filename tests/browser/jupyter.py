@@ -254,12 +254,13 @@ class View:
         self.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
     def use(self) -> None:
-        """Point with the mouse and walk by the keys, or use the last control: each shows something else."""
+        """Point with the mouse twice and walk by the keys, or use the last control: each shows something else."""
         last = self.root.locator("button, [tabindex='0']").last
         acts = {"a control": lambda: [last.press(key) for key in ("Enter", "ArrowLeft")]}
         if self.picture.count():
             self.hover(0.64, 0.6)  # what is shown at first may be what the next place shows
-            acts = {"hovering": lambda: self.hover(0.38, 0.4), "walking": lambda: self.picture.press("ArrowLeft")}
+            acts = {"hovering": lambda: self.hover(0.38, 0.4), "hovering elsewhere": lambda: self.hover(0.64, 0.6)}
+            acts["walking"] = lambda: self.picture.press("ArrowLeft")
         for what, act in acts.items():
             before = self.shown()
             act()
