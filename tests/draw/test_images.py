@@ -330,6 +330,7 @@ WRONG = [
     (lambda: draw.plot_maps(IMAGES, {"a": WEIGHTS[:4], "b": WEIGHTS}), "^5 maps 'b' for 4 images$"),
     (lambda: draw.plot_maps(IMAGES, masks=MASKS[0]), r"\(count, height, width\), not .* \(24, 36\)"),
     (lambda: draw.plot_maps(IMAGES, masks=MASKS[:3]), r"masks \(3, 24, 36\)"),
+    (lambda: draw.plot_maps(IMAGES, masks=MASKS & False), r"masks \(4, 24, 36\)"),
 ]
 
 

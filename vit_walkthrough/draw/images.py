@@ -294,8 +294,8 @@ def plot_maps(images, maps: Mapping[str, object] | None = None, *, masks=None, t
         raise ValueError(f"{len(titles)} titles for {count} images")
     if masks is not None:
         masks = as_array(masks, 3, "masks are (count, height, width)")
-        if masks.shape != (count, height, width):
-            raise ValueError(f"masks {masks.shape} are not one for each of the images")
+        if masks.shape != (count, height, width) or not masks.any(axis=(1, 2)).all():
+            raise ValueError(f"masks {masks.shape} are not one for each of the images, none of them empty")
     rows = [_pictures(images)]
     for name, weights in (maps or {}).items():
         weights = as_array(weights, 3, f"the maps {name!r} are (count, rows, cols)")
