@@ -115,6 +115,12 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "no augmentation": Experiment(data=dict(augment=False)),
         "all weights 0.02": Experiment(change=variants.small_start),
     },
+    "depth and dim": {
+        f"{depth} blocks, dim {dim}": Experiment(config=dict(depth=depth, dim=dim, hidden=2 * dim))
+        for depth in (2, 4, 8)
+        for dim in (32, 64, 128)
+        if (depth, dim) != (BASE.depth, BASE.dim)
+    },
 }
 
 # Readers ask for these. After STEPS they know fewer of the training images, too, than the base: they get twice that.
@@ -130,12 +136,6 @@ EXPERIMENTS["twice the steps"] = {
     for group, names in RISING.items()
     for name, one in EXPERIMENTS[group].items()
     if name in names
-}
-EXPERIMENTS["depth and dim"] = {
-    f"{depth} blocks, dim {dim}": Experiment(config=dict(depth=depth, dim=dim, hidden=2 * dim))
-    for depth in (2, 4, 8)
-    for dim in (32, 64, 128)
-    if (depth, dim) != (BASE.depth, BASE.dim)
 }
 
 

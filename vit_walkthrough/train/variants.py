@@ -89,7 +89,7 @@ def keep_patches_from_class_token(model: VisionTransformer) -> nn.Module:
 
 
 def small_start(model: VisionTransformer) -> nn.Module:
-    """Every weight a normal number of 0.02, as in timm and DeiT; the authors' own code starts with Xavier's."""
+    """Linear layers start with normal numbers of 0.02, as in timm and DeiT; the authors' own code takes Xavier's."""
     return VisionTransformer(model.config)
 
 
