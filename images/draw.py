@@ -1,83 +1,61 @@
 """The README's pictures, and those of the site's page on what one should know before.
 
-They show what the package computes here and now. `python images/draw.py` writes them where they belong.
+They show what the package computes here and now. `python images/draw.py` writes them where they belong; with a name,
+`living.gif` for instance, only that one. It needs tests/requirements.txt and a chromium.
 """
 
 import io
+import sys
 from pathlib import Path
+from shutil import which
 
 import numpy as np
-from matplotlib import get_data_path
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from playwright.sync_api import sync_playwright
 
+from vit_walkthrough import ViTConfig, record
 from vit_walkthrough import draw as plots
-from vit_walkthrough.data import numbered_image
-from vit_walkthrough.draw import parts
-from vit_walkthrough.draw.layout import INK, NEUTRAL, Number
+from vit_walkthrough.data import ClutteredDigits, numbered_image
 from vit_walkthrough.draw.schematics import draw_vit
-from vit_walkthrough.draw.theme import ROLES, render
-from vit_walkthrough.model.config import ViTConfig
+from vit_walkthrough.draw.theme import render
+from vit_walkthrough.living import live
+from vit_walkthrough.weights import load_tiny
 
-WIDTH, HEIGHT, CELL, SIDE, ACROSS = 720, 430, 35, 28, 17  # pixels of a patch in the image and in the sequence; a line
-CONFIG = ViTConfig.named("B/32")
-TOKENS = np.arange(CONFIG.tokens)
-PLACES = np.stack([122 + SIDE * (TOKENS % ACROSS), 322 + 35 * (TOKENS // ACROSS)], axis=1)  # (x, y) in the sequence
-HOMES = np.stack(np.divmod(TOKENS[:-1], CONFIG.cols), axis=1)[:, ::-1]  # (col, row) in the image
-
-
-def _eased(share: Number) -> np.ndarray:
-    """From 0 to 1, slow at both ends."""
-    share = np.clip(share, 0, 1)
-    return share * share * (3 - 2 * share)
+# Where the pointer goes, in patches (x, y): down the strokes of the "2", then over a fragment into the background.
+PATH = np.array([(3.1, 2.4), (3.7, 2.7), (3.8, 3.5), (3.3, 4.3), (3.3, 5.3), (4.8, 5.4), (5.6, 4.5), (0.6, 2.6)])
+POINTER = """<svg id="pointer" width="22" height="28" viewBox="0 0 22 28" style="position: fixed; pointer-events: none">
+<path d="M2 1v20l5-5 4 9 4-2-4-8h7z" fill="#fff" stroke="#000" stroke-width="1.5"/></svg>"""
 
 
-def _font(size: int, kind: str = "DejaVuSans") -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{kind}.ttf", size)
-
-
-def _frame(tiles: list[Image.Image], time: Number, prepended: Number) -> Image.Image:
-    """time: from 0, the image, to 1, the sequence. prepended: how far the class token has come."""
-    sheet, white = Image.new("RGB", (WIDTH, HEIGHT), "white"), Image.new("RGB", (CELL, CELL), "white")
-    pitch = CELL + int(np.round(2 * _eased(6 * time)))
-    starts = HOMES * pitch + ((WIDTH - CONFIG.cols * pitch) // 2, 34)
-    shares = _eased((time - 0.15 - 0.5 * TOKENS[:-1] / CONFIG.patches) / 0.35)[:, None]
-    ends = PLACES[:-1] + prepended * (PLACES[1:] - PLACES[:-1])
-    now, sides = starts + shares * (ends - starts), np.round(CELL + (SIDE - 3 - CELL) * shares[:, 0]).astype(int)
-    for tile, start, share in zip(tiles, starts, shares, strict=True):
-        sheet.paste(Image.blend(white, tile, 0.16) if share else tile, tuple(start))
-    for tile, place, side, share in zip(tiles, np.round(now).astype(int), sides, shares, strict=True):
-        if share:
-            sheet.paste(tile.resize((side, side), Image.Resampling.LANCZOS), tuple(place))
-    pen = ImageDraw.Draw(sheet)
-    title, text = f"{CONFIG.patches} patches", f"{CONFIG.patch_size} × {CONFIG.patch_size} pixels each"
-    if prepended:
-        x, y = PLACES[0] - (0, round(36 * (1 - prepended)))
-        pen.rectangle((x, y, x + SIDE - 4, y + SIDE - 4), fill=ROLES["class"])
-        pen.text((x + 12.5, y + 12.5), "★", "white", font=_font(21), anchor="mm")
-        title, text = f"{CONFIG.tokens} tokens", "★ the class token first"
-    elif time == 1:
-        text = "in reading order"
-    elif not time:
-        title, text = "an image", f"{CONFIG.height} × {CONFIG.width} pixels"
-    pen.text((16, 12), title, INK, font=_font(17, "DejaVuSans-Bold"))
-    pen.text((16, 38), text, NEUTRAL, font=_font(15))
-    return sheet
-
-
-def animate_patches() -> bytes:
-    """A GIF that loops: the cat's patches leave the image, become the sequence, and the class token goes first."""
-    look = parts.Look(CONFIG, None, None)
-    pixels = [Image.fromarray((255 * look.tile(patch)).astype(np.uint8)) for patch in range(CONFIG.patches)]
-    tiles = [tile.resize((CELL, CELL), Image.Resampling.LANCZOS) for tile in pixels]
-    times = [*((step / 30, 0.0) for step in range(31)), *((1.0, step / 8) for step in range(1, 9))]
-    frames = [_frame(tiles, time, float(_eased(prepended))) for time, prepended in times]
-    # One palette for all frames, so that nothing flickers: of the first and the last above each other.
-    sample = Image.fromarray(np.concatenate([frames[0], frames[-1]]))
+def point_at_patches() -> bytes:
+    """A GIF that loops: in a browser, a pointer goes over the "2", and the living picture of attention answers."""
+    image = ClutteredDigits("test").sample(8, draw=0)[0][:1]
+    model = load_tiny(patch_size=8, heads=4).requires_grad_(False)
+    with record(model) as trace:
+        model(image)
+    page_of = f"<!doctype html><meta charset=utf-8>{live('attention', trace, image[0], blocks=[2]).html}{POINTER}"
+    steps = np.linspace(0, len(PATH) - 1, 40)
+    places = np.stack([np.interp(steps, np.arange(len(PATH)), axis) for axis in PATH.T], axis=1)
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 760, "height": 510})
+        page.set_content(page_of)
+        page.locator(".vit-alive").wait_for()
+        box = page.locator("canvas.vit-points").bounding_box()
+        shots = []
+        for place in places:
+            x, y = np.array([box["x"], box["y"]]) + place * box["width"] / 6
+            page.evaluate("([x, y]) => Object.assign(pointer.style, {left: `${x - 2}px`, top: `${y - 1}px`})", [x, y])
+            page.mouse.move(x, y)
+            page.evaluate("() => new Promise(requestAnimationFrame)")
+            shots.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+        browser.close()
+    # One palette for all frames, so that nothing flickers.
+    sample = Image.fromarray(np.concatenate(shots[::8]))
     palette = sample.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
-    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    lasting = [1200, *[60] * 29, 900, *[60] * 7, 2000]  # milliseconds
+    frames = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
     file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=lasting, loop=0)
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=160, loop=0)
     return file.getvalue()
 
 
@@ -119,7 +97,7 @@ def _loss():
 
 IMAGES = {
     "images/vit.png": lambda: render(draw_vit(ViTConfig.named("B/16")), colours=256),
-    "images/patches.gif": animate_patches,
+    "images/living.gif": point_at_patches,
     **{
         f"site/_static/before_{made.__name__[1:]}.png": lambda made=made: render(made(), colours=256)
         for made in (_tensor, _gradient, _variance, _loss)
@@ -129,4 +107,5 @@ IMAGES = {
 
 if __name__ == "__main__":
     for name, made in IMAGES.items():
-        (Path(__file__).parents[1] / name).write_bytes(made())
+        if not sys.argv[1:] or Path(name).name in sys.argv[1:]:
+            (Path(__file__).parents[1] / name).write_bytes(made())

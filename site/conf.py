@@ -144,7 +144,7 @@ def mathml(self, node: nodes.math | nodes.math_block) -> None:
     """Formulas as MathML, which browsers set themselves."""
     block = isinstance(node, nodes.math_block)
     formula = convert(node.astext(), display="block" if block else "inline")
-    self.body.append(f'<div class="formula">{formula}</div>' if block else formula)
+    self.body.append(f'<div class="formula" tabindex="0">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 

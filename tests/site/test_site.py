@@ -13,6 +13,9 @@ import pytest
 from tests.browser.conftest import browser  # noqa: F401
 
 pytest.importorskip("sphinx", reason="no sphinx; pip install -r tests/requirements.txt")
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="no axe; pip install -r tests/requirements.txt"
+)
 ROOT = Path(__file__).parents[2]
 
 
@@ -81,7 +84,7 @@ def test_every_link_and_every_anchor_leads_somewhere(site, pages):
 def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictures_live(site, pages, browser):  # noqa: F811
     alive = 0
     for number, path in enumerate(pages):
-        scheme, width = (("light", 1280), ("dark", 390))[number % 2]
+        scheme, width = (("light", 1280), ("dark", 320))[number % 2]  # 320 is 1280 at a zoom of 400%
         with browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         ) as context:
@@ -97,6 +100,8 @@ def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictu
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
             assert [url for url in wanted if not url.startswith(("file:", "data:", "blob:"))] == [], path.name
             assert errors == [], path.name
+            found = axe.Axe().run(page).response["violations"]
+            assert [(one["id"], node["html"]) for one in found for node in one["nodes"]] == [], path.name
             assert page.locator("math").count() or "$$" not in page.inner_text("body"), path.name
     assert alive >= 12
 
