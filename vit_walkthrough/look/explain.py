@@ -1,6 +1,6 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -192,15 +192,6 @@ def ground_of(images: Tensor) -> Tensor:
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
-def cover(images: Images, patches: Iterable[int], patch_size: int) -> Images:
-    """The images with some patches painted in the median colour of each image."""
-    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
-    for patch in patches:
-        top, left = (patch_size * place for place in divmod(patch, cols))
-        images[..., top : top + patch_size, left : left + patch_size] = ground
-    return images
-
-
 @_exact
 @torch.no_grad()
 def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
@@ -215,13 +206,16 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     model = vision_transformer(model)
     before = model(images).softmax(-1)
     classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
-    side = model.config.patch_size
-    unlike = (images != ground_of(images)).any(dim=1)  # a patch of the ground's colour has nothing to cover
+    side, ground = model.config.patch_size, ground_of(images)
+    grid = dict(rows=model.config.rows, ph=side, pw=side)
+    unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
     inked = reduce(unlike, "batch (rows ph) (cols pw) -> batch (rows cols)", "any", ph=side, pw=side)
+    alone = torch.eye(inked.shape[1], dtype=torch.bool, device=images.device)
     falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
     for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, BATCH_SIZE // max(1, len(images)))):
-        covered = torch.cat([images[:0], *(cover(images, [patch], side) for patch in patches.tolist())])
-        after = model(covered).softmax(-1).unflatten(0, (len(patches), len(images)))
+        touched = repeat(alone[patches], "count (rows cols) -> count 1 1 (rows ph) (cols pw)", **grid)
+        covered = torch.where(touched, ground, images)
+        after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
         falls[:, patches] = (before - after)[:, range(len(images)), classes].T
     return falls * inked
 

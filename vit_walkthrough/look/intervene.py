@@ -1,13 +1,14 @@
 """What the model computes when something in it is changed. living/vit.js has the same options."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from vit_walkthrough.look.explain import cover, vision_transformer
+from vit_walkthrough.look.explain import ground_of, vision_transformer
 from vit_walkthrough.model.encoder import EncoderBlock
 from vit_walkthrough.model.vit import VisionTransformer
 
@@ -113,3 +114,14 @@ def intervene(
             module.fused = True
         for path in changed:
             del modules[path].forward
+
+
+def cover(
+    images: Float[Tensor, "batch channels height width"], patches: Iterable[int], patch_size: int
+) -> Float[Tensor, "batch channels height width"]:
+    """The images with some patches painted in the median colour of each image."""
+    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
+    for patch in patches:
+        top, left = (patch_size * place for place in divmod(patch, cols))
+        images[..., top : top + patch_size, left : left + patch_size] = ground
+    return images
