@@ -81,7 +81,7 @@ def _variance():
     one, many = (np.histogram(values, edges, density=True)[0] for values in (single, summed))
     ax = plots.plot_curves({"": (edges[1:] - 0.5, one)}, role="patch", xlabel="value", ylabel="density")
     ax.plot(edges[1:] - 0.5, many, "--", color="#117733", lw=2.2)
-    ax.text(2.5, 0.3, f"one number (std {single.std():.2f})", color=ROLES["patch"])
+    ax.text(2.5, 0.3, f"one number (std {single.std():.2f})", color=plots.ROLES["patch"])
     ax.text(3, 0.07, f"the sum of 64 (std {summed.std():.2f})", color="#117733")
     return ax
 
