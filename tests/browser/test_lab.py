@@ -30,7 +30,8 @@ def lab(browser, tmp_path_factory):
         stored = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
         outputs = [output for cell in stored["cells"] for output in cell.get("outputs", [])]
         outputs = [output for output in outputs if wanted(output.get("data", {}))][:1]
-        cells.append(stored["cells"][2] | dict(cell_type="code", source=source, outputs=outputs, execution_count=1))
+        cell = dict(cell_type="code", source=source, outputs=outputs, execution_count=1, metadata={})
+        cells.append(stored["cells"][2] | cell)  # with its id, and not folded as it may be
     (folder / "root" / "all.ipynb").write_text(json.dumps(stored | {"cells": cells}))
     server = Server("lab", folder)
     try:
