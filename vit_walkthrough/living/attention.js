@@ -2,7 +2,7 @@
 // and lines to the strongest patches. Either the attention was recorded, or the model is here and computes it. Then
 // heads can be silenced, and the answer stands beside.
 import { forward, softmax } from "./vit.js";
-import { bars, button, capital, choice, element, figure, frames, gridLines, hint, largest, number } from "./view.js";
+import { bars, boxOf, button, capital, choice, element, figure, frames, gridLines, hint, largest, number } from "./view.js";
 import { outline, painter, patchUnder, place, pointable, press, readout, scaleBar, strongest } from "./view.js";
 import { switcher } from "./view.js";
 
@@ -31,6 +31,13 @@ export function attention(stage, data, living) {
   const mean = map(above, "mean"), pinnedMean = map(above, "pinned, mean");
   const side = element("div", { class: "vit-side" }, main);
   const listed = element("div", { class: "vit-strongest" }, side);
+  const one = { width: image.width / cols, height: image.height / rows };
+  element("strong", { text: heads.length > 1 ? "strongest, mean of the heads" : "strongest" }, listed);
+  const strong = Array.from({ length: Math.min(STRONGEST, patches) }, () => {
+    const line = element("div", {}, listed), thumb = element("canvas", { ...one, class: "vit-thumb", role: "img" }, line);
+    const bar = element("i", {}, element("span", { class: "vit-track" }, line));
+    return { thumb, ink: thumb.getContext("2d"), bar, weight: element("span", { class: "vit-number" }, line) };
+  });
   const logits = () => weights ? trace.get("output") : data.logits;
   const answer = (weights || data.logits) && bars(side, classes, "what the model says");
   if (answer) side.lastChild.before(element("strong", { text: "what the model says" }));
@@ -110,18 +117,13 @@ export function attention(stage, data, living) {
     pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
     mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
 
-    const title = heads.length > 1 ? "strongest, mean of the heads" : "strongest";
-    listed.replaceChildren(element("strong", { text: title }));
-    for (const patch of order) {
-      const line = element("div", {}, listed);
-      const [width, height] = [image.width / cols, image.height / rows];
-      const named = { width, height, class: "vit-thumb", role: "img", "aria-label": place(patch, cols) };
-      element("canvas", named, line).getContext("2d")
-        .drawImage(image.canvas, -(patch % cols) * width, -Math.floor(patch / cols) * height);
-      const bar = element("i", {}, element("span", { class: "vit-track" }, line));
-      bar.style.width = (100 * mine[patch]) / largest(mine) + "%";
-      element("span", { class: "vit-number", text: number(mine[patch]) }, line);
-    }
+    strong.forEach(({ thumb, ink, bar, weight }, at) => {
+      const patch = order[at];
+      thumb.setAttribute("aria-label", place(patch, cols));
+      ink.drawImage(image.canvas, ...boxOf(patch, cols, one.width, one.height), 0, 0, one.width, one.height);
+      bar.style.width = (100 * mine[patch]) / (mine[order[0]] || 1) + "%";
+      weight.textContent = number(mine[patch]);
+    });
     answer?.(softmax(logits()));
     tell(key === null ? sentence(order, whole) : pointed(each, mine));
   }

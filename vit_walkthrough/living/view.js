@@ -77,7 +77,8 @@ export function picture(numbers, channels, height, width) {
 export function sheet(rows, cols, colourOf) {
   const canvas = element("canvas", { width: cols, height: rows }), context = canvas.getContext("2d");
   const frame = context.createImageData(cols, rows);
-  for (let cell = 0; cell < rows * cols; cell++) frame.data.set([...colourOf(cell), 255], 4 * cell);
+  frame.data.fill(255);
+  for (let cell = 0; cell < rows * cols; cell++) frame.data.set(colourOf(cell), 4 * cell);
   context.putImageData(frame, 0, 0);
   return canvas;
 }
@@ -249,19 +250,24 @@ export function ticks(low, high) {
 
 // What paints maps of patches over a picture that is made grey and dim, in the colours of `palette` (256 x 3 bytes).
 export function painter({ numbers, width, height, channels }, { rows, cols }, palette) {
-  const [red, green, blue] = [0, 1, 2].map((channel) => (channel % channels) * width * height);
-  const grey = (at) => 0.299 * numbers[red + at] + 0.587 * numbers[green + at] + 0.114 * numbers[blue + at];
-  const brightest = largest(Array.from({ length: width * height }, (_, at) => grey(at))) || 1;
-  const shades = (shade) => sheet(height, width, (at) => Array(3).fill(255 * shade(grey(at))));
-  const light = shades((one) => 0.65 * (0.5 + (0.5 * one) / brightest)), ground = shades((one) => 0.35 * one);
+  const size = width * height, parts = [0.299, 0.587, 0.114].map((part, at) => [part, (at % channels) * size]);
+  const grey = Float32Array.from({ length: size }, (_, at) =>
+    parts.reduce((sum, [part, from]) => sum + part * numbers[from + at], 0));
+  const brightest = largest(grey) || 1, light = grey.map((one) => 0.65 * (0.5 + (0.5 * one) / brightest));
+  const patchOf = Uint16Array.from(grey, (_, at) =>
+    Math.floor((Math.floor(at / width) * rows) / height) * cols + Math.floor(((at % width) * cols) / width));
+  // One sheet for all maps, at the size of the picture: new ones, or layers over the large canvas, take most of a frame.
+  const canvas = element("canvas", { width, height }), ink = canvas.getContext("2d", { willReadFrequently: true });
+  const frame = ink.createImageData(width, height), { data } = frame;
+  data.fill(255);
   return ({ context }, values, most) => {
-    const colours = sheet(rows, cols, (patch) => inPalette(palette, values[patch] / (most || 1e-9)));
-    context.drawImage(colours, 0, 0, width, height);
-    for (const [how, layer] of [["multiply", light], ["lighter", ground]]) {
-      context.globalCompositeOperation = how;
-      context.drawImage(layer, 0, 0);
+    const colours = Array.from(values, (value) => inPalette(palette, value / (most || 1e-9)));
+    for (let at = 0; at < size; at++) {
+      const colour = colours[patchOf[at]], ground = 0.35 * 255 * grey[at];
+      for (let part = 0; part < 3; part++) data[4 * at + part] = colour[part] * light[at] + ground;
     }
-    context.globalCompositeOperation = "source-over";
+    ink.putImageData(frame, 0, 0);
+    context.drawImage(canvas, 0, 0);
   };
 }
 
