@@ -10,9 +10,9 @@ from tests.living.node import eight_bit
 pytest.register_assert_rewrite(f"{__package__}.jupyter")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser():
-    """Chromium. Of a module, not of the session: while it is open, an event loop runs that others stumble over."""
+    """Chromium. Of this folder, not of the session: while it is open, an event loop runs that others stumble over."""
     reason = "playwright cannot be imported; pip install -r tests/requirements.txt"
     playwright = pytest.importorskip("playwright.sync_api", reason=reason, exc_type=ImportError)
     chromium = shutil.which("chromium")

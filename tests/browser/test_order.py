@@ -21,7 +21,8 @@ class View:
 
     def expect(self, places: dict | None, positions: bool = True):
         """Patches by the place in which they are, all others at home; and the answer to exactly that."""
-        patches, shown, was = ask(self.page, "state().order"), ask(self.page, "is"), ask(self.page, "was")
+        state = ask(self.page)
+        patches, shown, was = state["order"], state["is"], state["was"]
         assert places is None or patches == [places.get(place, place) for place in range(36)]
         with torch.no_grad(), intervene(MODEL, order=patches, positions=positions):
             wanted = MODEL(IMAGE[None])[0].softmax(-1)

@@ -29,7 +29,7 @@ def test_words_of_any_signs_are_shown_as_they_are(words):
     assert hint.words.startswith(words)
 
 
-@pytest.mark.parametrize("part", ["draw", "render"])
+@pytest.mark.parametrize("part", ["draw", "at_once"])
 @pytest.mark.parametrize(("error", "words"), [(ValueError('<i>"</i> &'), '<i>"</i> &'), (KeyError(), "KeyError")])
 def test_an_error_is_shown_and_raised_and_leaves_the_last_picture(panel, monkeypatch, part, error, words):
     def fail(*args, **kwargs):
@@ -37,7 +37,7 @@ def test_an_error_is_shown_and_raised_and_leaves_the_last_picture(panel, monkeyp
 
     before = panel.picture.value
     with monkeypatch.context() as patch:
-        patch.setattr(panel_module if part == "render" else panel, part, fail)
+        patch.setattr(panel if part == "draw" else panel_module, part, fail)
         for act in (lambda: setattr(panel.controls["side"], "value", 1), panel.update):
             with pytest.raises(type(error)):
                 act()

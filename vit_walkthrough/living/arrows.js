@@ -1,19 +1,18 @@
 // Drag the query's tip among the keys: scores, weights, and the output, which is the weighted sum of the values.
 // All are vectors of two numbers, and so arrows in a plane.
 import { attend, attentionWeights } from "./vit.js";
-import { adjust, ARROWS, button, clamp, decimals, element, frames, hint, keys, largest, percent } from "./view.js";
+import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, largest, percent } from "./view.js";
 import { readout, shape, spotUnder, strongest, ticks } from "./view.js";
 
 const SIZE = 400; // of a plane in its own units
 const QUERY = "#cc79a7", KEY = "#e69f00", VALUE = "#56b4e9";
 
-export function arrows(stage, data, living) {
+export function arrows(stage, data, draw) {
   const { values } = data, count = values.shape[0];
   const query = data.query.slice(), offered = data.keys.slice();
   const seen = new Uint8Array(count).fill(1);
   let temperature = data.temperature, weights = null, output = null;
 
-  const draw = frames(paint);
   hint(stage, "Drag the round tip of the query, or of a key, and watch the weights and the output."
     + " With keys, Tab chooses a tip and the arrows move it.");
   const controls = element("div", { class: "vit-controls" }, stage);
@@ -101,28 +100,19 @@ export function arrows(stage, data, living) {
       "aria-roledescription": "tip of an arrow" }, frame);
     shape("circle", { r: 20, fill: "transparent" }, made); // what a finger can hit
     shape("circle", { r: 8, fill: colour, class: "vit-arrows-knob" }, made);
-    let grip = null; // from the pointer to the tip, so that the tip does not jump
     const to = (...place) => {
       for (const axis of [0, 1]) vector[axis] = clamp(low[axis], place[axis], low[axis] + span);
       draw();
     };
-    made.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
+    draggable(made, (event) => {
       event.preventDefault(); // no text is marked
       made.focus();
-      made.setPointerCapture(event.pointerId);
-      const [right, up] = numberAt(event);
-      grip = [vector[0] - right, vector[1] - up];
-    });
-    made.addEventListener("pointermove", (event) => {
-      if (!grip) return;
-      const [right, up] = numberAt(event);
-      to(right + grip[0], up + grip[1]);
+      const [right, up] = numberAt(event), grip = [vector[0] - right, vector[1] - up]; // so that the tip does not jump
+      return (event) => to(...numberAt(event).map((one, axis) => one + grip[axis]));
     });
     // A finger on a tip drags it; elsewhere it scrolls the page. In SVG the style touch-action does not reach so far.
     made.addEventListener("touchmove", (event) => { if (event.cancelable) event.preventDefault(); },
       { passive: false });
-    for (const end of ["pointerup", "pointercancel"]) made.addEventListener(end, () => { grip = null; });
     keys(made, (key) => {
       if (!(key in ARROWS)) return false;
       const [down, across] = ARROWS[key];
@@ -187,9 +177,8 @@ export function arrows(stage, data, living) {
     draw();
   }
 
-  Object.assign(living, { paint, state: () => ({ query: [...query], keys: [...offered], temperature,
-    weights: [...weights], output: [...output] }) });
-  paint();
+  const copies = () => ({ query: [...query], keys: [...offered], weights: [...weights], output: [...output] });
+  return { paint, state: () => ({ temperature, ...copies() }) };
 }
 
 const pair = (vector) => `(${decimals(vector[0])}, ${decimals(vector[1])})`;

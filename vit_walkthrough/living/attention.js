@@ -2,20 +2,20 @@
 // and lines to the strongest patches. Either the attention was recorded, or the model is here and computes it. Then
 // heads can be silenced, and the answer stands beside.
 import { forward, softmax } from "./vit.js";
-import { bars, button, capital, choice, element, figure, frames, gridLines, hint, largest, number } from "./view.js";
-import { outline, painter, patchUnder, place, pointable, press, readout, scaleBar, strongest } from "./view.js";
+import { bars, boxOf, button, capital, choice, element, figure, gridLines, hint, hoverable, largest } from "./view.js";
+import { number, outline, painter, patchUnder, place, pointable, press, readout, scaleBar, strongest } from "./view.js";
 import { switcher } from "./view.js";
 
 const PINK = "#cc79a7", BLUE = "#0072b2", STRONGEST = 5;
 
-export function attention(stage, data, living) {
+export function attention(stage, data, draw) {
   const { image, rows, cols, first, blocks, heads, weights, config, classes } = data;
   const patches = rows * cols, tokens = patches + first, alike = 1 / tokens;
   const home = first ? -1 : Math.floor(rows / 2) * cols + Math.floor(cols / 2); // -1 is the class token
   let query = home, block = blocks.at(-1), pinned = null, key = null, own = false, silenced = [], trace = null;
 
   // What stands where: controls, then the picture, the mean map, the answer; the heads; the strongest; the sentence.
-  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const controls = element("div", { class: "vit-controls" }, stage);
   const numbered = blocks.map((one) => [one, String(one)]);
   const byBlock = choice(controls, "block", numbered, block, (one) => { block = one; draw(); });
   byBlock.group.hidden = blocks.length === 1;
@@ -31,6 +31,14 @@ export function attention(stage, data, living) {
   const mean = map(above, "mean"), pinnedMean = map(above, "pinned, mean");
   const side = element("div", { class: "vit-side" }, main);
   const listed = element("div", { class: "vit-strongest" }, side);
+  const one = { width: image.width / cols, height: image.height / rows };
+  element("strong", { text: heads.length > 1 ? "strongest, mean of the heads" : "strongest" }, listed);
+  const strong = Array.from({ length: Math.min(STRONGEST, patches) }, () => {
+    const line = element("div", {}, listed), named = { class: "vit-thumb", role: "img" };
+    const thumb = element("canvas", { ...one, ...named }, line);
+    const bar = element("i", {}, element("span", { class: "vit-track" }, line));
+    return { thumb, ink: thumb.getContext("2d"), bar, weight: element("span", { class: "vit-number" }, line) };
+  });
   const logits = () => weights ? trace.get("output") : data.logits;
   const answer = (weights || data.logits) && bars(side, classes, "what the model says");
   if (answer) side.lastChild.before(element("strong", { text: "what the model says" }));
@@ -38,15 +46,12 @@ export function attention(stage, data, living) {
   const scale = scaleBar(left, data.inferno), tell = readout(stage);
   const paintMap = painter(image, { rows, cols }, data.inferno);
 
-  const letGo = () => { pinned = null; draw(); };
-  pointable(view, { rows, cols }, { current: () => query, point: look, pick: pin, home, letGo });
+  pointable(view, { rows, cols }, { current: () => query, point: look, pick: pin, home, letGo: () => pin(null) });
 
   function map(parent, name, head = null) {
     const shown = figure(parent, image, { label: `where the query looks, ${name}`, caption: name,
       kind: head === null ? "" : "vit-small" });
-    shown.canvas.addEventListener("pointermove", (event) =>
-      point(patchUnder(event, shown.canvas, { rows, cols })));
-    shown.canvas.addEventListener("pointerleave", () => point(null));
+    hoverable(shown.canvas, (event) => point(patchUnder(event, shown.canvas, { rows, cols })), () => point(null));
     if (head !== null && weights)
       shown.quiet = switcher(shown.frame, "silence", (pressed) => {
         silenced = silenced.filter((one) => !isOf(one, head));
@@ -110,18 +115,13 @@ export function attention(stage, data, living) {
     pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
     mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
 
-    const title = heads.length > 1 ? "strongest, mean of the heads" : "strongest";
-    listed.replaceChildren(element("strong", { text: title }));
-    for (const patch of order) {
-      const line = element("div", {}, listed);
-      const [width, height] = [image.width / cols, image.height / rows];
-      const named = { width, height, class: "vit-thumb", role: "img", "aria-label": place(patch, cols) };
-      element("canvas", named, line).getContext("2d")
-        .drawImage(image.canvas, -(patch % cols) * width, -Math.floor(patch / cols) * height);
-      const bar = element("i", {}, element("span", { class: "vit-track" }, line));
-      bar.style.width = (100 * mine[patch]) / largest(mine) + "%";
-      element("span", { class: "vit-number", text: number(mine[patch]) }, line);
-    }
+    strong.forEach(({ thumb, ink, bar, weight }, at) => {
+      const patch = order[at];
+      thumb.setAttribute("aria-label", place(patch, cols));
+      ink.drawImage(image.canvas, ...boxOf(patch, cols, one.width, one.height), 0, 0, one.width, one.height);
+      bar.style.width = (100 * mine[patch]) / (mine[order[0]] || 1) + "%";
+      weight.textContent = number(mine[patch]);
+    });
     answer?.(softmax(logits()));
     tell(key === null ? sentence(order, whole) : pointed(each, mine));
   }
@@ -160,9 +160,8 @@ export function attention(stage, data, living) {
     return capital(`${start} on the mean of the heads. Head ${heads[best]} gives it most: ${times(each[best][key])}.`);
   }
 
-  function look(patch) { if (patch !== query) { query = patch; draw(); } }
+  function look(patch) { query = patch; draw(); }
   function point(patch) { if (patch !== key) { key = patch; draw(); } }
-  function pin(patch) { pinned = pinned === patch ? null : patch; draw(); }
-  Object.assign(living, { look, pin, paint, state: () => ({ query, block, pinned, key, silenced }), weightsOf });
-  paint();
+  function pin(patch) { pinned = patch === pinned ? null : patch; draw(); }
+  return { paint, state: () => ({ query, block, pinned, key, silenced }) };
 }

@@ -1,14 +1,14 @@
 // Cover patches, silence heads, and see what becomes of the answer; beside it, where the class token looked before.
 import { forward, grid, looks, softmax } from "./vit.js";
-import { bars, boxOf, button, element, figure, frames, gridLines, hint, keys, largest, number } from "./view.js";
-import { outline, painter, patchUnder, percent, picture, place, pointable, press, readout } from "./view.js";
-import { scaleBar, strongest, switcher } from "./view.js";
+import { bars, boxOf, button, element, figure, gridLines, hint, keys, largest, number, outline } from "./view.js";
+import { painter, patchUnder, percent, picture, place, pointable, press, readout, scaleBar } from "./view.js";
+import { strongest, switcher } from "./view.js";
 
 const COUNT = 5; // patches that a button covers
 const COVERED = "#0072b2", POINTED = "#cc79a7";
 
 // Named otherwise than the Python function, because vit.js has a `cover` of its own.
-export function covering(stage, data, living) {
+export function covering(stage, data, draw) {
   const { config, weights, classes, image, label, square, onSquare } = data, { depth, heads } = config;
   const { rows, cols, patches } = grid(config), untouched = forward(weights, config, image.numbers);
   const before = softmax(untouched.get("output")), map = looks(untouched, depth - 1, 0, config).subarray(1);
@@ -16,7 +16,6 @@ export function covering(stage, data, living) {
   let covered = [], silenced = [], pointed = null, trace = untouched, now = before;
 
   // What stands where: the two pictures with buttons below, and the answer beside them; the heads; the sentence.
-  const draw = frames(paint);
   hint(stage, "Click on patches, or drag over them, to cover them. "
     + "Does the answer change more where the map is bright?");
   const main = element("div", { class: "vit-covering" }, stage), row = element("div", { class: "vit-row" }, main);
@@ -59,7 +58,7 @@ export function covering(stage, data, living) {
       if (covered.includes(patch) === covers) return;
       change(covers ? [...covered, patch] : covered.filter((one) => one !== patch), silenced);
     };
-    pointable(shown, { rows, cols }, { current: () => pointed, point, letGo: () => point(null) });
+    pointable(shown, { rows, cols }, { current: () => pointed, point, letGo: () => point(null), leaves: true });
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || pointed === null) return;
       [undo, covers] = [covered, !covered.includes(pointed)];
@@ -72,7 +71,6 @@ export function covering(stage, data, living) {
     canvas.addEventListener("pointercancel", () => { if (undo) change(undo, silenced); });
     for (const end of ["pointerup", "pointerleave", "pointercancel"])
       canvas.addEventListener(end, () => { undo = null; });
-    canvas.addEventListener("pointerleave", () => point(null));
     keys(canvas, (key) => {
       if ((key !== "Enter" && key !== " ") || pointed === null) return false;
       covers = !covered.includes(pointed);
@@ -86,7 +84,7 @@ export function covering(stage, data, living) {
     trace = null;
     draw();
   }
-  function point(patch) { if (patch !== pointed) { pointed = patch; draw(); } }
+  function point(patch) { pointed = patch; draw(); }
 
   function paint() {
     trace ??= forward(weights, config, image.numbers, { covered, silenced });
@@ -139,6 +137,5 @@ export function covering(stage, data, living) {
     return `${done}${quiet}${answer}${fall}${truth}`;
   }
 
-  Object.assign(living, { paint, change, point, state: () => ({ covered, silenced, pointed, now: Array.from(now) }) });
-  paint();
+  return { paint, state: () => ({ covered, silenced, pointed, now: Array.from(now) }) };
 }

@@ -1,12 +1,12 @@
 // Point at a patch and at one number of its token: the patch, the filter that makes this number, their products place
 // by place, and the sum. A token is nothing but such sums.
 import { patchify } from "./vit.js";
-import { boxOf, decimals, element, figure, framed, frames, gridLines, hint, inPalette, largest } from "./view.js";
-import { namesOf, outline, pointable, readout, sheet, tinted } from "./view.js";
+import { boxOf, decimals, element, figure, framed, gridLines, hint, inPalette, largest, namesOf } from "./view.js";
+import { outline, pointable, readout, sheet, tinted } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000";
 
-export function embedding(stage, data, living) {
+export function embedding(stage, data, draw) {
   const { image, config, rows, cols, weights } = data, { patch_size: side, channels } = config;
   const filters = weights["patch_embedding.projection.weight"], bias = weights["patch_embedding.projection.bias"];
   const dim = bias.length, inPlane = side * side, patchDim = channels * inPlane;
@@ -17,19 +17,17 @@ export function embedding(stage, data, living) {
   const mostToken = largest(tokens.map(Math.abs)) || 1, mostFilter = largest(filters.map(Math.abs)) || 1;
   let { patch, chosen } = data, place = null, painted = "";
 
-  const draw = frames(paint);
   hint(stage, `Point at a patch, and then at one of the ${dim} numbers of its token: you see how it is computed.`
     + " Arrow keys work too.");
   const main = element("div", { class: "vit-embedding" }, stage), left = element("div", {}, main);
   const right = element("div", {}, main);
   const view = figure(left, image, { label: "The picture. Arrow keys choose a patch", kind: "vit-first" });
-  pointable(view, { rows, cols }, { current: () => patch, home: 0,
-    point: (one) => { if (one !== patch) { patch = one; draw(); } } });
+  pointable(view, { rows, cols }, { current: () => patch, point: (one) => { patch = one; draw(); } });
   const across = Math.min(16, dim), down = Math.ceil(dim / across);
   const token = figure(left, { width: across, height: down },
     { label: `The token, ${dim} numbers. Arrow keys choose a number`, kind: "vit-strip" });
-  pointable(token, { rows: down, cols: across }, { current: () => chosen, home: 0,
-    point: (one) => { if (one < dim && one !== chosen) { chosen = one; draw(); } } });
+  pointable(token, { rows: down, cols: across },
+    { current: () => chosen, point: (one) => { if (one < dim) { chosen = one; draw(); } } });
   signedBar(left, mostToken, "numbers of the token");
 
   // Three rows of planes, one above the other, with a gap of one cell between the channels.
@@ -54,16 +52,15 @@ export function embedding(stage, data, living) {
     const words = element("span", { text: name }, parent);
     const label = `${name}, place by place. Arrow keys choose a place`;
     const shown = figure(parent, { width: wide, height: side }, { label, kind: "vit-strip" });
-    const point = (cell) => {
-      if (cell !== null && cell % wide % (side + 1) === side) // over a gap
-        cell += place === null || cell > cellOf(place) ? 1 : -1;
-      const [x, y] = [cell % wide, Math.floor(cell / wide)];
-      const next = cell === null ? null : Math.floor(x / (side + 1)) * inPlane + y * side + x % (side + 1);
-      if (next !== place) { place = next; draw(); }
-    };
     const current = () => place === null ? null : cellOf(place);
-    pointable(shown, { rows: side, cols: wide }, { current, point, home: 0, letGo: () => point(null) });
-    shown.canvas.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") point(null); });
+    const point = (cell) => {
+      if (cell % wide % (side + 1) === side) cell += current() === null || cell > current() ? 1 : -1; // over a gap
+      const [x, y] = [cell % wide, Math.floor(cell / wide)];
+      place = Math.floor(x / (side + 1)) * inPlane + y * side + x % (side + 1);
+      draw();
+    };
+    const letGo = () => { place = null; draw(); };
+    pointable(shown, { rows: side, cols: wide }, { current, point, letGo, leaves: true });
     return { ...shown, words };
   }
 
@@ -142,6 +139,5 @@ export function embedding(stage, data, living) {
     element("em", { text: `colours of the ${name}` }, frame);
   }
 
-  Object.assign(living, { paint, state: () => ({ patch, chosen, place }) });
-  paint();
+  return { paint, state: () => ({ patch, chosen, place }) };
 }

@@ -1,17 +1,17 @@
 // Drag patches to other places, and read what the model says: with positions it notices, without them it cannot.
 import { forward, grid, softmax } from "./vit.js";
-import { bars, boxOf, button, choice, element, figure, frames, gridLines, hint, keys, largest } from "./view.js";
-import { outline, patchUnder, percent, pointable, readout, strongest } from "./view.js";
+import { bars, boxOf, button, choice, draggable, element, figure, gridLines, hint, keys, largest } from "./view.js";
+import { outline, percent, pointable, readout, strongest } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000", HOLD = 150; // milliseconds after which a finger drags and no longer scrolls
 
-export function order(stage, data, living) {
+export function order(stage, data, draw) {
   const { image, config, weights, classes } = data, { rows, cols, patches } = grid(config);
   const side = image.width / cols, inPlace = Array.from({ length: patches }, (_, patch) => patch);
   const untouched = new Map(); // the answer of the picture as it was, with and without positions
-  let arranged = [...inPlace], positions = config.positions !== "none", cursor = 0, lifted = null, drag = null;
+  let arranged = [...inPlace], positions = config.positions !== "none", cursor = 0, lifted = null, drag = null, is, was;
 
-  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const controls = element("div", { class: "vit-controls" }, stage);
   const byPositions = choice(controls, "positions", [[true, "on"], [false, "off"]], positions,
     (on) => { positions = on; draw(); });
   byPositions.group.hidden = config.positions === "none";
@@ -30,23 +30,20 @@ export function order(stage, data, living) {
   });
   const tell = readout(stage);
 
-  pointable(view, { rows, cols }, { current: () => cursor, point: move, home: 0,
+  pointable(view, { rows, cols }, { current: () => cursor, point: (patch) => { cursor = patch; draw(); },
     letGo: () => { lifted = drag = null; draw(); } });
   keys(view.canvas, (key) => (key === "Enter" || key === " ") && take() && true);
-  view.canvas.addEventListener("pointerdown", (event) => {
-    const patch = patchUnder(event, view.canvas, { rows, cols });
-    if (event.button !== 0 || patch === null) return;
+  draggable(view.canvas, (event) => { // what is dragged out of the picture is dropped at its edge
     drag = { x: event.clientX, y: event.clientY, time: event.timeStamp, again: lifted !== null };
-    cursor = patch;
-    lifted ??= patch;
-    view.canvas.setPointerCapture(event.pointerId); // a patch that is dragged out of the picture is dropped at its edge
+    lifted ??= cursor;
+    draw();
+    return () => {};
+  }, (cancelled) => {
+    if (cancelled && !drag?.again) lifted = null;
+    else if (!cancelled && drag && (cursor !== lifted || drag.again)) take(); // else a click: it stays picked up
+    drag = null;
     draw();
   });
-  view.canvas.addEventListener("pointerup", () => {
-    if (drag && (cursor !== lifted || drag.again)) take(); // else it was a click, and the patch stays picked up
-    drag = null;
-  });
-  view.canvas.addEventListener("pointercancel", () => { if (drag && !drag.again) lifted = null; drag = null; draw(); });
   // A finger that moves sideways, or rested first, drags a patch; one that moves up or down at once scrolls the page.
   view.canvas.addEventListener("touchmove", (event) => {
     if (!drag) return;
@@ -55,8 +52,6 @@ export function order(stage, data, living) {
     drag.mine ||= across > down || event.timeStamp - drag.time > HOLD;
     if (drag.mine && event.cancelable) event.preventDefault();
   }, { passive: false });
-
-  function move(patch) { if (patch !== cursor) { cursor = patch; draw(); } }
 
   // Pick up what is under the cursor, or drop there what was picked up.
   function take() {
@@ -87,8 +82,9 @@ export function order(stage, data, living) {
   function paint() {
     const shown = shownOrder(), { context } = view;
     if (!untouched.has(positions)) untouched.set(positions, answer({}));
-    const was = untouched.get(positions), moved = shown.filter((patch, at) => patch !== at).length;
-    const is = moved ? answer({ order: shown }) : was;
+    was = untouched.get(positions);
+    const moved = shown.filter((patch, at) => patch !== at).length;
+    is = moved ? answer({ order: shown }) : was;
     shown.forEach((patch, at) =>
       context.drawImage(image.canvas, ...boxOf(patch, cols, side), ...boxOf(at, cols, side)));
     gridLines(view, { rows, cols });
@@ -99,8 +95,7 @@ export function order(stage, data, living) {
       : `Patch ${arranged[lifted]} is picked up.`;
     now(is);
     before(was);
-    tell(sentence(moved, is, was));
-    Object.assign(living, { is, was });
+    tell(sentence(moved));
   }
 
   // The number of a patch's own place, in its corner.
@@ -113,7 +108,7 @@ export function order(stage, data, living) {
     context.fillText(patch, left + high * 0.2, top + high * 0.55);
   }
 
-  function sentence(moved, is, was) {
+  function sentence(moved) {
     const best = strongest(is), first = strongest(was), says = `the model says ${classes[best]} (${percent(is[best])})`;
     const how = positions ? "With positions" : "Without positions";
     if (!moved) return `Every patch is in its place. ${how}, ${says}.`;
@@ -134,6 +129,5 @@ export function order(stage, data, living) {
     return (Math.ceil(value * 10 ** digits) / 10 ** digits).toFixed(digits);
   }
 
-  Object.assign(living, { paint, state: () => ({ order: shownOrder(), positions, cursor, lifted }) });
-  paint();
+  return { paint, state: () => ({ order: shownOrder(), positions, cursor, lifted, is, was }) };
 }

@@ -1,5 +1,5 @@
 // A pad to write a digit on with the mouse or a finger, and the picture that a model gets of it.
-import { button, choice, clamp, element, figure, frames, largest, picture, spotUnder } from "./view.js";
+import { button, choice, clamp, draggable, element, figure, frames, largest, picture, spotUnder } from "./view.js";
 
 const EXAMPLES = { // strokes from corner to corner of a pad of 1 x 1
   1: [[[0.36, 0.26], [0.52, 0.12], [0.52, 0.88]]],
@@ -14,7 +14,7 @@ export function writingPad(parent, shape, changed) {
   const label = "A pad to draw on with the mouse or a finger. With the keyboard, choose an example.";
   const { canvas, context } = figure(frame, shape, { label });
   const tools = element("div", { class: "vit-controls" }, frame);
-  let strokes = [], erases = false, pressed = false;
+  let strokes = [], erases = false;
   const draw = frames(paint);
   choice(tools, "pen", [[false, "draw"], [true, "erase"]], false, (one) => { erases = one; });
   button(tools, "clear", () => { examples.choose(null); strokes = []; paint(); });
@@ -24,20 +24,13 @@ export function writingPad(parent, shape, changed) {
     paint();
   });
 
-  canvas.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    pressed = true;
-    canvas.setPointerCapture(event.pointerId);
+  draggable(canvas, (event) => {
+    const points = [spotUnder(event, canvas)];
     examples.choose(null);
-    strokes.push({ points: [spotUnder(event, canvas)], erases });
+    strokes.push({ points, erases });
     draw();
+    return (event) => { points.push(spotUnder(event, canvas)); draw(); };
   });
-  canvas.addEventListener("pointermove", (event) => {
-    if (!pressed) return;
-    strokes.at(-1).points.push(spotUnder(event, canvas));
-    draw();
-  });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { pressed = false; });
 
   function paint() {
     context.fillStyle = GROUND;

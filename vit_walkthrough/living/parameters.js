@@ -1,6 +1,6 @@
 // All numbers of a ViT as areas to scale. Point at an area, at a row of the list, or walk with the arrow keys: the part
 // says its name, its shape and its share, and the same part of all blocks lights up.
-import { choice, clamp, element, frames, hint, keys, press, readout, spotUnder } from "./view.js";
+import { choice, clamp, element, hint, hoverable, keys, press, readout, spotUnder } from "./view.js";
 
 const PATCH = "#0072b2", STAR = "#d55e00", POSITION = "#009e73", THIRDS = ["#cc79a7", "#e69f00", "#56b4e9"];
 const GREYS = { projection: "#d8d8d8", expand: "#bcbcbc", contract: "#a2a2a2", norm: "#6e6e6e", head: "#888888" };
@@ -62,7 +62,7 @@ function split(parts, left, top, width, height, place) {
 const sumOf = (some, what) => some.reduce((sum, one) => sum + one[what], 0);
 const largestFirst = (some) => [...some].sort((one, other) => other.count - one.count);
 
-export function parameters(stage, { config, sizes, variants }, living) {
+export function parameters(stage, { config, sizes, variants }, draw) {
   const same = (size) => ["dim", "depth", "heads", "hidden"].every((name, at) => sizes[size][at] === config[name]);
   const published = Object.keys(sizes), own = published.find(same) ?? "yours";
   const fits = (patch) => [config.image_size].flat().every((side) => side % patch === 0);
@@ -70,7 +70,7 @@ export function parameters(stage, { config, sizes, variants }, living) {
   let size = own, patch = config.patch_size, parts = [], areas = [], total = 0, chosen = null, block = 0; // 0 of blocks
   let sheet = null, wide = 0, high = 0; // the map that nothing is chosen on, and its size
 
-  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const controls = element("div", { class: "vit-controls" }, stage);
   const named = (some) => some.map((one) => [one, String(one)]);
   const sizesToChoose = own === "yours" ? [own, ...published] : published;
   choice(controls, "size", named(sizesToChoose), size, (one) => { size = one; build(); });
@@ -128,7 +128,7 @@ export function parameters(stage, { config, sizes, variants }, living) {
     cells.forEach((cell, number) => split(groups, ...cell, ({ some }, { left, top, width, height }) =>
       split(some, left, top, width, height, add(number))));
     paintSheet(cells);
-    paint();
+    draw();
   }
 
   // The map on which nothing is chosen, in the pixels of the screen.
@@ -230,7 +230,7 @@ export function parameters(stage, { config, sizes, variants }, living) {
       x >= left && x < left + width && y >= top && y < top + height);
     if (found) choose(parts.indexOf(found.part), found.block);
   }
-  for (const kind of ["pointermove", "pointerdown"]) canvas.addEventListener(kind, under);
+  hoverable(canvas, under);
   keys(canvas, (key) => {
     const by = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1 }[key], depth = parts[chosen ?? 0].blocks;
     if (key === "Escape") choose(null, block);
@@ -241,6 +241,6 @@ export function parameters(stage, { config, sizes, variants }, living) {
     return true;
   });
   new ResizeObserver(() => { if (canvas.clientWidth && canvas.clientWidth !== wide) arrange(); }).observe(canvas);
-  Object.assign(living, { choose, paint, state: () => ({ chosen, block, total, parts, areas }) });
   build();
+  return { paint, state: () => ({ chosen, block, total, parts, areas }) };
 }

@@ -1,19 +1,19 @@
 // Point at a pixel: it lights up in the picture, in its patch, in the row of numbers that its patch becomes, and in the
 // sequence of all rows; the formula says where it is. Pointing into a row lights it up in the picture, the other way
 // round. The second frame moves the numbers of a small image through the three steps of the code.
-import { boxOf, choice, decimals, element, figure, framed, frames, gridLines, hint, inPalette } from "./view.js";
-import { largest, namesOf, pointable, readout, sheet, tinted } from "./view.js";
+import { boxOf, choice, decimals, element, figure, framed, gridLines, hint, inPalette, largest } from "./view.js";
+import { namesOf, pointable, readout, sheet, tinted } from "./view.js";
 
 const PATCH = "#0072b2", PIXEL = "#000";
 
-export function pixels(stage, data, living) {
+export function pixels(stage, data, draw) {
   const { numbers, patchSize: side } = data, [channels, height, width] = numbers.shape, size = height * width;
   const rows = height / side, cols = width / side, inPlane = side * side, patchDim = channels * inPlane;
   const most = Math.max(1, largest(numbers)), written = channels === 1 && size <= 64;
   const named = (channel) => channels === 3 ? `channel ${channel} (${namesOf(3)[channel]})` : `channel ${channel}`;
-  let { at } = data; // the place of the chosen number in numbers
+  let { at } = data, code = null; // at: the place of the chosen number in numbers
 
-  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const controls = element("div", { class: "vit-controls" }, stage);
   const frame = choice(controls, "show", [["pixel", "one pixel"], ["code", "as code"]], "pixel", show);
   const byPixel = element("div", {}, stage), asCode = element("div", { hidden: true }, stage);
   hint(byPixel, "Point at a pixel, or at a number of the other pictures: you see where it goes. Arrow keys work too.");
@@ -65,8 +65,8 @@ export function pixels(stage, data, living) {
     const shown = figure(parent, { width: across, height: down },
       { label: `${label}. Arrow keys move the chosen number`, kind: "vit-pixels-board" });
     shown.frame.style.width = `min(100%, ${across * cell}px)`;
-    const choose = (one) => { const number = numberAt(one); if (number !== at) { at = number; draw(); } };
-    pointable(shown, { rows: down, cols: across }, { current: () => cellOf(at), point: choose, home: 0 });
+    const point = (one) => { at = numberAt(one); draw(); };
+    pointable(shown, { rows: down, cols: across }, { current: () => cellOf(at), point });
     return { shown, across, down, cell, numberAt, cellOf, whole, kept: null };
   }
 
@@ -128,14 +128,13 @@ export function pixels(stage, data, living) {
     frame.choose(which);
     byPixel.hidden = which !== "pixel";
     asCode.hidden = which !== "code";
-    if (which !== "code" || living.step) return;
+    if (which !== "code" || code) return;
     const shown = written ? [Array.from(numbers), { height, width, side }]
       : [Array.from({ length: 24 }, (_, place) => place), { height: 4, width: 6, side: 2 }];
-    Object.assign(living, steps(asCode, ...shown, data.viridis));
+    code = steps(asCode, ...shown, data.viridis);
   }
 
-  Object.assign(living, { paint, show, state: () => ({ at, ...homeOf(at) }) });
-  paint();
+  return { paint, state: () => ({ at, ...homeOf(at) }), tiles: () => code.tiles() };
 }
 
 const inkOn = ([red, green, blue]) => 0.3 * red + 0.6 * green + 0.1 * blue < 110 ? "#fff" : "#000";
@@ -197,6 +196,5 @@ function steps(stage, numbers, { height, width, side }, palette) {
     tell(`${text} Patch ${patch}, framed, holds ${held}.`);
   }
   go(0);
-  return { go, step: () => ({ step, patch }),
-    tiles: () => tiles.map(({ tile }) => [tile.textContent, tile.style.left, tile.style.top]) };
+  return { tiles: () => tiles.map(({ tile }) => [tile.textContent, tile.style.left, tile.style.top]) };
 }

@@ -1,7 +1,7 @@
 // A question with its answers as buttons: a tap unfolds why an answer is right or wrong. Nothing is said before.
 import { button, element, hint, readout } from "./view.js";
 
-export function predict(stage, { question, choices }, living) {
+export function predict(stage, { question, choices }) {
   const tried = new Set();
   let needed = 0; // how many answers were tapped up to the right one: later taps only read
   const group = element("div", { class: "vit-predict", role: "group", "aria-label": question }, stage);
@@ -27,5 +27,5 @@ export function predict(stage, { question, choices }, living) {
     }
   });
   const score = readout(group);
-  Object.assign(living, { state: () => ({ needed }) });
+  return { paint() {}, state: () => ({ needed }) };
 }

@@ -1,11 +1,11 @@
 // A recorded training: drag along its curves, and see the answers, the maps and the filters as they were at that step.
-import { adjust, button, clamp, element, figure, framed, frames, hint, keys, largest, painter } from "./view.js";
+import { adjust, button, clamp, element, figure, framed, hint, hoverable, keys, largest, painter } from "./view.js";
 import { percent, picture, readout, scaleBar, shape, sheet, spotUnder, still, strongest, switcher } from "./view.js";
 import { ticks } from "./view.js";
 
 const PLOT = { width: 460, height: 190, left: 46, right: 14, top: 26, bottom: 36 }, PAUSE = 350, ACROSS = 4;
 
-export function run(stage, data, living) {
+export function run(stage, data, draw) {
   const { steps, labels, classes, rows, cols, maps, probabilities, filters, boxes } = data;
   const [count, channels, height, width] = data.pixels.shape, patches = rows * cols, last = steps.length - 1;
   const pictures = labels.map((_, at) => {
@@ -14,7 +14,7 @@ export function run(stage, data, living) {
   });
   let moment = last, timer = null, changes = false; // changes: of the filters
 
-  const draw = frames(paint), controls = element("div", { class: "vit-controls" }, stage);
+  const controls = element("div", { class: "vit-controls" }, stage);
   const slow = still(); // with reduced motion, nothing moves by itself: the button goes one moment further
   const play = button(controls, "", () => {
     if (slow) go(moment === last ? 0 : moment + 1);
@@ -96,12 +96,11 @@ export function run(stage, data, living) {
     shape("polyline", { points, class: "vit-run-line" }, svg);
     const line = shape("line", { y1: top, y2: height - bottom, class: "vit-run-now" }, svg);
     const dot = shape("circle", { r: 5, class: "vit-run-dot" }, svg);
-    for (const kind of ["pointermove", "pointerdown"])
-      svg.addEventListener(kind, (event) => {
-        const at = spotUnder(event, svg)[0] * width, away = steps.map((step) => Math.abs(x(step) - at));
-        stop();
-        go(away.indexOf(Math.min(...away)));
-      });
+    hoverable(svg, (event) => {
+      const at = spotUnder(event, svg)[0] * width, away = steps.map((step) => Math.abs(x(step) - at));
+      stop();
+      go(away.indexOf(Math.min(...away)));
+    });
     return (now) => {
       adjust(line, { x1: x(steps[now]), x2: x(steps[now]) });
       adjust(dot, { cx: x(steps[now]), cy: y(values[now]) });
@@ -173,6 +172,5 @@ export function run(stage, data, living) {
     go(clamp(0, moment + by, last));
     return true;
   });
-  Object.assign(living, { go, paint, state: () => ({ moment, playing: timer !== null }) });
-  paint();
+  return { paint, state: () => ({ moment, playing: timer !== null }) };
 }

@@ -2,9 +2,9 @@
 // The picture is the digit that came along, or one that the reader draws.
 import { forward, grid, looks, patchify, softmax } from "./vit.js";
 import { writingPad } from "./pad.js";
-import { ARROWS, bars, boxOf, button, choice, clamp, decimals, element, figure, framed, frames } from "./view.js";
-import { hint, inPalette, keys, largest, namesOf, painter, percent, press, readout, sheet, signed } from "./view.js";
-import { still, strongest, tinted } from "./view.js";
+import { ARROWS, bars, boxOf, button, choice, clamp, decimals, element, figure, framed, hint } from "./view.js";
+import { hoverable, inPalette, keys, largest, namesOf, painter, percent, press, readout, sheet } from "./view.js";
+import { signed, still, strongest, tinted } from "./view.js";
 
 const STEPS = ["picture", "patches", "tokens", "★ first", "positions", "attention", "answer"];
 const LAST = STEPS.length - 1, PATCH = "#0072b2", STAR = "#d55e00", POSITION = "#009e73";
@@ -12,7 +12,7 @@ const FONT = "px system-ui, sans-serif";
 const between = (low, share, high) => low + (high - low) * share;
 const eased = (share) => { const x = clamp(0, share, 1); return x * x * (3 - 2 * x); };
 
-export function steps(stage, data, living) {
+export function steps(stage, data, draw) {
   const { config, weights, classes } = data, { rows, cols, patches, height, width } = grid(config);
   const { channels, dim, depth, patch_size: side } = config, inPlane = side * side, patchDim = channels * inPlane;
   const tokens = patches + 1, colours = namesOf(channels), ofMean = config.pooling === "mean";
@@ -21,7 +21,7 @@ export function steps(stage, data, living) {
   let step = 0, block = 0; // what is on its way, or shown, at `time`
 
   // What stands where: the choice of a picture, the pad, the seven dots, the scene, the sentence.
-  const controls = element("div", { class: "vit-controls" }, stage), draw = frames(paint);
+  const controls = element("div", { class: "vit-controls" }, stage);
   choice(controls, "picture", [[false, "the digit"], [true, "draw your own"]], false, (own) => {
     writing.hidden = !own;
     if (own) pad.paint(); else show(data.image);
@@ -306,7 +306,7 @@ export function steps(stage, data, living) {
       if (row >= 0 && row < one.rows && col >= one.first && col < one.cols) return point(one.part, row, col);
     }
   };
-  for (const kind of ["pointermove", "pointerdown"]) scene.addEventListener(kind, pointing);
+  hoverable(scene, pointing);
   keys(scene, (key) => {
     if (key === "Escape") { pointed = null; draw(); }
     if (!(key in ARROWS)) return key === "Escape";
@@ -412,8 +412,7 @@ export function steps(stage, data, living) {
   }
 
   new ResizeObserver(draw).observe(stage);
-  Object.assign(living, { paint, move, go, state: () => ({ time, pointed }),
-    probabilities: () => image && probabilities, image: () => image });
   writing.hidden = true;
   show(data.image);
+  return { paint, state: () => ({ time, pointed }), probabilities: () => image && probabilities, image: () => image };
 }

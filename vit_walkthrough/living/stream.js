@@ -1,20 +1,18 @@
 // The stream of tokens from the embedding through the blocks, read after each of them; tap on what each block adds, and
 // it is skipped, or it takes the place of the stream.
 import { classify, forward, layerNorm, pool, softmax } from "./vit.js";
-import { button, capital, decimals, element, frames, hint, keys, percent, press, readout, shape } from "./view.js";
-import { strongest } from "./view.js";
+import { button, capital, decimals, element, hint, keys, percent, press, readout, shape, strongest } from "./view.js";
 
 const STATES = ["added", "skipped", "alone"];
 const WIDE = 288, TURN = 18, BACK = 48, LINE = 16; // of a side branch, in pixels: it leaves at TURN, is back at BACK
 
-export function stream(stage, data, living) {
+export function stream(stage, data, draw) {
   const { config, weights, classes, image } = data, { depth, dim } = config, ofMean = config.pooling === "mean";
   const states = new Map(); // "blocks.1.mlp" -> a state other than "added"; "blocks.1.norm_2" -> "off"
   const named = (state) => [...states.keys()].filter((name) => states.get(name) === state);
   const untouched = readings(forward(weights, config, image.numbers), []);
   let now = untouched, pointed = null, changed = true;
 
-  const draw = frames(paint);
   hint(stage, "Tap on attention or MLP: it is added, skipped, or alone (it replaces the stream). "
     + "Tap on a norm to switch it off.");
   const controls = element("div", { class: "vit-controls" }, stage);
@@ -171,6 +169,5 @@ export function stream(stage, data, living) {
     draw();
   }
   const plain = ({ said, length }) => ({ said: Array.from(said), length });
-  Object.assign(living, { paint, turn, state: () => Object.fromEntries(states), readings: () => now.map(plain) });
-  paint();
+  return { paint, state: () => Object.fromEntries(states), readings: () => now.map(plain) };
 }

@@ -1,7 +1,7 @@
 // What the living pictures share: how data arrive, controls, patches to point at, maps, scales and bars.
 
-// Brings a picture to life. root holds its data and its still. build(stage, data, living) fills an empty div; `living`
-// is for tests.
+// Brings a picture to life. root holds its data and its still. build(stage, data, draw) fills an empty div and returns
+// {paint, ...}: draw asks for a paint; the rest is for tests.
 export function mount(root, build) {
   if (root.living) return; // a restored page, or one that holds the output twice, runs its scripts again
   root.living = {};
@@ -17,7 +17,8 @@ export function mount(root, build) {
       const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
       if (data.weights) data.weights = inFull(data.weights);
       withPixels(data).then(() => {
-        build(stage, data, root.living);
+        Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
+        root.living.paint();
         root.append(stage);
         still.hidden = true;
       }).catch(fail);
@@ -77,7 +78,8 @@ export function picture(numbers, channels, height, width) {
 export function sheet(rows, cols, colourOf) {
   const canvas = element("canvas", { width: cols, height: rows }), context = canvas.getContext("2d");
   const frame = context.createImageData(cols, rows);
-  for (let cell = 0; cell < rows * cols; cell++) frame.data.set([...colourOf(cell), 255], 4 * cell);
+  frame.data.fill(255);
+  for (let cell = 0; cell < rows * cols; cell++) frame.data.set(colourOf(cell), 4 * cell);
   context.putImageData(frame, 0, 0);
   return canvas;
 }
@@ -178,21 +180,45 @@ export function patchUnder(event, canvas, { rows, cols }) {
   return row < 0 || col < 0 || row >= rows || col >= cols ? null : row * cols + col;
 }
 
-// Patches to point at with a mouse, a finger or the arrow keys. point(patch) is told where; pick(patch) is called after
-// a click, a second tap on the same patch, or Enter. Home points at `home`, Escape calls letGo.
-export function pointable({ canvas }, patches, { current, point, pick = () => {}, home, letGo = () => {} }) {
-  const { rows, cols } = patches;
+// What is held and dragged with a mouse or a finger. start(event) returns what follows each move; end(cancelled) is told
+// of the end: cancelled means that the finger scrolls the page instead.
+export function draggable(target, start, end = () => {}) {
+  let follow = null;
+  target.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    target.setPointerCapture(event.pointerId);
+    follow = start(event);
+  });
+  target.addEventListener("pointermove", (event) => follow?.(event));
+  for (const kind of ["pointerup", "pointercancel"])
+    target.addEventListener(kind, () => {
+      if (follow) end(kind === "pointercancel");
+      follow = null;
+    });
+}
+
+// point(event) whenever a pointer moves over something or presses it; leave() when a mouse has left it.
+export function hoverable(target, point, leave = () => {}) {
+  for (const kind of ["pointermove", "pointerdown"]) target.addEventListener(kind, point);
+  target.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") leave(); });
+}
+
+// Patches to point at with a mouse, a finger or the arrow keys. point(patch) is told of another one than current();
+// pick(patch) is called after a click, a second tap on the same patch, or Enter. Home points at `home`, Escape calls
+// letGo, and with `leaves` so does a mouse that leaves.
+export function pointable({ canvas }, patches, options) {
+  const { rows, cols } = patches, { current, point, pick = () => {}, home = 0, letGo = () => {}, leaves } = options;
   adjust(canvas, { tabindex: 0, "aria-roledescription": "picture in patches" });
   canvas.setAttribute("role", "application"); // of an image, screen readers keep the arrow keys for themselves
   canvas.classList.add("vit-points");
   let pressed = null;
   const at = (event) => patchUnder(event, canvas, patches);
-  canvas.addEventListener("pointermove", (event) => { const patch = at(event); if (patch !== null) point(patch); });
+  const go = (patch) => { if (patch !== null && patch !== current()) point(patch); };
   canvas.addEventListener("pointerdown", (event) => {
     const before = current(), patch = at(event);
-    if (patch !== null) point(patch);
     pressed = event.button === 0 && (event.pointerType !== "touch" || before === patch) ? patch : null;
   });
+  hoverable(canvas, (event) => go(at(event)), leaves ? letGo : undefined);
   canvas.addEventListener("pointerup", (event) => {
     if (pressed !== null && pressed === at(event)) pick(pressed);
     pressed = null;
@@ -203,9 +229,9 @@ export function pointable({ canvas }, patches, { current, point, pick = () => {}
     const patch = current();
     if (key in ARROWS) {
       const row = Math.floor(patch / cols) + ARROWS[key][0], col = (patch % cols) + ARROWS[key][1];
-      if (patch === null || patch < 0) point(0);
-      else if (row >= 0 && row < rows && col >= 0 && col < cols) point(row * cols + col);
-    } else if (key === "Home" && home !== undefined) point(home);
+      if (patch === null || patch < 0) go(0);
+      else if (row >= 0 && row < rows && col >= 0 && col < cols) go(row * cols + col);
+    } else if (key === "Home") go(home);
     else if (key === "Enter" || key === " ") pick(patch);
     else if (key === "Escape") letGo();
     else return false;
@@ -249,19 +275,24 @@ export function ticks(low, high) {
 
 // What paints maps of patches over a picture that is made grey and dim, in the colours of `palette` (256 x 3 bytes).
 export function painter({ numbers, width, height, channels }, { rows, cols }, palette) {
-  const [red, green, blue] = [0, 1, 2].map((channel) => (channel % channels) * width * height);
-  const grey = (at) => 0.299 * numbers[red + at] + 0.587 * numbers[green + at] + 0.114 * numbers[blue + at];
-  const brightest = largest(Array.from({ length: width * height }, (_, at) => grey(at))) || 1;
-  const shades = (shade) => sheet(height, width, (at) => Array(3).fill(255 * shade(grey(at))));
-  const light = shades((one) => 0.65 * (0.5 + (0.5 * one) / brightest)), ground = shades((one) => 0.35 * one);
+  const size = width * height, parts = [0.299, 0.587, 0.114].map((part, at) => [part, (at % channels) * size]);
+  const grey = Float32Array.from({ length: size }, (_, at) =>
+    parts.reduce((sum, [part, from]) => sum + part * numbers[from + at], 0));
+  const brightest = largest(grey) || 1, light = grey.map((one) => 0.65 * (0.5 + (0.5 * one) / brightest));
+  const patchOf = Uint16Array.from(grey, (_, at) =>
+    Math.floor((Math.floor(at / width) * rows) / height) * cols + Math.floor(((at % width) * cols) / width));
+  // One sheet for all maps, in the picture's own pixels: a new one each time would take most of a frame.
+  const canvas = element("canvas", { width, height }), ink = canvas.getContext("2d", { willReadFrequently: true });
+  const frame = ink.createImageData(width, height), { data } = frame;
+  data.fill(255);
   return ({ context }, values, most) => {
-    const colours = sheet(rows, cols, (patch) => inPalette(palette, values[patch] / (most || 1e-9)));
-    context.drawImage(colours, 0, 0, width, height);
-    for (const [how, layer] of [["multiply", light], ["lighter", ground]]) {
-      context.globalCompositeOperation = how;
-      context.drawImage(layer, 0, 0);
+    const colours = Array.from(values, (value) => inPalette(palette, value / (most || 1e-9)));
+    for (let at = 0; at < size; at++) {
+      const colour = colours[patchOf[at]], ground = 0.35 * 255 * grey[at];
+      for (let part = 0; part < 3; part++) data[4 * at + part] = colour[part] * light[at] + ground;
     }
-    context.globalCompositeOperation = "source-over";
+    ink.putImageData(frame, 0, 0);
+    context.drawImage(canvas, 0, 0);
   };
 }
 

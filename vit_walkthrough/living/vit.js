@@ -22,7 +22,7 @@ export function forward(weights, config, image, options = {}) {
   const tokens = grid(config).patches + 1;
   const trace = new Map();
   const keep = (name, tensor) => { trace.set(name, tensor); return tensor; };
-  const linear = (name, input) => keep(name, multiply(input, weights[name + ".weight"], weights[name + ".bias"]));
+  const linear = linearOf(weights, keep);
   const norm = (name, input) => {
     const normed = () => layerNorm(input, weights[name + ".weight"], weights[name + ".bias"]);
     keep(name + ".input", input);
@@ -82,9 +82,13 @@ export function forward(weights, config, image, options = {}) {
   }
 }
 
+// A linear layer by its name, whose result is kept under that name.
+const linearOf = (weights, keep) => (name, input) =>
+  keep(name, multiply(input, inDoubles(weights[name + ".weight"]), weights[name + ".bias"]));
+
 // The logits of normalised tokens (tokens dim): the head reads the class token, or the mean of the patches.
 export function classify(normed, weights, config, keep = (name, tensor) => tensor) {
-  const linear = (name, input) => keep(name, multiply(input, weights[name + ".weight"], weights[name + ".bias"]));
+  const linear = linearOf(weights, keep);
   const features = pool(normed, config); // (dim)
   const hidden = weights["head.hidden.0.weight"] ? linear("head.hidden.0", features).map(Math.tanh) : features;
   return keep("head", linear("head.logits", keep("head.hidden", hidden)));
@@ -149,18 +153,21 @@ export function softmax(logits) {
 }
 
 // (rows ins) times the transpose of (outs ins), plus bias (outs): torch's Linear. Three rows and three outputs at once
-// share what is read, which takes a third of the time. Where fewer are left, the last one is computed again.
-function multiply(input, weight, bias) {
-  const outs = bias.length, ins = weight.length / outs, rows = input.length / ins;
-  const numbers = new Float64Array(input), factors = new Float64Array(weight), result = new Float32Array(rows * outs);
+// share what is read, which takes a third of the time. Where fewer are left, the last one is computed again. factors:
+// the weight as a Float64Array, which is what JavaScript computes with.
+function multiply(input, factors, bias) {
+  const outs = bias.length, ins = factors.length / outs, rows = input.length / ins;
+  const numbers = new Float64Array(input), result = new Float32Array(rows * outs);
   for (let r0 = 0; r0 < rows; r0 += 3) {
     const r1 = Math.min(r0 + 1, rows - 1), r2 = Math.min(r0 + 2, rows - 1);
+    const x0 = r0 * ins, x1 = r1 * ins, x2 = r2 * ins;
     for (let o0 = 0; o0 < outs; o0 += 3) {
       const o1 = Math.min(o0 + 1, outs - 1), o2 = Math.min(o0 + 2, outs - 1);
+      const y0 = o0 * ins, y1 = o1 * ins, y2 = o2 * ins;
       let a0 = bias[o0], a1 = bias[o1], a2 = bias[o2], b0 = a0, b1 = a1, b2 = a2, c0 = a0, c1 = a1, c2 = a2;
       for (let place = 0; place < ins; place++) {
-        const a = numbers[r0 * ins + place], b = numbers[r1 * ins + place], c = numbers[r2 * ins + place];
-        const f0 = factors[o0 * ins + place], f1 = factors[o1 * ins + place], f2 = factors[o2 * ins + place];
+        const a = numbers[x0 + place], b = numbers[x1 + place], c = numbers[x2 + place];
+        const f0 = factors[y0 + place], f1 = factors[y1 + place], f2 = factors[y2 + place];
         a0 += a * f0; a1 += a * f1; a2 += a * f2;
         b0 += b * f0; b1 += b * f1; b2 += b * f2;
         c0 += c * f0; c1 += c * f1; c2 += c * f2;
@@ -171,6 +178,13 @@ function multiply(input, weight, bias) {
     }
   }
   return result;
+}
+
+// A weight is converted once for all images.
+const converted = new WeakMap();
+function inDoubles(weight) {
+  if (!converted.has(weight)) converted.set(weight, new Float64Array(weight));
+  return converted.get(weight);
 }
 
 // One third of (tokens 3*dim), the queries, keys or values, as (heads tokens headDim).
@@ -196,8 +210,10 @@ function joinHeads(outputs, tokens, heads, headDim) {
 export function attentionWeights(queries, keys, seen, headDim) {
   const tokens = seen.length, size = tokens * headDim, scale = headDim ** -0.5, noBias = new Float32Array(tokens);
   const weights = new Float32Array((queries.length / headDim) * tokens);
-  for (let from = 0, to = 0; from < keys.length; from += size, to += tokens * tokens) // a head
-    weights.set(multiply(queries.subarray(from, from + size), keys.subarray(from, from + size), noBias), to);
+  for (let from = 0, to = 0; from < keys.length; from += size, to += tokens * tokens) { // a head
+    const factors = new Float64Array(keys.subarray(from, from + size));
+    weights.set(multiply(queries.subarray(from, from + size), factors, noBias), to);
+  }
   for (let row = 0; row < weights.length; row += tokens) { // of a query
     let most = -Infinity, sum = 0;
     for (let key = 0; key < tokens; key++) {
@@ -212,7 +228,7 @@ export function attentionWeights(queries, keys, seen, headDim) {
 
 // Equation 7: for every query of a head the sum of the values, each times its weight.
 export function attend(weights, values, tokens, headDim) {
-  const size = tokens * headDim, noBias = new Float32Array(headDim), across = new Float32Array(size);
+  const size = tokens * headDim, noBias = new Float32Array(headDim), across = new Float64Array(size);
   const outputs = new Float32Array((weights.length / tokens) * headDim);
   for (let from = 0, to = 0; from < values.length; from += size, to += tokens * tokens) { // a head
     for (let at = 0; at < size; at++) across[(at % headDim) * tokens + Math.floor(at / headDim)] = values[from + at];

@@ -32,7 +32,8 @@ def train_and_look(steps: int = 500, run: Fitted | None = None) -> Panel:
         config = run.model.config
         first = (config.patch_size, config.heads, config.dim, config.depth)
         trained[first], accuracy[first] = run, evaluate(run.model, validation, 500)
-    axes = axes_row(2, width=9, height=3.2, margins=(0.06, 0.18, 0.99, 0.88, 0.12), ratios=(1, 1.3))
+    shape = dict(width=9, height=3.2, margins=(0.06, 0.18, 0.99, 0.88, 0.12), ratios=(1, 1.3))
+    axes = axes_row(2, bare=slice(1, 2), **shape)
 
     @lru_cache(maxsize=16)
     def untrained(patch_size: int, heads: int, dim: int, depth: int) -> Fitted:
