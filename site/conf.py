@@ -92,14 +92,14 @@ def stage() -> None:
     (STAGED / "_draw.html").write_text(
         f'<div id="write-a-digit">{still}</div></div><script defer src="_static/draw.js"></script>', encoding="utf-8"
     )
-    (STAGED / "_pictures/draw.js").write_text(OPEN % (json.dumps(data), code), encoding="utf-8")
+    opened = json.dumps(json.loads(data) | {"own": True})  # on the pad
+    (STAGED / "_pictures/draw.js").write_text(OPEN % (json.dumps(opened), code), encoding="utf-8")
     shutil.copy(HERE.parent / "images/vit.png", STAGED / "_pictures/card.png")
     (STAGED / "questions").mkdir(exist_ok=True)
     shutil.copy(NOTEBOOKS / "questions/README.md", STAGED / "questions/index.md")
 
 
 END = "</script></div>"
-# The first page opens on the pad.
 OPEN = """{
   const root = document.querySelector(".vit-living"), data = document.createElement("script");
   data.type = "application/json";
@@ -107,10 +107,6 @@ OPEN = """{
   root.append(data);
 }
 %s
-(function open() {
-  const own = [...document.querySelectorAll(".vit-living button")].find((one) => one.textContent === "draw your own");
-  if (own) own.click(); else setTimeout(open, 50);
-})();
 """
 
 
