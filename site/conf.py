@@ -77,8 +77,10 @@ def stage() -> None:
                 raise ValueError(
                     f"{path.name}, cell {number} was not executed; run the notebook and commit its outputs"
                 )
-            if cell["metadata"].get("jupyter", {}).get("source_hidden"):
-                cell["metadata"].setdefault("tags", []).append("hide-input")
+            folded = cell["metadata"].get("jupyter", {})
+            if folded.get("source_hidden"):
+                tag = "hide-cell" if folded.get("outputs_hidden") else "hide-input"
+                cell["metadata"].setdefault("tags", []).append(tag)
                 title = re.match(r"# (?:@title )?(.*)", "".join(cell["source"]))[1]
                 cell["metadata"]["mystnb"] = {"code_prompt_show": title, "code_prompt_hide": title}
             for output in cell["outputs"]:
