@@ -77,8 +77,10 @@ def stage() -> None:
                 raise ValueError(
                     f"{path.name}, cell {number} was not executed; run the notebook and commit its outputs"
                 )
-            if cell["metadata"].get("jupyter", {}).get("source_hidden"):
-                cell["metadata"].setdefault("tags", []).append("hide-input")
+            folded = cell["metadata"].get("jupyter", {})
+            if folded.get("source_hidden"):
+                tag = "hide-cell" if folded.get("outputs_hidden") else "hide-input"
+                cell["metadata"].setdefault("tags", []).append(tag)
                 title = re.match(r"# (?:@title )?(.*)", "".join(cell["source"]))[1]
                 cell["metadata"]["mystnb"] = {"code_prompt_show": title, "code_prompt_hide": title}
             for output in cell["outputs"]:
@@ -92,14 +94,14 @@ def stage() -> None:
     (STAGED / "_draw.html").write_text(
         f'<div id="write-a-digit">{still}</div></div><script defer src="_static/draw.js"></script>', encoding="utf-8"
     )
-    (STAGED / "_pictures/draw.js").write_text(OPEN % (json.dumps(data), code), encoding="utf-8")
+    opened = json.dumps(json.loads(data) | {"own": True})  # on the pad
+    (STAGED / "_pictures/draw.js").write_text(OPEN % (json.dumps(opened), code), encoding="utf-8")
     shutil.copy(HERE.parent / "images/vit.png", STAGED / "_pictures/card.png")
     (STAGED / "questions").mkdir(exist_ok=True)
     shutil.copy(NOTEBOOKS / "questions/README.md", STAGED / "questions/index.md")
 
 
 END = "</script></div>"
-# The first page opens on the pad.
 OPEN = """{
   const root = document.querySelector(".vit-living"), data = document.createElement("script");
   data.type = "application/json";
@@ -107,10 +109,6 @@ OPEN = """{
   root.append(data);
 }
 %s
-(function open() {
-  const own = [...document.querySelectorAll(".vit-living button")].find((one) => one.textContent === "draw your own");
-  if (own) own.click(); else setTimeout(open, 50);
-})();
 """
 
 

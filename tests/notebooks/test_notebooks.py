@@ -144,7 +144,8 @@ def test_an_exercise_has_a_hole_a_hint_and_a_hidden_solution_which_goes_through_
         assert "..." in "".join(hole["source"]), heading
         assert printed(hole).startswith(f"○ {name} "), heading
         assert printed(solved).startswith("✓ "), heading
-        assert solved["metadata"] == {"cellView": "form", "jupyter": {"source_hidden": True}}, heading
+        folded = {"outputs_hidden": True, "source_hidden": True}  # what the check says gives the answer away, too
+        assert solved["metadata"] == {"cellView": "form", "jupyter": folded}, heading
         hints = [cell for cell in cells if "<summary>Hint</summary>" in "".join(cell["source"])]
         assert len(hints) == 1, heading
         assert cells.index(hole) < cells.index(hints[0]) < cells.index(solved), heading

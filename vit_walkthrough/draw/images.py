@@ -230,8 +230,8 @@ def plot_similarity(similarity, rows: int, cols: int, *, marked: Marked = None, 
 def blend(image, weights, peak: float | None = None) -> np.ndarray:
     """Weights (rows, cols) laid over an image (channels, height, width): (height, width, 3), opaque.
 
-    The colour says the weight: black is 0 or less, pale yellow is `peak`, by default the largest. The picture in grey
-    lights up dark colours and shades bright ones, so that both stay readable.
+    The colour says the weight: black is 0 or less, pale yellow is `peak`, by default the largest. The picture adds so
+    little grey that equal weights look nearly equal wherever they lie.
     """
     picture, weights = _picture(image), as_array(weights, 2, "weights over a picture are (rows, cols)")
     (height, width), (rows, cols) = picture.shape[:2], weights.shape
@@ -243,8 +243,7 @@ def blend(image, weights, peak: float | None = None) -> np.ndarray:
     peak = weights.max() if peak is None else peak
     heat = matplotlib.colormaps["inferno"](weights / (float(peak) if peak > 0 else 1))[..., :3].astype(np.float32)
     heat = heat.repeat(side, axis=0).repeat(side, axis=1)
-    grey = (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)[..., None]
-    return 0.65 * (0.5 + 0.5 * grey / (grey.max() or 1)) * heat + 0.35 * grey
+    return 0.7 * heat + 0.3 * (picture @ np.array([0.299, 0.587, 0.114])).astype(np.float32)[..., None]
 
 
 @style()

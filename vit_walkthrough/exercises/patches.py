@@ -16,6 +16,7 @@ def check_patch_of_pixel(y, x, width, patch_size):
     yield "y and x are exchanged: y says the row, x the column", col * cols + row
     yield "The patches are counted from 1; in Python, and in a tensor, the first is 0", row * cols + col + 1
     yield "Counted in pixels: a row has width // patch_size patches, not width", row * width + col
+    yield "x is still counted in pixels: divide it by patch_size, as y", row * cols + x
     yield "The pixels before were counted; find row and column separately", (y * width + x) // patch_size**2
 
 

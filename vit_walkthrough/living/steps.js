@@ -22,10 +22,7 @@ export function steps(stage, data, draw) {
 
   // What stands where: the choice of a picture, the pad, the seven dots, the scene, the sentence.
   const controls = element("div", { class: "vit-controls" }, stage);
-  choice(controls, "picture", [[false, "the digit"], [true, "draw your own"]], false, (own) => {
-    writing.hidden = !own;
-    if (own) pad.paint(); else show(data.image);
-  });
+  choice(controls, "picture", [[false, "the digit"], [true, "draw your own"]], Boolean(data.own), choose);
   const writing = element("div", { class: "vit-steps-pad" }, stage), pad = writingPad(writing, data.image, read);
   const seen = figure(writing, data.image, { label: "Where the class token looks in your drawing" });
   const answer = element("div", { class: "vit-steps-answer" }, writing);
@@ -54,6 +51,11 @@ export function steps(stage, data, draw) {
     "aria-label": "The numbers of this step. Arrow keys choose one." }, way);
   const ink = scene.getContext("2d"), map = element("canvas", { width, height }).getContext("2d");
   map.imageSmoothingEnabled = false;
+
+  function choose(own) {
+    writing.hidden = !own;
+    if (own) pad.paint(); else show(data.image);
+  }
 
   // A new picture: the whole forward pass.
   function show(next) {
@@ -412,7 +414,6 @@ export function steps(stage, data, draw) {
   }
 
   new ResizeObserver(draw).observe(stage);
-  writing.hidden = true;
-  show(data.image);
+  choose(Boolean(data.own)); // the site's first page opens on the pad
   return { paint, state: () => ({ time, pointed }), probabilities: () => image && probabilities, image: () => image };
 }

@@ -34,7 +34,8 @@ export function decode(value) {
   if (typeof value !== "object" || value === null) return value;
   if (typeof value.data !== "string")
     return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, decode(one)]));
-  const bytes = Uint8Array.from(atob(value.data.split(",")[1]), (letter) => letter.charCodeAt(0));
+  const letters = atob(value.data.split(",")[1]), bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < bytes.length; at++) bytes[at] = letters.charCodeAt(at);
   const kinds = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
   return Object.assign(new kinds[value.type](bytes.buffer), { shape: value.shape });
 }
@@ -45,7 +46,8 @@ export function inFull(small) {
   for (const [name, tensor] of Object.entries(small)) {
     const scale = small[name + ".scale"], length = tensor.shape.at(-1);
     if (name.endsWith(".scale")) continue;
-    full[name] = scale ? Float32Array.from(tensor, (one, at) => one * scale[Math.floor(at / length)]) : tensor;
+    full[name] = scale ? new Float32Array(tensor) : tensor;
+    if (scale) for (let at = 0; at < tensor.length; at++) full[name][at] *= scale[Math.floor(at / length)];
   }
   return full;
 }
@@ -278,7 +280,6 @@ export function painter({ numbers, width, height, channels }, { rows, cols }, pa
   const size = width * height, parts = [0.299, 0.587, 0.114].map((part, at) => [part, (at % channels) * size]);
   const grey = Float32Array.from({ length: size }, (_, at) =>
     parts.reduce((sum, [part, from]) => sum + part * numbers[from + at], 0));
-  const brightest = largest(grey) || 1, light = grey.map((one) => 0.65 * (0.5 + (0.5 * one) / brightest));
   const patchOf = Uint16Array.from(grey, (_, at) =>
     Math.floor((Math.floor(at / width) * rows) / height) * cols + Math.floor(((at % width) * cols) / width));
   // One sheet for all maps, in the picture's own pixels: a new one each time would take most of a frame.
@@ -288,8 +289,8 @@ export function painter({ numbers, width, height, channels }, { rows, cols }, pa
   return ({ context }, values, most) => {
     const colours = Array.from(values, (value) => inPalette(palette, value / (most || 1e-9)));
     for (let at = 0; at < size; at++) {
-      const colour = colours[patchOf[at]], ground = 0.35 * 255 * grey[at];
-      for (let part = 0; part < 3; part++) data[4 * at + part] = colour[part] * light[at] + ground;
+      const colour = colours[patchOf[at]], ground = 0.3 * 255 * grey[at];
+      for (let part = 0; part < 3; part++) data[4 * at + part] = 0.7 * colour[part] + ground;
     }
     ink.putImageData(frame, 0, 0);
     context.drawImage(canvas, 0, 0);

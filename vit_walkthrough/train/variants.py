@@ -135,6 +135,21 @@ def norm_last(model: VisionTransformer) -> nn.Module:
     return model
 
 
+class NoAddition(EncoderBlock):
+    """A block whose halves replace the tokens."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = self.attention(self.norm_1(tokens))
+        return self.mlp(self.norm_2(tokens))
+
+
+def no_additions(model: VisionTransformer) -> nn.Module:
+    """What a half of a block has read is lost behind it."""
+    for block in model.blocks:
+        block.__class__ = NoAddition
+    return model
+
+
 def dropout_on_weights(model: VisionTransformer) -> nn.Module:
     """Dropout on the attention weights as well."""
     for block in model.blocks:
