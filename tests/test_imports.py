@@ -109,7 +109,6 @@ def test_importing_brings_in_nothing_that_is_not_needed_yet():
     run = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     for loaded, unwanted in zip(run.stdout.splitlines(), late.values(), strict=True):
         found = {name.split(".")[0] for name in loaded.split()}
-        assert "torch" in found
         assert not found & (unwanted | LIBRARIES.keys() - {"matplotlib"})
 
 
@@ -120,28 +119,20 @@ def test_there_is_no_circle():
     list(TopologicalSorter(graph).static_order())
 
 
-def public(tree: ast.Module) -> list:
-    return [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"]
-
-
-def test_all_lists_the_public_names_of_the_stages_and_of_trace():
-    stages = [tree for module, tree in TREES.items() if module.startswith("model.") or module == "look.trace"]
-    names = {node.name for tree in stages for node in public(tree)} - {"divisors", "unwrapped"}
-    assert set(vit_walkthrough.__all__) == names
-
-
 @pytest.mark.parametrize("module", TREES)
-def test_every_public_name_has_a_docstring(module):
+def test_every_public_name_has_a_docstring_and_those_of_the_stages_and_of_trace_are_offered(module):
     assert ast.get_docstring(TREES[module])
-    for node in public(TREES[module]):
-        assert ast.get_docstring(node), node.name
+    for node in TREES[module].body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+            assert ast.get_docstring(node), node.name
+            if module.startswith("model.") or module == "look.trace":
+                assert node.name in (*vit_walkthrough.__all__, "divisors", "unwrapped")
 
 
 def test_modules_are_short():
     lines = {path.relative_to(PACKAGE).as_posix(): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert sum(lines.values()) <= 7000
-    assert {name for name, count in lines.items() if count > 400} <= {"draw/schematics.py"}
-    assert lines["draw/schematics.py"] <= 500
+    assert max(lines.values()) <= 400
 
 
 def test_the_signatures_are_checked_in_these_tests_but_where_one_asks_for_it(request):

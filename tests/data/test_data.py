@@ -74,14 +74,11 @@ CMYK = Image.frombytes("CMYK", (3, 2), np.dstack([RGB, np.full((2, 3), 51, np.ui
 PLAIN = np.full((2, 3, 3), (200, 100, 50), np.uint8)
 
 SOURCES = {
-    "bytes": (encode(RGB), expected(RGB)),
-    "Pillow image": (Image.fromarray(RGB), expected(RGB)),
     "L png, a transparent grey": (encode(GREY, transparency=1), on_white(GREY, WITHOUT_GREEN)),
     "P png, alpha for every colour": (encode(PALETTE, transparency=ALPHA.tobytes()), on_white(RGB, ALPHA)),
     "P gif, a transparent colour": (encode(PALETTE, "GIF", transparency=1), on_white(RGB, WITHOUT_GREEN)),
     "gif of two frames": (encode(PALETTE, "GIF", save_all=True, append_images=[CMYK.convert("P")]), expected(RGB)),
     "RGB png, a transparent colour": (encode(RGB, transparency=(0, 255, 0)), on_white(RGB, WITHOUT_GREEN)),
-    "RGB webp": (encode(RGB, "WEBP", lossless=True), expected(RGB)),
     "RGB jpeg, broken EXIF": (encode(PLAIN, "JPEG", quality=95, exif=b"Exif\0\0garbage"), expected(PLAIN)),
     "RGBA png": (encode(np.dstack([RGB, ALPHA])), on_white(RGB, ALPHA)),
     "CMYK tiff": (encode(CMYK, "TIFF"), expected((255.0 - RGB) * (1 - 51 / 255))),
@@ -125,9 +122,7 @@ def test_a_path_or_an_open_file_is_read_from_its_start(tmp_path):
             close(load_image(source, (2, 3)), expected(RGB))
 
 
-@pytest.mark.parametrize(
-    ("orientation", "stored"), [(2, lambda upright: upright[:, ::-1]), (6, np.rot90), (8, lambda a: np.rot90(a, -1))]
-)
+@pytest.mark.parametrize(("orientation", "stored"), [(2, lambda a: a[:, ::-1]), (8, lambda a: np.rot90(a, -1))])
 @pytest.mark.parametrize(("upright", "top"), [(RGB, 255), (SHORT, 65535)], ids=["RGB", "16 bits"])
 def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored, upright, top):
     exif = Image.Exif()
@@ -140,8 +135,6 @@ def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored,
 @pytest.mark.parametrize(
     ("height", "width", "size", "rows", "cols"),
     [
-        (3, 5, 3, slice(0, 3), slice(1, 4)),
-        (5, 3, 3, slice(1, 4), slice(0, 3)),
         (3, 6, 3, slice(0, 3), slice(1, 4)),  # an odd rest: the smaller half is cut off first
         (6, 4, [3, 4], slice(1, 4), slice(0, 4)),
         (6, 8, (6, 4), slice(0, 6), slice(2, 6)),
@@ -197,8 +190,7 @@ def test_no_picture(error, source, message):
     assert " object at 0x" not in str(caught.value)
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP"])
-@pytest.mark.parametrize("part", [0, 0.1, 0.9])
+@pytest.mark.parametrize(("form", "part"), [("PNG", 0), ("PNG", 0.9), ("JPEG", 0.9), ("GIF", 0.9), ("WEBP", 0.9)])
 def test_a_truncated_file_is_refused_by_its_name(tmp_path, form, part):
     content = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), form)
     path = tmp_path / "half.bin"

@@ -10,23 +10,12 @@ from vit_walkthrough import data
 from vit_walkthrough.data import SPLITS, ClutteredDigits, _turned
 
 
-def equal(one, other) -> bool:
-    return all(map(torch.equal, one, other))
-
-
 @pytest.fixture(params=SPLITS)
 def digits(request):
     return ClutteredDigits(request.param)
 
 
-def inside(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """The squares of the masks: (count, 3, side, side)."""
-    side = images.shape[-1] // 2
-    return torch.stack([image[:, mask].reshape(3, side, side) for image, mask in zip(images, masks, strict=True)])
-
-
-@pytest.mark.parametrize("size", [32, 34, 48])
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(("split", "size"), [("train", 32), ("validation", 34), ("test", 48)])
 def test_a_sample_is_images_labels_and_square_masks(split, size):
     images, labels, masks = ClutteredDigits(split, size).sample(100, draw=0)
     assert (images.shape, labels.shape, masks.shape) == ((100, 3, size, size), (100,), (100, size, size))
@@ -62,14 +51,10 @@ def test_the_handwriting_in_the_mask_is_a_scan_of_the_label(monkeypatch):
     monkeypatch.setattr(data, "FRAGMENTS", 0)
     digits = ClutteredDigits("test")
     images, labels, masks = digits.sample(100, draw=0)
-
-    def standard(rows):
-        rows = rows.flatten(1) - rows.flatten(1).mean(dim=1, keepdim=True)
-        return rows / rows.norm(dim=1, keepdim=True)
-
-    best, which = (standard(inside(images, masks).mean(dim=1)) @ standard(digits.scans).T).max(dim=1)
-    assert best.min() > 0.9
-    assert torch.equal(digits.labels[which], labels)
+    seen = torch.stack([image[mask] for image, mask in zip(images.mean(dim=1), masks, strict=True)])
+    which = torch.corrcoef(torch.cat([seen, digits.scans.flatten(1)]))[:100, 100:].max(dim=1)
+    assert which.values.min() > 0.9
+    assert torch.equal(digits.labels[which.indices], labels)
 
 
 @pytest.mark.parametrize(("asked", "share"), [({}, 0.4), ({"dim_fragments": 0.3}, 0.3)])
@@ -111,17 +96,17 @@ def test_turning_keeps_the_digit_where_it_is():
 
 def test_every_draw_seed_and_split_gives_other_images_in_other_places(digits):
     images, _, masks = digits.sample(20, draw=0)
-    others = [
-        digits.sample(20, draw=1),
-        ClutteredDigits(digits.split, seed=1).sample(20, draw=0),
-        *(ClutteredDigits(split).sample(20, draw=0) for split in SPLITS if split != digits.split),
-    ]
+    others = [digits.sample(20, draw=1), ClutteredDigits(digits.split, seed=1).sample(20, draw=0)]
+    others += [ClutteredDigits(split).sample(20, draw=0) for split in SPLITS if split != digits.split]
     for other, _, places in others:
         assert (other == images).float().mean() < 0.02  # not even the noise
         assert not torch.equal(places, masks)
 
 
 def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_numbers(digits):
+    def equal(one, other) -> bool:
+        return all(map(torch.equal, one, other))
+
     before = torch.get_rng_state()
     assert equal(digits.sample(4), digits.sample(4, draw=0))
     assert equal(digits.sample(4), digits.sample(4, draw=1))
@@ -151,7 +136,7 @@ def test_the_splits_share_no_scan_and_are_all_there_are():
     assert len(torch.cat([digits.scans.flatten(1) for digits in ours]).unique(dim=0)) == 1797
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 1), ("train", 1097), ("test", 2)])
+@pytest.mark.parametrize(("split", "count"), [("train", 1097), ("test", 2)])
 def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
     few, whole = ClutteredDigits(split, scans=count), ClutteredDigits(split)
     assert torch.equal(few.scans, whole.scans[:count])

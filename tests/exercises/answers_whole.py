@@ -3,32 +3,22 @@
 import math
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, layer_norm
+from torch.nn.functional import cross_entropy, interpolate, layer_norm, one_hot
 
 from vit_walkthrough import VisionTransformer, ViTConfig
 
 
-def norm_in_loops(tokens, weight, bias):
-    normed = torch.empty_like(tokens)
-    for image, place in torch.cartesian_prod(*map(torch.arange, tokens.shape[:2])).tolist():
-        token = tokens[image, place]
-        mean = token.sum() / len(token)
-        variance = ((token - mean) ** 2).sum() / len(token)
-        normed[image, place] = weight * (token - mean) / torch.sqrt(variance + 1e-6) + bias
-    return normed
+def norm_token_by_token(tokens, weight, bias):
+    normed = [(token - token.mean()) / (token.var(unbiased=False) + 1e-6) ** 0.5 for token in tokens.flatten(0, 1)]
+    return torch.stack(normed).view_as(tokens) * weight + bias
 
 
 def counted(module, *arguments):
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in module(*arguments).parameters())
-
-
-def block_in_layers(dim, hidden):
-    layers = [(dim, dim)] * 4 + [(dim, hidden), (hidden, dim)]
-    return sum((before + 1) * after for before, after in layers) + 2 * 2 * dim
 
 
 def post_norm_in_a_loop(tokens, attention, mlp, norm_1, norm_2):
@@ -49,11 +39,6 @@ def added_by_config(config, image_size, classes):
     return new.dim * (new.tokens - config.tokens + new.classes - config.classes) + new.classes - config.classes
 
 
-def mean_in_loops(tokens, mask):
-    chosen = [[1 + place for place, wants in enumerate(row) if wants] for row in mask.tolist()]
-    return torch.stack([image[places].mean(0) for image, places in zip(tokens, chosen, strict=True)])
-
-
 def side_by_search(config, budget):
     side = config.patch_size
     while 4 * config.depth * config.heads * ((side // config.patch_size) ** 2 + 1) ** 2 <= budget:
@@ -61,18 +46,8 @@ def side_by_search(config, budget):
     return side - config.patch_size
 
 
-def loss_in_loops(logits, labels):
-    total = 0.0
-    for scores, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        largest = max(scores)
-        total += largest + math.log(sum(math.exp(score - largest) for score in scores)) - scores[label]
-    return torch.tensor(total / len(labels))
-
-
-def rate_of_list(step, steps, warmup, peak):
-    up = torch.linspace(0, peak, warmup + 1)[1:]
-    down = peak * (1 + torch.linspace(0, math.pi, steps - warmup + 1)[:-1].cos()) / 2
-    return torch.cat([up, down])[step]
+def loss_row_by_row(logits, labels):
+    return torch.stack([row.logsumexp(0) - row[label] for row, label in zip(logits, labels, strict=True)]).mean()
 
 
 def rate_by_sine(step, steps, warmup, peak):
@@ -81,10 +56,15 @@ def rate_by_sine(step, steps, warmup, peak):
     return peak * math.sin(math.pi / 2 * (steps - step) / (steps - warmup)) ** 2
 
 
-def confusions_in_loops(logits, labels):
-    classes, guesses = range(logits.shape[1]), logits.argmax(-1)
-    taken = [[(guesses[labels == label] == guess).float().mean() for guess in classes] for label in classes]
-    return torch.tensor(taken)
+def rate_of_list(step, steps, warmup, peak):
+    up = torch.linspace(0, peak, warmup + 1)[1:]
+    down = peak * (1 + torch.linspace(0, math.pi, steps - warmup + 1)[:-1].cos()) / 2
+    return torch.cat([up, down])[step]
+
+
+def confusions_label_by_label(logits, labels):
+    guesses = one_hot(logits.argmax(1), logits.shape[1]).float()
+    return torch.stack([guesses[labels == label].mean(0) for label in range(logits.shape[1])])
 
 
 def confusions_by_bincount(logits, labels):
@@ -93,14 +73,15 @@ def confusions_by_bincount(logits, labels):
     return counts / counts.sum(1)[:, None]
 
 
-def rollout_in_loops(attention):
-    images, tokens = [], attention.shape[-1]
-    for image in attention.mean(2).unbind(1):
-        row = [1.0] + [0.0] * (tokens - 1)
-        for weights in image.flip(0).tolist():
-            row = [row[k] / 2 + sum(row[q] * weights[q][k] for q in range(tokens)) / 2 for k in range(tokens)]
+def rollout_of_the_first(attention):
+    """The token that is asked is followed from the last block to the first, one image after another."""
+    images = []
+    for blocks in attention.mean(2).unbind(1):
+        row = torch.eye(blocks.shape[-1])[0]
+        for block in reversed(blocks):
+            row = (row + (row[:, None] * block).sum(0)) / 2
         images.append(row[1:])
-    return torch.tensor(images)
+    return torch.stack(images)
 
 
 def rollout_of_a_row(attention):
@@ -112,15 +93,10 @@ def rollout_of_a_row(attention):
 
 
 def duels_in_loops(maps, inside):
-    shares = []
-    for numbers, on in zip(maps.tolist(), inside.tolist(), strict=True):
-        pairs = [(one, other) for i, one in enumerate(numbers) for j, other in enumerate(numbers) if on[i] > on[j]]
-        shares.append(sum((one > other) + (one == other) / 2 for one, other in pairs) / len(pairs))
-    return torch.tensor(shares)
+    def share(on, beside):
+        return ((on[:, None] > beside).float() + (on[:, None] == beside) / 2).mean()
 
-
-def duels_by_scikit_learn(maps, inside):
-    return torch.tensor([roc_auc_score(on, numbers) for numbers, on in zip(maps, inside, strict=True)])
+    return torch.stack([share(one[on], one[~on]) for one, on in zip(maps, inside, strict=True)])
 
 
 def relevance_backwards(attention, gradients):
@@ -131,17 +107,11 @@ def relevance_backwards(attention, gradients):
     return row[:, 0, 1:]
 
 
-def relevance_in_loops(attention, gradients):
-    maps, tokens = [], range(attention.shape[-1])
-    for image in (attention * gradients).unbind(1):
-        arrived = torch.eye(len(tokens))
-        for heads in image:
-            before = arrived.clone()
-            for query in tokens:
-                for key in tokens:
-                    arrived[query] += sum(max(head[query, key], 0) for head in heads) / len(heads) * before[key]
-        maps.append(arrived[0, 1:])
-    return torch.stack(maps)
+def relevance_by_einsum(attention, gradients):
+    arrived = torch.eye(attention.shape[-1])[None]
+    for heads in (attention * gradients).relu():
+        arrived = arrived + torch.einsum("bhqk, bkp -> bqp", heads / heads.shape[1], arrived.expand(len(heads), -1, -1))
+    return arrived[:, 0, 1:]
 
 
 def cover_in_loops(images, maps, count, patch_size, ground):
@@ -160,14 +130,18 @@ def cover_by_scatter(images, maps, count, patch_size, ground):
     return images * (1 - chosen) + ground * chosen
 
 
+REPLACED = {  # one after another; the dots keep a block's number apart from the others
+    "transformer.norm": "norm", "transformer.layers": "blocks", "cls_token": "class_token.token",
+    "pos_embedding": "position_embedding.positions", "to_patch_embedding.2": "patch_embedding.projection",
+    "mlp_head": "head.logits", "0.norm.": "norm_1.", "0.to_qkv": "attention.qkv",
+    "0.to_out.0": "attention.projection", "1.net.0": "norm_2", "1.net.1": "mlp.expand", "1.net.4": "mlp.contract",
+}  # fmt: skip
+
+
 def name_by_replacing(theirs):
-    """One replacement after another; the dots keep a block's number apart from the others."""
-    theirs = theirs.replace("transformer.norm", "norm").replace("transformer.layers", "blocks")
-    theirs = theirs.replace("cls_token", "class_token.token").replace("pos_embedding", "position_embedding.positions")
-    theirs = theirs.replace("to_patch_embedding.2", "patch_embedding.projection").replace("mlp_head", "head.logits")
-    theirs = theirs.replace("0.norm.", "norm_1.").replace("0.to_qkv", "attention.qkv")
-    theirs = theirs.replace("0.to_out.0", "attention.projection").replace("1.net.0", "norm_2")
-    return theirs.replace("1.net.1", "mlp.expand").replace("1.net.4", "mlp.contract")
+    for name, ours in REPLACED.items():
+        theirs = theirs.replace(name, ours)
+    return theirs
 
 
 def name_by_branches(theirs):
@@ -187,15 +161,6 @@ def name_by_branches(theirs):
             return f"{whole.get(part[0], 'patch_embedding.projection')}.{kind}"
 
 
-def projection_in_loops(kernel):
-    return torch.stack([column for head in kernel for column in head], 1)
-
-
-def folded_by_einops(weight, bias, mean, std):
-    mean, std = (repeat(each, "channels -> (channels area)", area=weight.shape[1] // 3) for each in (mean, std))
-    return weight / std, bias - weight @ (mean / std)
-
-
 def folded_by_asking(weight, bias, mean, std):
     """Nothing but what the old layer answers: to a black picture, and to one with a single bright pixel."""
     pixels = weight.shape[1]
@@ -205,29 +170,46 @@ def folded_by_asking(weight, bias, mean, std):
     return (torch.stack(bright) - black).T.float(), black.float()
 
 
+def folded_by_channel(weight, bias, mean, std):
+    by_channel = weight.unflatten(1, (3, -1)) / std[:, None]
+    return by_channel.flatten(1), bias - (by_channel.sum(2) @ mean)
+
+
 RIGHT = dict(
-    layer_norm=[norm_in_loops, lambda tokens, weight, bias: layer_norm(tokens, weight.shape, weight, bias, 1e-6)],
-    block_parameters=[lambda dim, hidden: counted(nn.TransformerEncoderLayer, dim, 1, hidden), block_in_layers],
+    layer_norm=[norm_token_by_token, lambda x, weight, bias: layer_norm(x, weight.shape, weight, bias, 1e-6)],
+    block_parameters=[
+        lambda dim, hidden: counted(nn.TransformerEncoderLayer, dim, 1, hidden),
+        lambda dim, hidden: 4 * (dim + 1) * dim + (dim + 1) * hidden + (hidden + 1) * dim + 2 * 2 * dim,
+    ],
     post_norm=[
         post_norm_in_a_loop,
         lambda x, attention, mlp, n_1, n_2: n_2(sum(part(n_1(x + attention(x))) for part in (mlp, lambda y: y))),
     ],
     added_parameters=[added_by_building, added_by_config],
-    mean_over=[mean_in_loops, lambda x, mask: x[:, 1:].masked_fill(~mask[:, :, None], torch.nan).nanmean(1)],
+    mean_over=[
+        lambda x, mask: torch.stack([one[1:][wanted].mean(0) for one, wanted in zip(x, mask, strict=True)]),
+        lambda x, mask: x[:, 1:].masked_fill(~mask[:, :, None], torch.nan).nanmean(1),
+    ],
     largest_side=[
         side_by_search,
         lambda c, budget: int((((budget / (4 * c.depth * c.heads)) ** 0.5) - 1) ** 0.5) * c.patch_size,
     ],
-    cross_entropy=[loss_in_loops, cross_entropy],
+    cross_entropy=[loss_row_by_row, cross_entropy],
     learning_rate=[rate_of_list, rate_by_sine],
-    confusions=[confusions_in_loops, confusions_by_bincount],
-    rollout=[rollout_in_loops, rollout_of_a_row],
-    duels=[duels_in_loops, duels_by_scikit_learn],
-    relevance=[relevance_backwards, relevance_in_loops],
+    confusions=[confusions_label_by_label, confusions_by_bincount],
+    rollout=[rollout_of_the_first, rollout_of_a_row],
+    duels=[
+        duels_in_loops,
+        lambda maps, inside: torch.tensor([roc_auc_score(on, each) for each, on in zip(maps, inside, strict=True)]),
+    ],
+    relevance=[relevance_backwards, relevance_by_einsum],
     cover=[cover_in_loops, cover_by_scatter],
     name=[name_by_replacing, name_by_branches],
-    projection=[projection_in_loops, lambda kernel: rearrange(kernel, "h d dim -> dim (h d)")],
-    folded=[folded_by_einops, folded_by_asking],
+    projection=[
+        lambda kernel: torch.stack([column for head in kernel for column in head], 1),
+        lambda kernel: rearrange(kernel, "h d dim -> dim (h d)"),
+    ],
+    folded=[folded_by_channel, folded_by_asking],
 )
 
 REMARKED = [

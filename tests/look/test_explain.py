@@ -28,11 +28,6 @@ def attention():
     return (2 * torch.randn(3, 2, 4, 16, 16)).softmax(dim=-1)
 
 
-def one_hot(*looked_at: int) -> torch.Tensor:
-    """One layer, one image, one head in which each query looks at one key alone."""
-    return F.one_hot(torch.tensor(looked_at), len(looked_at)).float()[None, None, None]
-
-
 def test_rollout_equals_the_equations_in_numpy(attention):
     arrived = np.eye(16)
     for block in attention.double().numpy():
@@ -42,19 +37,19 @@ def test_rollout_equals_the_equations_in_numpy(attention):
     assert_close(explain.rollout(attention.double()), torch.tensor(arrived), rtol=0, atol=1e-12)
 
 
-READERS = {"rollout": explain.rollout, "distance": lambda attention: explain.attention_distance(attention, 3, 5, 4)}
+READERS = [explain.rollout, lambda attention: explain.attention_distance(attention, 3, 5, 4)]
 
 
-@pytest.fixture(params=READERS)
+@pytest.fixture(params=READERS, ids=["rollout", "distance"])
 def reader(request):
-    return READERS[request.param]
+    return request.param
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("change", [lambda a: a.mT, lambda a: a / 2, lambda a: a * torch.nan])
-def test_rows_that_do_not_sum_to_1_are_refused(reader, attention, change):
-    with pytest.raises(ValueError, match=r"^the rows .* sum to 1; .* the keys$"):
-        reader(change(attention))
+def test_rows_that_do_not_sum_to_1_are_refused(reader, attention):
+    for change in (attention.mT, attention / 2, attention * torch.nan):
+        with pytest.raises(ValueError, match=r"^the rows .* sum to 1; .* the keys$"):
+            reader(change)
     for cut in (attention[0], attention[..., :15]):
         with pytest.raises(ValueError, match=re.escape(str(tuple(cut.shape)))):
             reader(cut)
@@ -67,32 +62,28 @@ def test_rows_may_miss_1_by_what_rounding_makes_them_miss(reader, attention, dty
     attention = attention.to(dtype)
     exact = attention.float() / attention.float().sum(dim=-1, keepdim=True)
     assert_close(reader(fits * attention), reader(exact), rtol=0, atol=0.05)
+    assert torch.equal(reader(tuple(attention)), reader(attention))  # as transformers' output_attentions gives it
     with pytest.raises(ValueError, match="do not sum to 1"):
         reader(off * attention)
 
 
-def test_attention_may_come_block_by_block(reader, attention):
-    """As transformers' output_attentions gives it."""
-    assert torch.equal(reader(tuple(attention)), reader(attention))
-
-
-@pytest.mark.parametrize(("rows", "cols"), [(3, 5), (15, 1)])
-def test_distance_is_that_of_the_centres_on_grids_that_are_not_square(attention, rows, cols):
+def test_distance_is_that_of_the_centres_on_a_grid_that_is_not_square(attention):
     patches = attention.double().numpy()[..., 1:, 1:]
     expected = np.zeros(patches.shape[:-1])
     for query, key in np.ndindex(15, 15):
-        apart = math.hypot(query // cols - key // cols, query % cols - key % cols)
+        apart = math.hypot(query // 5 - key // 5, query % 5 - key % 5)
         expected[..., query] += 6 * apart * patches[..., query, key] / patches[..., query, :].sum(axis=-1)
     expected = torch.tensor(expected.mean(axis=(1, 3))).float()
-    assert_close(explain.attention_distance(attention, rows, cols, 6), expected, rtol=0, atol=1e-4)
+    assert_close(explain.attention_distance(attention, 3, 5, 6), expected, rtol=0, atol=1e-4)
 
 
 def test_a_patch_that_looks_at_the_class_token_alone_is_left_out_of_the_mean():
-    assert explain.attention_distance(one_hot(0, 2, 0, 0), 1, 3, 16).item() == 16
-    assert explain.attention_distance(one_hot(0, 0, 0, 0), 1, 3, 16).isnan().all()
+    for looked_at, expected in (([0, 2, 0, 0], 16), ([0, 0, 0, 0], math.nan)):
+        attention = F.one_hot(torch.tensor(looked_at), 4).float()[None, None, None]
+        assert explain.attention_distance(attention, 1, 3, 16).item() == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (3, 4), (16, 1)])
+@pytest.mark.parametrize("grid", [(4, 4), (3, 4)])
 def test_a_grid_that_does_not_fit_is_refused(attention, grid):
     with pytest.raises(ValueError, match=rf"16 tokens, .* {grid[0]} \* {grid[1]} patches"):
         explain.attention_distance(attention, *grid, 4)
@@ -125,31 +116,26 @@ def test_relevance_equals_the_equations_written_out(config, randomize, images, p
     assert_close(single, expected.float(), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("mode", "frozen"), [(torch.no_grad, False), (torch.inference_mode, True), (torch.enable_grad, True)]
-)
+@pytest.mark.parametrize(("mode", "frozen"), [(torch.no_grad, False), (torch.inference_mode, True)])
 def test_relevance_works_whatever_of_autograd_is_switched_off(model, images, mode, frozen):
     expected = explain.relevance(model, images)
     model.requires_grad_(not frozen)
     with mode():
         maps = explain.relevance(model, images)
-        assert torch.is_grad_enabled() == (mode is torch.enable_grad)
+        assert not torch.is_grad_enabled()
     assert torch.equal(maps, expected)
     assert not maps.requires_grad
 
 
-@pytest.mark.parametrize("pooling", ["class", "mean"])
-def test_every_station_of_the_lens_is_the_model_cut_off_there(config, randomize, images, pooling):
-    """Twelve blocks: block 10 comes after block 9 and not after block 1."""
-    model = randomize(VisionTransformer(replace(config, depth=12, pooling=pooling)), 0.1)
-    stations = explain.logit_lens(model, images)
-    assert stations.shape == (13, 2, 5)
+def test_every_station_of_the_lens_is_the_model_cut_off_there(config, randomize, images):
+    """Eleven blocks: block 10 comes after block 9 and not after block 1."""
+    model = randomize(VisionTransformer(replace(config, depth=11, pooling="mean")), 0.1)
+    stations, blocks = explain.logit_lens(model, images), list(model.blocks)
+    assert stations.shape == (12, 2, 5)
     assert not stations.requires_grad
-    assert torch.equal(stations[-1], model(images))
-    for depth in range(13):
-        short = copy.deepcopy(model)
-        short.blocks = nn.Sequential(*list(model.blocks)[:depth])
-        assert_close(stations[depth], short(images), rtol=0, atol=1e-5)
+    for depth in range(12):
+        model.blocks = nn.Sequential(*blocks[:depth])
+        assert_close(stations[depth], model(images), rtol=0, atol=1e-5)
 
 
 def test_position_similarity_is_the_cosine_of_every_pair_of_patches():
@@ -163,23 +149,19 @@ def test_position_similarity_is_the_cosine_of_every_pair_of_patches():
 @pytest.mark.parametrize("shape", [(64, 48), (20, 48)])
 def test_principal_filters_are_those_of_numpy_up_to_sign(shape):
     weight = nn.Parameter(torch.randn(shape) + 3)
-    count = min(shape) - 1
-    filters = explain.principal_filters(weight, count)
-    assert filters.shape == (count, 48)
+    most = min(shape)
+    filters = explain.principal_filters(weight, most - 1)  # of the last numpy's rounding is another
+    assert filters.shape == (most - 1, 48)
     assert not filters.requires_grad
-    assert_close(filters @ filters.T, torch.eye(count), rtol=0, atol=1e-5)
+    assert_close(filters @ filters.T, torch.eye(most - 1), rtol=0, atol=1e-5)
     array = weight.detach().double().numpy()
     _, _, expected = np.linalg.svd(array - array.mean(axis=0))
-    along = (filters.double().numpy() * expected[:count]).sum(axis=1)
+    along = (filters.double().numpy() * expected[: most - 1]).sum(axis=1)
     np.testing.assert_allclose(np.abs(along), 1, atol=1e-3)
-
-
-def test_there_are_28_principal_filters_by_default_and_at_most_as_many_as_numbers():
-    assert explain.principal_filters(torch.randn(50, 30)).shape == (28, 30)
-    assert len(explain.principal_filters(torch.randn(40, 12), 12)) == 12
-    for count in (0, 13):
-        with pytest.raises(ValueError, match=f"^count {count} .* 12$"):
-            explain.principal_filters(torch.randn(40, 12), count)
+    assert len(explain.principal_filters(weight, most)) == most
+    for count in (0, most + 1):
+        with pytest.raises(ValueError, match=f"^count {count} .* {most}$"):
+            explain.principal_filters(weight, count)
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(12, 20, 4), (7, 3, 1), (4, 4, 4)])
@@ -247,7 +229,7 @@ class Witness(nn.Module):
         return torch.zeros(len(images), self.config.classes)
 
 
-@pytest.mark.parametrize("counts", [[0, 30], [0, 8, 15, 22, 30], [2, 2, 17]])
+@pytest.mark.parametrize("counts", [[0, 8, 15, 22, 30], [2, 2, 17]])
 @pytest.mark.parametrize("name", CURVES)
 def test_every_station_has_touched_as_many_patches_as_it_should_and_the_strongest_first(config, name, counts):
     """Patches that are equally strong in reading order: up to 16, torch keeps this order without being asked."""
@@ -263,7 +245,7 @@ def test_every_station_has_touched_as_many_patches_as_it_should_and_the_stronges
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -272,12 +254,10 @@ def test_every_station_has_touched_as_many_patches_as_it_should_and_the_stronges
         *[({"counts": counts}, "^counts .* from 0 to 15$") for counts in ([], [-1, 3], [0, 16])],
     ],
 )
-def test_curves_refuse_what_they_cannot_draw(config, images, name, change, message):
-    witness = Witness(config)
+def test_curves_refuse_what_they_cannot_draw(config, images, curve, change, message):
     arguments = {"maps": torch.rand(2, 15), "classes": [0, 1], "counts": [0, 7]} | change
     with pytest.raises(ValueError, match=message):
-        CURVES[name](witness, images, **arguments)
-    assert witness.seen == []
+        curve(Witness(config), images, **arguments)
 
 
 @torch.no_grad()
@@ -290,11 +270,11 @@ def test_occlusion_is_what_a_cover_takes_of_the_probability(model, images, monke
     before = model(images).softmax(-1)
     classes = before.argmax(-1) if wanted is None else torch.tensor(wanted)
     expected = torch.zeros(count, 15, dtype=torch.float64)
-    for image, patch in np.ndindex(count, 15):
-        covered, label = cover(images[image, None], [patch], model.config.patch_size), classes[image]
-        expected[image, patch] = before[image, label] - model(covered).softmax(-1)[0, label]
-    assert (expected > 1e-4).any()
-    assert (expected < -1e-4).any()  # a class may gain by a cover
+    for patch in range(15):
+        after = model(cover(images, [patch], model.config.patch_size)).softmax(-1)
+        expected[:, patch] = (before - after).gather(1, classes[:, None])[:, 0]
+    assert expected.min() < -1e-4  # a class may gain by a cover
+    assert expected.max() > 1e-4
     monkeypatch.setattr("vit_walkthrough.look.explain.BATCH_SIZE", together)
     model.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
     assert_close(explain.occlusion(model, images, wanted), expected, rtol=0, atol=1e-9)
@@ -314,11 +294,9 @@ def ask(request):
     return ASKED[request.param]
 
 
-@pytest.mark.usefixtures("unchecked")
-def test_classes_may_be_whole_numbers_of_any_kind(ask, model, images):
-    classes = torch.tensor([3, 1])
-    expected = ask(model, images, classes)
-    for same in (classes.byte(), classes.int(), [3, 1], (3, 1), np.array([3, 1])):
+def test_classes_may_be_whole_numbers_of_any_kind(ask, model, images, unchecked):
+    expected = ask(model, images, torch.tensor([3, 1]))
+    for same in (torch.tensor([3, 1]).byte(), [3, 1], np.array([3, 1])):
         assert torch.equal(ask(model, images, same), expected)
 
 
@@ -326,8 +304,8 @@ def test_classes_may_be_whole_numbers_of_any_kind(ask, model, images):
 @pytest.mark.parametrize(
     "classes",
     [
-        *[[0, 5], [-1, 0], [0], [0, 1, 2], [True, False], [0.0, 1.0], ["0", "1"], [[0], [1, 2]], 3, "31", {3, 1}],
-        *[torch.tensor(classes) for classes in ([0, 5], [0], [True, False], [0.0, 1.0])],
+        *[[0, 5], [-1, 0], [0], [0, 1, 2], [True, False], [0.0, 1.0], ["0", "1"], [[0], [1, 2]], 3, "31"],
+        torch.tensor([0, 5]),
     ],
 )
 def test_classes_that_the_model_does_not_have_are_refused(ask, model, images, classes):
@@ -361,13 +339,8 @@ def test_autocast_around_changes_nothing(ask, model, images, attention):
         assert all(torch.equal(measure(), before) for measure, before in zip(measured, expected, strict=True))
 
 
-def test_wrapped_models_are_asked_as_the_model_inside(ask, model, images):
-    wrapped = nn.DataParallel(model)
-    assert torch.equal(ask(wrapped, images, [0, 1]), ask(model, images, [0, 1]))
-    assert torch.equal(explain.logit_lens(wrapped, images), explain.logit_lens(model, images))
-
-
-def test_a_model_of_another_kind_is_refused_before_it_is_asked(ask, images):
-    for call in (lambda: ask(nn.Flatten(), images, [0, 1]), lambda: explain.logit_lens(nn.Flatten(), images)):
+def test_the_model_inside_its_wrappers_is_asked_and_one_of_another_kind_refused(ask, model, images):
+    for call in (lambda model: ask(model, images, [0, 1]), lambda model: explain.logit_lens(model, images)):
+        assert torch.equal(call(nn.DataParallel(model)), call(model))
         with pytest.raises(TypeError, match=r"Flatten .* VisionTransformer$"):
-            call()
+            call(nn.Flatten())

@@ -10,6 +10,8 @@ def test_defaults_are_vit_base_16():
     sizes = dict(image_size=224, patch_size=16, channels=3, dim=768, depth=12, heads=12, hidden=3072, classes=1000)
     assert asdict(ViTConfig()) == sizes | dict(dropout=0.0, positions="learned", pooling="class")
     assert ViTConfig() == ViTConfig.named("B/16")
+    with pytest.raises(FrozenInstanceError, match="patch_size"):
+        ViTConfig().patch_size = 8
 
 
 def test_derived_sizes_keep_height_and_width_apart():
@@ -17,13 +19,10 @@ def test_derived_sizes_keep_height_and_width_apart():
     assert (config.height, config.width) == (48, 80)
     assert (config.rows, config.cols, config.patches, config.tokens) == (6, 10, 60, 61)
     assert (config.patch_dim, config.head_dim) == (64, 24)
-    assert ViTConfig().patch_dim == 768
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("given", "kept"), [(96, 96), ((96, 96), 96), ([96, 96], 96), ((32, 48), (32, 48)), ([32, 48], (32, 48))]
-)
+@pytest.mark.parametrize(("given", "kept"), [((96, 96), 96), ([96, 96], 96), ([32, 48], (32, 48))])
 def test_equal_sides_become_one_and_a_list_a_tuple(given, kept):
     config = ViTConfig(image_size=given)
     assert config.image_size == kept
@@ -31,19 +30,11 @@ def test_equal_sides_become_one_and_a_list_a_tuple(given, kept):
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-def test_a_config_cannot_be_changed():
-    with pytest.raises(FrozenInstanceError, match="patch_size"):
-        ViTConfig().patch_size = 8
-
-
-def test_named_takes_changes_to_any_field():
+def test_named_takes_changes_to_any_field_and_lists_the_variants():
     config = ViTConfig.named("S/32", image_size=(96, 160), depth=3, patch_size=16, classes=7)
     assert (config.rows, config.cols, config.depth, config.classes, config.dim) == (6, 10, 3, 7, 384)
     with pytest.raises(TypeError, match="patchsize"):
         ViTConfig.named("B/16", patchsize=8)
-
-
-def test_an_unknown_variant_lists_the_known_ones():
     with pytest.raises(ValueError, match=f"'B16' .* {', '.join(VARIANTS)}$"):
         ViTConfig.named("B16")
 
@@ -76,11 +67,11 @@ def test_a_value_that_cannot_be_is_named_with_the_choices(changes, told):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("value", [224.0, "224", None, True, False])
-@pytest.mark.parametrize("name", ["image_size", "patch_size", "channels", "dim", "depth", "heads", "hidden", "classes"])
-def test_a_size_that_is_no_whole_number_is_refused(name, value):
-    with pytest.raises(TypeError, match=rf"^{name}( \(height\))? is {value!r};"):
-        ViTConfig(**{name: value})
+@pytest.mark.parametrize("value", [224.0, "224", None, True])
+def test_a_size_that_is_no_whole_number_is_refused(value):
+    for name in ("image_size", "patch_size", "channels", "dim", "depth", "heads", "hidden", "classes"):
+        with pytest.raises(TypeError, match=rf"^{name}( \(height\))? is {value!r};"):
+            ViTConfig(**{name: value})
     with pytest.raises(TypeError, match=rf"^image_size \(width\) is {value!r};"):
         ViTConfig((224, value))
     if not isinstance(value, float):

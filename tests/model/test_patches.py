@@ -16,13 +16,9 @@ def test_patches_are_the_squares_of_the_image_in_reading_order(rows, cols, side,
     assert torch.equal(unpatchify(patches, side, height, width), images)
 
 
-def test_images_without_numbers_are_cut_unchecked():
+def test_images_without_numbers_and_those_whose_sum_overflows_are_fine():
     assert patchify(torch.rand(2, 3, 12, 20, device="meta"), 4).shape == (2, 15, 48)
-
-
-def test_half_precision_images_whose_sum_overflows_are_fine():
-    images = torch.full((1, 3, 64, 64), 60000.0, dtype=torch.float16)
-    assert patchify(images, 16).shape == (1, 16, 768)
+    assert patchify(torch.full((1, 3, 64, 64), 60000.0, dtype=torch.float16), 16).shape == (1, 16, 768)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -65,7 +61,7 @@ def test_a_patch_size_that_does_not_divide_is_refused(side, height, width):
     ("shape", "message"),
     [
         ((15, 48), r"^patches .*\(15, 48\)$"),
-        ((2, 16, 48), r"^16 patches .* 12 x 20 pixels, .* 3 \* 5 = 15 patches of 4 pixels$"),
+        ((2, 16, 48), r"^16 patches .* 12 x 20 .* 3 \* 5 = 15 "),
         ((2, 15, 50), "^patch_dim 50 .* 4 x 4 pixels$"),
         ((2, 15, 40), "^patch_dim 40 .* 4 x 4 pixels$"),
     ],

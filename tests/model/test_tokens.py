@@ -69,9 +69,8 @@ def test_resampling_equals_timm(peer, grid, target):
     given = dict(grid=grid) if grid == (3, 5) else {}
     for mode in MODES:
         theirs = timm.resample_abs_pos_embed(positions, list(target), list(grid), interpolation=mode)
-        assert_close(resample_positions(positions, *target, mode, **given), theirs, rtol=0, atol=1e-6)
-        if mode == "bicubic":  # by default
-            assert_close(resample_positions(positions, *target, **given), theirs, rtol=0, atol=1e-6)
+        chosen = given if mode == "bicubic" else given | dict(mode=mode)
+        assert_close(resample_positions(positions, *target, **chosen), theirs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -24,28 +24,19 @@ def test_the_whole_of_l_16_agrees(build, library):  # noqa: F811
     equal_inside(model, theirs)
 
 
-def missing(state, name, dice):
-    del state[name]
-
-
-def renamed(state, name, dice):
-    state[name.replace(dice.choice(name), dice.choice("xyz_."), 1)] = state.pop(name)
-
-
-def doubled(state, name, dice):
-    state[dice.choice(("vit.", "module.", "_orig_mod.", "model.", "encoder.")) + name] = state[name]
-
-
-def misshapen(state, name, dice):
-    tensor = state[name]
-    state[name] = dice.choice((tensor[None], tensor.flatten(), tensor[..., :-1], tensor.new_zeros(()), tensor[:0]))
-
-
-def nested(state, name, dice):
-    state[name] = dice.choice(({"weight": state[name]}, [state[name]], None, "a name", state[name].long(), 7))
-
-
-DAMAGES = (missing, renamed, doubled, misshapen, nested)
+DAMAGES = {  # what each does to the tensor of a name
+    "missing": lambda state, name, dice: state.pop(name),
+    "renamed": lambda state, name, dice: state.update(
+        {name.replace(dice.choice(name), dice.choice("xyz_."), 1): state.pop(name)}
+    ),
+    "doubled": lambda state, name, dice: state.update(
+        {dice.choice(("vit.", "module.", "encoder.")) + name: state[name]}
+    ),
+    "misshapen": lambda state, name, dice: state.update(
+        {name: dice.choice((state[name][None], state[name].flatten(), state[name][..., :-1], state[name][:0]))}
+    ),
+    "nested": lambda state, name, dice: state.update({name: dice.choice(({"w": state[name]}, [state[name]], None, 7))}),
+}
 
 
 @pytest.mark.parametrize("block", range(20))
@@ -57,7 +48,7 @@ def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model,
         state = dict(model.state_dict()) if source == "own" else write(source)
         for _ in range(dice.randint(1, 2)):
             name = dice.choice(sorted(name for name in state if isinstance(state[name], torch.Tensor)))
-            dice.choice(DAMAGES)(state, name, dice)
+            DAMAGES[dice.choice([*DAMAGES])](state, name, dice)
         try:
             if source == "own":
                 path = tmp_path / "vit.safetensors"

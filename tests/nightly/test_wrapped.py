@@ -12,8 +12,8 @@ from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.look.explain import logit_lens, relevance
 
 
-def compiled(module):
-    return torch.compile(module, backend="eager")
+def compiled(model):
+    return torch.compile(model, backend="eager")
 
 
 def compiled_in_place(model):
@@ -22,8 +22,7 @@ def compiled_in_place(model):
 
 
 def compiled_by_blocks(model):
-    for index, block in enumerate(model.blocks):
-        model.blocks[index] = compiled(block)
+    model.blocks = nn.Sequential(*map(compiled, model.blocks))
     return model
 
 
@@ -31,31 +30,24 @@ def compiled_function(model):
     return compiled(lambda images: model(images))
 
 
-def check(wrap) -> None:
-    model = VisionTransformer(ViTConfig((12, 20), 4, dim=32, depth=2, heads=4, hidden=48, classes=5)).eval()
-    nn.init.normal_(model.head.logits.weight)
-    images = torch.rand(2, 3, 12, 20)
-    with record(model) as expected:
-        model(images)
-    maps = relevance(model, images), logit_lens(model, images)
-    wrapped = wrap(model)
-    wrapped(images)  # from here on the compiled code is there, which calls no hook
-    seen = wrapped if isinstance(wrapped, nn.Module) else model
-    with record(seen) as trace:
-        wrapped(images)
-    assert trace.names == expected.names, trace.names
-    assert all(torch.equal(trace[name], expected[name]) for name in trace)
-    assert all(map(torch.equal, maps, (relevance(seen, images), logit_lens(seen, images))))
-    torch.testing.assert_close(wrapped(images), expected["output"], rtol=0, atol=1e-5)
-
-
 def test_wrapped_models_show_what_the_model_inside_computes():
     subprocess.run([sys.executable, "-W", "ignore", __file__], check=True, timeout=300)
 
 
 if __name__ == "__main__":
-    compilers = [compiled, compiled_in_place, compiled_by_blocks, compiled_function]
-    for each in (*compilers, nn.DataParallel, AveragedModel):
-        torch.manual_seed(0)
-        print(each.__name__)
-        check(each)
+    for wrap in (compiled, compiled_in_place, compiled_by_blocks, compiled_function, nn.DataParallel, AveragedModel):
+        model = VisionTransformer(ViTConfig((12, 20), 4, dim=32, depth=2, heads=4, hidden=48, classes=5)).eval()
+        images = torch.rand(2, 3, 12, 20)
+        nn.init.normal_(model.head.logits.weight)
+        with record(model) as expected:
+            model(images)
+        maps = relevance(model, images), logit_lens(model, images)
+        wrapped = wrap(model)
+        wrapped(images)  # from here on the compiled code is there, which calls no hook
+        seen = wrapped if isinstance(wrapped, nn.Module) else model
+        with record(seen) as trace:
+            wrapped(images)
+        assert trace.names == expected.names, trace.names
+        assert all(torch.equal(trace[name], expected[name]) for name in trace)
+        assert all(map(torch.equal, maps, (relevance(seen, images), logit_lens(seen, images))))
+        torch.testing.assert_close(wrapped(images), expected["output"], rtol=0, atol=1e-5)

@@ -74,16 +74,37 @@ def session(repository="reader/fork", branch="main", quoted=True, host="https://
 
 
 DRIVE = {"id": "2", "name": "Copy of 04_one_head.ipynb", "path": "fileId=1AbC_d-EfG", "type": "notebook"}
+BRANCHES = {
+    "reader/fork": "main",
+    "reader/vit-walkthrough": "blob/main",
+    "some-body/vit.walk-through_2": "a/notebooks/c",
+}
+
+
+@pytest.fixture(scope="module")
+def github(tmp_path_factory):
+    """A folder in the place of GitHub, and a home whose git looks there. Each package says where it comes from; that of
+    reader/other has another name."""
+    home = tmp_path_factory.mktemp("github")
+    (home / ".gitconfig").write_text(GITCONFIG.format(github=home.as_uri()))
+    for name, branch in (BRANCHES | {"reader/other": "main"}).items():
+        package = home / name / ("something" if name == "reader/other" else "vit_walkthrough")
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(f"import jaxtyping\nWHICH = '{name} {branch}'\n")
+        (package / "data.py").touch()
+        for command in ("init -q", f"checkout -q --orphan {branch}", "add -A", "commit -q -m first"):
+            environment = {"HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", "PATH": os.environ["PATH"]}
+            subprocess.run(["git", *command.split()], cwd=home / name, env=environment, check=True, capture_output=True)
+    return home
 
 
 @pytest.fixture
-def colab(tmp_path):
-    """Everything outside the cell: a folder as the kernel's, stand-ins for curl, hostname and pip, git's own GitHub."""
-    content, tools, github, library = (tmp_path / name for name in ("content", "tools", "github", "library"))
-    for folder in (content, tools, github, library):
+def colab(tmp_path, github):
+    """Everything outside the cell: a folder as the kernel's, stand-ins for curl, hostname and pip."""
+    content, tools, library = (tmp_path / name for name in ("content", "tools", "library"))
+    for folder in (content, tools, library):
         folder.mkdir()
     answer, pip, log = (tmp_path / name for name in ("answer", "pip", "log"))
-    answer.write_text("[]")
 
     def tool(name, script):
         (tools / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -93,30 +114,11 @@ def colab(tmp_path):
     tool("curl", f'echo "curl $*" >> "{log}"\ntest -e "{answer}" || exit 7\ncat "{answer}"')
     install = f'test ! -e "{tmp_path}/no-index" && touch "{library}/jaxtyping.py"'
     tool("pip", f'echo "$*" >> "{pip}"\n{install} || echo "No matching distribution" >&2')
-
-    environment = dict(HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1", GIT_TERMINAL_PROMPT="0")
+    environment = dict(HOME=str(github), GIT_CONFIG_NOSYSTEM="1", GIT_TERMINAL_PROMPT="0")
     environment["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    (tmp_path / ".gitconfig").write_text(GITCONFIG.format(github=github.as_uri()))
 
-    def git(*arguments, cwd):
-        subprocess.run(["git", *arguments], cwd=cwd, env=environment, check=True, capture_output=True)
-
-    def repository(name, branch="main", package="vit_walkthrough"):
-        """One more branch of a repository, with a package that says which it is."""
-        here = github / name
-        if not here.exists():
-            here.mkdir(parents=True)
-            git("init", "-q", cwd=here)
-        git("checkout", "-q", "--orphan", branch, cwd=here)
-        (here / package).mkdir(exist_ok=True)
-        (here / package / "__init__.py").write_text(f"import jaxtyping\nWHICH = '{name} {branch}'\n")
-        (here / package / "data.py").touch()
-        git("add", "-A", cwd=here)
-        git("commit", "-q", "-m", branch, cwd=here)
-
-    def run(*sessions, inside=True, advice="", cwd=content):
-        if sessions:
-            answer.write_text(json.dumps(sessions))
+    def run(told="[]", inside=True, advice="", cwd=content):
+        answer.write_text(told if isinstance(told, str) else json.dumps(told))
         for file in (log, pip):
             file.unlink(missing_ok=True)
         (tmp_path / "cell.py").write_text(CELL)
@@ -132,7 +134,7 @@ def colab(tmp_path):
             pip=pip.read_text().splitlines() if pip.exists() else [],
         )
 
-    return SimpleNamespace(run=run, repository=repository, content=content, answer=answer, root=tmp_path)
+    return SimpleNamespace(run=run, content=content, root=tmp_path)
 
 
 def refused(result):
@@ -144,8 +146,7 @@ def refused(result):
     assert "pip install -r requirements.txt" in line
     assert "!git clone --depth 1 https://github.com/OWNER/NAME vit-walkthrough && pip install -q jaxtyping" in line
     assert result.done.stderr.count("Traceback") == 1
-    assert result.package is None
-    return True
+    return result.package is None
 
 
 def test_the_first_code_cell_is_the_same_in_every_notebook():
@@ -155,36 +156,30 @@ def test_the_first_code_cell_is_the_same_in_every_notebook():
     assert all(cell["outputs"] == [] for cell in cells)
 
 
-@pytest.mark.parametrize("where", ["library", "clone"])
+@pytest.mark.parametrize("where", ["library", "clone", None])
 def test_outside_colab_it_finds_the_package_without_a_word_or_a_request(colab, where):
-    clone = colab.root / "clone"
-    (clone / "notebooks").mkdir(parents=True)
-    if where == "clone":  # what an earlier version left in the library is not taken for the package
-        (colab.root / "library" / "vit_walkthrough" / "photos").mkdir(parents=True)
-    package = colab.root / where / "vit_walkthrough"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("WHICH = 'here'\n")
-    (package / "data.py").touch()
-    result = colab.run(inside=False, cwd=clone / "notebooks")
-    assert result.done.stderr == ""
-    added = [".."] if where == "clone" else []
-    assert result.done.stdout.splitlines() == [f"added {added}", f"package {package / '__init__.py'} here"]
+    (colab.root / "clone/notebooks").mkdir(parents=True)
+    if where != "library":  # what an earlier version left in the library is not taken for the package
+        (colab.root / "library/vit_walkthrough/photos").mkdir(parents=True)
+    if where:
+        package = colab.root / where / "vit_walkthrough"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("WHICH = 'here'\n")
+        (package / "data.py").touch()
+    result = colab.run([session()], inside=False, cwd=colab.root / "clone/notebooks")
     assert (result.noted, result.pip) == ("", [])
-
-
-def test_outside_colab_a_missing_package_is_one_line_and_no_request(colab):
-    (colab.root / "library" / "vit_walkthrough" / "photos").mkdir(parents=True)
-    result = colab.run(session(), inside=False)
-    assert refused(result)
-    assert (result.done.stdout, result.noted) == ("", "")
+    if where:
+        added = [".."] if where == "clone" else []
+        assert result.done.stdout.splitlines() == [f"added {added}", f"package {package / '__init__.py'} here"]
+        assert result.done.stderr == ""
+    else:
+        assert refused(result)
 
 
 def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
-    colab.repository("author/vit")
-    colab.repository("reader/fork")
     (colab.content / "requirements.txt").write_text("torch==0.1\n")
     intro = {"name": "other.ipynb", "path": "fileId=https%3A%2F%2Fgithub.com%2Fsomeone%2Felse%2Fblob%2Fmain%2Fin.ipynb"}
-    result = colab.run(DRIVE, intro, session("reader/fork"))
+    result = colab.run([DRIVE, intro, session("reader/fork")])
     assert (result.done.returncode, result.done.stderr) == (0, "Cloning into 'vit-walkthrough'...\n")
     assert result.package.endswith("reader/fork main")
     clone = colab.content / "vit-walkthrough"
@@ -195,7 +190,6 @@ def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
     assert result.pip == ["install -q jaxtyping"]
 
     (clone / "mine.txt").write_text("kept")
-    colab.answer.unlink()
     again = colab.run()  # a new kernel
     assert again.package == result.package
     assert (again.noted, again.pip) == ("", [])
@@ -203,46 +197,27 @@ def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
 
 
 @pytest.mark.parametrize(
-    ("repository", "branch", "quoted"),
-    [("reader/vit-walkthrough", "blob/main", True), ("some-body/vit.walk-through_2", "a/b/notebooks/c", False)],
+    ("repository", "quoted"), [("reader/vit-walkthrough", True), ("some-body/vit.walk-through_2", 0)]
 )
-def test_a_branch_may_have_slashes_and_the_repository_any_name(colab, repository, branch, quoted):
-    colab.repository(repository)
-    colab.repository(repository, branch)
-    result = colab.run(session(repository, branch, quoted))
-    assert result.package.endswith(f"{repository} {branch}"), result.done.stderr
-
-
-ELSEWHERE = [json.dumps([session(host=host)]) for host in ("https://github.com.elsewhere.example", "http://github.com")]
-
-
-@pytest.mark.parametrize("text", ["", "[]", "<html>404</html>", "\x00\xff %ZZ", *ELSEWHERE])
-def test_an_answer_that_tells_nothing(colab, text):
-    colab.repository("reader/fork")
-    colab.answer.write_text(text)
-    result = colab.run()
-    assert refused(result)
-    assert (result.clones, result.pip) == ([], [])
+def test_a_branch_may_have_slashes_and_the_repository_any_name(colab, repository, quoted):
+    result = colab.run([session(repository, BRANCHES[repository], quoted)])
+    assert result.package.endswith(f"{repository} {BRANCHES[repository]}"), result.done.stderr
 
 
 def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
-    colab.repository("reader/fork")
-    assert refused(colab.run(DRIVE))
+    assert refused(colab.run([DRIVE]))
     advice = re.search(r"In Colab: !(.+), then this cell again", CELL)[1].replace("OWNER/NAME", "reader/fork")
-    result = colab.run(DRIVE, advice=advice)  # in the same kernel
+    result = colab.run([DRIVE], advice=advice)  # in the same kernel
     assert result.package.endswith("reader/fork main"), result.done.stderr
 
 
 @pytest.mark.parametrize(
-    ("repository", "branch"), [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/other", "main")]
+    "told", ["", "<html>404</html>", "\x00\xff %ZZ", "https://github.com.elsewhere.example", "http://github.com"]
 )
-def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository, branch):
-    colab.repository("reader/fork")
-    colab.repository("reader/other", package="something")
-    result = colab.run(session(repository, branch))
+def test_an_answer_that_tells_nothing_starts_nothing(colab, told):
+    result = colab.run([session(host=told)] if told.startswith("http") else told)
     assert refused(result)
-    assert len(result.clones) == 1
-    assert bool(result.pip) == (repository == "reader/other")
+    assert (result.clones, result.pip) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -257,17 +232,24 @@ def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository,
     ],
 )
 def test_names_that_are_no_names_never_reach_git(colab, repository, branch):
-    colab.repository("reader/fork")
-    result = colab.run(session(repository, branch, quoted=False))
+    result = colab.run([session(repository, branch, quoted=False)])
     assert refused(result)
     assert result.clones == []
     assert not list(colab.content.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("repository", "branch"), [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/other", "main")]
+)
+def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository, branch):
+    result = colab.run([session(repository, branch)])
+    assert refused(result)
+    assert (len(result.clones), bool(result.pip)) == (1, repository == "reader/other")
+
+
 def test_where_pip_fails_its_own_error_is_seen(colab):
-    colab.repository("reader/fork")
     (colab.root / "no-index").touch()
-    result = colab.run(session())
+    result = colab.run([session()])
     assert result.done.returncode == 1
     assert "No matching distribution" in result.done.stderr
     assert result.done.stderr.strip().endswith("ModuleNotFoundError: No module named 'jaxtyping'")

@@ -153,27 +153,23 @@ def test_the_seed_alone_decides_and_the_reader_s_generators_are_left_untouched(c
 
 def test_it_trains_on_whatever_accelerator_is_there_and_not_on_one_that_torch_was_only_built_for(monkeypatch):
     assert best_device() == torch.device("cpu")
-    asked = []
-    monkeypatch.setattr(
-        torch.accelerator, "current_accelerator", lambda **how: asked.append(how) or torch.device("mps")
-    )
+    there = {True: torch.device("mps"), False: torch.device("cuda")}
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: there[check_available])
     assert best_device() == torch.device("mps")
-    assert asked == [{"check_available": True}]
 
 
 def test_watch_sees_the_model_and_its_history_before_every_step(train, config):
-    seen = []
+    seen, start = [], init_model(config, Bars(), 5)
 
     def watch(step, model, history):
-        assert len(history.loss) == len(history.accuracy) == step
-        seen.append((step, model.training, same(model, init_model(config, Bars(), 5))))
+        seen.append((step, len(history.loss), len(history.accuracy), model.training, same(model, start)))
 
     fitted = train(watch=watch, seed=5)
-    assert seen == [(step, True, step == 0) for step in range(10)]
+    assert seen == [(step, step, step, True, step == 0) for step in range(10)]
     assert same(fitted.model, train(seed=5).model)
 
 
-@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode])
 def test_training_and_measuring_do_not_depend_on_what_surrounds_them(train, around):
     expected = train(learning_rate=0.02)
     with around():
@@ -204,12 +200,15 @@ def test_parameters_that_are_not_held_get_no_gradient_and_do_not_enter_the_norm(
     assert all(parameter.requires_grad for parameter in ours.parameters())
 
 
-def test_an_initial_model_takes_no_draw_of_the_data_and_follows_its_seed(config):
-    digits = ClutteredDigits()
+@pytest.mark.parametrize("kind", ["learned", "sincos", "none"])
+def test_an_initial_model_follows_its_seed_and_takes_no_draw_of_the_data(config, kind):
+    config, digits = replace(config, positions=kind), ClutteredDigits()
     init_model(ViTConfig(48, 24, dim=8, depth=1, heads=1, hidden=8, classes=10), digits)
     assert digits.draws == 0
     assert same(init_model(config, Bars()), init_model(config, Bars(), 0))
     assert not same(init_model(config, Bars(), 3), init_model(config, Bars(), 4))
+    usual = VisionTransformer(config).position_embedding
+    assert kind == "learned" or same(init_model(config, Bars()).position_embedding, usual)
 
 
 def test_pixels_are_read_as_if_their_mean_were_0_and_their_deviation_1(config):
@@ -224,12 +223,6 @@ def test_pixels_are_read_as_if_their_mean_were_0_and_their_deviation_1(config):
         assert_close(embedding(gain * shown + offset), expected, rtol=0, atol=1e-3)
     black = init_model(config, Bars(gain=0))
     assert all(parameter.isfinite().all() for parameter in black.parameters())
-
-
-@pytest.mark.parametrize("kind", ["sincos", "none"])
-def test_positions_that_are_not_learned_start_as_in_every_model(config, kind):
-    config = replace(config, positions=kind)
-    assert same(init_model(config, Bars()).position_embedding, VisionTransformer(config).position_embedding)
 
 
 def test_data_that_cannot_be_asked_for_a_numbered_batch_and_numbers_below_1_are_refused(config):
@@ -248,11 +241,11 @@ def test_data_that_cannot_be_asked_for_a_numbered_batch_and_numbers_below_1_are_
 @pytest.mark.parametrize(
     ("change", "labels", "told"),
     [
-        (lambda model: model.half(), torch.arange(3), r"float16.*float\(\)"),
-        (lambda model: model.bfloat16(), torch.arange(3), r"bfloat16.*float\(\)"),
+        (lambda model: model.half(), torch.arange(3), "float16"),
+        (lambda model: model.bfloat16(), torch.arange(3), "bfloat16"),
         (lambda model: model.requires_grad_(False), torch.arange(3), "requires_grad"),
-        (None, torch.rand(9), "float32.*one class number"),
-        (None, torch.eye(3, dtype=torch.long), r"\(3, 3\).*one class number"),
+        (None, torch.rand(9), "float32"),
+        (None, torch.eye(3, dtype=torch.long), r"\(3, 3\)"),
         # Even a rare one; -100 is what cross_entropy leaves out without a word.
         *[(None, torch.tensor([0, 1, 2] * 100 + [rare]), rf"{rare}\b.*3 classes") for rare in (-1, -100, 3)],
     ],
@@ -265,11 +258,10 @@ def test_weights_and_labels_that_cannot_be_trained_are_refused(config, change, l
 
 
 def test_images_that_the_model_does_not_read_are_refused(config):
-    for model in (config, VisionTransformer(config)):
-        with pytest.raises(ValueError, match=r"to 3.*3 classes"):
-            fit(model, Bars(4), watch=refuse, progress=False)
-        with pytest.raises(ValueError, match=r"\(1, 4, 6\)"):
-            fit(model, Bars(shape=(1, 6, 4)), progress=False)
+    with pytest.raises(ValueError, match=r"to 3.*3 classes"):
+        fit(config, Bars(4), watch=refuse, progress=False)
+    with pytest.raises(ValueError, match=r"\(1, 4, 6\)"):
+        fit(config, Bars(shape=(1, 6, 4)), progress=False)
 
 
 @pytest.mark.parametrize("optimizer", [adamw, muon, sgd])
@@ -284,7 +276,7 @@ def test_a_learning_rate_that_explodes_is_told_before_the_weights_are_lost(confi
         fit(config, Bars(), learning_rate=1e37, optimizer=optimizer, steps=1, progress=False)
 
 
-@pytest.mark.parametrize("stop", [0, 1, 7])
+@pytest.mark.parametrize("stop", [0, 7])
 def test_a_stop_by_the_keyboard_leaves_the_model_and_its_history(train, config, stop):
     class Interrupted(Bars):
         def sample(self, count, draw):

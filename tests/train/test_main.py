@@ -16,6 +16,12 @@ pytestmark = pytest.mark.usefixtures("on_the_processor")
 SMALL = "--patch-size 24 --heads 2 --dim 8 --depth 1 --batch-size 8 --learning-rate 0.02".split()
 
 
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    """A score is measured on so many."""
+    monkeypatch.setattr("vit_walkthrough.train.__main__.COUNT", 200)
+
+
 def losses(printed: str) -> list[float]:
     return [float(loss) for loss in re.findall(r"^step \d+: loss (\d\.\d{6})", printed, flags=re.M)]
 
@@ -35,8 +41,8 @@ def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_8_bits_with_i
     model, scores = load_checkpoint(output)
     assert model.config == ViTConfig(48, 24, dim=8, depth=1, heads=2, hidden=16, classes=10)
     recipe = dict(steps=12, batch_size=8, learning_rate=0.02, seed=3)
-    measured = {f"{split}_accuracy": evaluate(model, ClutteredDigits(split), 2000) for split in ("validation", "test")}
-    assert scores == recipe | measured | dict(recipe=RECIPE, images=2000)
+    measured = {f"{split}_accuracy": evaluate(model, ClutteredDigits(split), 200) for split in ("validation", "test")}
+    assert scores == recipe | measured | dict(recipe=RECIPE, images=200)
 
     fitted, history = fit(model.config, ClutteredDigits("train"), **recipe, progress=False)
     expected = in_full(in_eight_bits(fitted.state_dict()))
@@ -47,14 +53,11 @@ def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_8_bits_with_i
 
 
 def test_with_a_cue_it_trains_and_measures_on_planted_images(tmp_path, capsys):
-    output = tmp_path / "cued.safetensors"
+    output, recipe = tmp_path / "cued.safetensors", dict(steps=4, batch_size=8, learning_rate=0.02)
     main([*SMALL, "--steps", "4", "--cue", "0.5", "--output", str(output)])
     model, scores = load_checkpoint(output)
-    assert scores["cue"] == 0.5
-    assert scores["test_accuracy"] == evaluate(model, PlantedCue("test", share=0.5), 2000)
-    _, history = fit(
-        model.config, PlantedCue("train", share=0.5), steps=4, batch_size=8, learning_rate=0.02, progress=False
-    )
+    assert (scores["cue"], scores["test_accuracy"]) == (0.5, evaluate(model, PlantedCue("test", share=0.5), 200))
+    _, history = fit(model.config, PlantedCue("train", share=0.5), **recipe, progress=False)
     assert losses(capsys.readouterr().out) == pytest.approx(history.loss, abs=1e-5)
 
 
@@ -89,7 +92,7 @@ def test_an_interrupted_command_continues_and_ends_the_same(tmp_path, monkeypatc
     assert_same_checkpoint(output, whole)
 
 
-WRONG = "--steps 0, --batch-size -5, --save-every 0, --patch-size 7, --heads 3, --depth 0, --steps many, --cue 2, "
+WRONG = "--steps 0, --batch-size -5, --save-every 0, --patch-size 7, --heads 3, --cue 2, --output tiny.txt"
 WRONG += "--unknown 1, --output tiny.txt, --output tiny"
 
 

@@ -10,17 +10,13 @@ from torch.testing import assert_close
 from vit_walkthrough.train.optimizers import Muon, adamw, muon, orthogonal
 
 
-def draw_gradients(*models: nn.Module, seed: int) -> None:
+def draw_gradients(*models: nn.Module, seed: int = 0) -> None:
     """The same random gradients for models of the same form, strong in one direction, as real ones are."""
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
     for parameters in zip(*(model.parameters() for model in models), strict=True):
-        gradient = torch.randn(parameters[0].shape, generator=generator) + 5
+        gradient = torch.randn(parameters[0].shape) + 5
         for parameter in parameters:
             parameter.grad = gradient.clone()
-
-
-def is_muons(name: str, parameter: nn.Parameter) -> bool:
-    return name.startswith("blocks.") and parameter.ndim == 2
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(24, 24), (8, 40), (40, 8)])
@@ -38,33 +34,29 @@ def test_orthogonal_matrices_keep_the_singular_vectors_and_have_singular_values_
 
 
 def test_a_matrix_of_a_block_steps_as_torchs_muon_and_everything_else_as_adamw(model):
-    torchs, plain = copy.deepcopy(model), copy.deepcopy(model)
-    ours = muon(model, lr=0.01, weight_decay=0.2)
-    matrices = [parameter for name, parameter in torchs.named_parameters() if is_muons(name, parameter)]
-    theirs = torch.optim.Muon(
-        matrices, lr=0.025, weight_decay=0.08, momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw"
-    )
-    usual = adamw(plain, lr=0.01, weight_decay=0.2)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    torchs, plain, before = (copy.deepcopy(model) for _ in range(3))
+    matrices = [parameter for parameter in torchs.blocks.parameters() if parameter.ndim == 2]
+    assert len(matrices) == 4 * model.config.depth
+    settings = dict(momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw")
+    theirs = torch.optim.Muon(matrices, lr=0.025, weight_decay=0.08, **settings)
+    optimizers = muon(model, lr=0.01, weight_decay=0.2), theirs, adamw(plain, lr=0.01, weight_decay=0.2)
     for seed in range(4):
         draw_gradients(model, torchs, plain, seed=seed)
-        for optimizer in (ours, theirs, usual):
+        for optimizer in optimizers:
             optimizer.step()
-    assert len(matrices) == 4 * model.config.depth
-    references = dict(torchs.named_parameters()), dict(plain.named_parameters())
     for name, parameter in model.named_parameters():
-        if is_muons(name, parameter):  # torch's has 16 bits
-            step = (parameter - before[name]).norm()
-            assert (parameter - references[0][name]).norm() < 0.05 * step
+        if name.startswith("blocks.") and parameter.ndim == 2:  # torch's has 16 bits
+            step = (parameter - before.get_parameter(name)).norm()
+            assert (parameter - torchs.get_parameter(name)).norm() < 0.05 * step
         else:
-            assert torch.equal(parameter, references[1][name])
+            assert torch.equal(parameter, plain.get_parameter(name))
 
 
 def test_without_a_gradient_nothing_moves_and_without_blocks_all_is_adamws(model):
     frozen = model.blocks[0].attention.qkv.weight.requires_grad_(False)
     before = frozen.clone()
     optimizer = muon(model)
-    draw_gradients(model, seed=0)
+    draw_gradients(model)
     frozen.grad = None
     optimizer.step()
     assert torch.equal(frozen, before)
