@@ -15,24 +15,21 @@ CAT = Path(__file__).parents[2] / "images" / "photos" / "cat.jpg"
 CONFIG = ViTConfig(image_size=32, patch_size=16, dim=32, depth=1, heads=2, hidden=32, classes=2)
 
 
-@pytest.fixture(params=["whole", "wide", "small"])
-def picture(request):
+def wide() -> Image.Image:
     image = Image.open(CAT).convert("RGB")
-    if request.param == "wide":
-        return image.crop((0, image.height // 3, image.width, image.height * 2 // 3))
-    return image.resize((50, 37)) if request.param == "small" else image
+    return image.crop((0, image.height // 3, image.width, image.height * 2 // 3))
 
 
+@pytest.mark.parametrize("picture", [wide(), wide().resize((37, 50))], ids=["wide", "small"])
 @pytest.mark.parametrize(
-    "settings",
+    ("size", "settings"),
     [
-        dict(crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.25)),
-        dict(crop_pct=0.875, interpolation="bilinear", crop_mode="border"),
-        dict(crop_pct=1.0, crop_mode="squash"),
+        (32, dict(crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.25))),
+        ((32, 64), dict(crop_pct=0.875, interpolation="bilinear", crop_mode="border")),
+        ((32, 64), dict(crop_pct=1.0, crop_mode="squash")),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("size", [32, (32, 64)], ids=str)
 def test_as_timm(build, peer, tmp_path, picture, settings, size):
     theirs = build("timm", CONFIG, img_size=size)
     described = {"pretrained_cfg": settings}

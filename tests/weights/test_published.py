@@ -48,7 +48,7 @@ def test_images_are_normalised():
 @pytest.mark.parametrize(
     ("images", "named"),
     [
-        *[(torch.rand(shape), str(shape[-1])) for shape in ((3, 20, 12), (2, 3, 12, 21), (12, 20), (4, 12, 20))],
+        *[(torch.rand(shape), str(shape[-1])) for shape in ((3, 20, 12), (12, 20), (4, 12, 20))],
         (torch.rand(0, 3, 12, 20), "0, 3, 12, 20"),
         (torch.ones(3, 12, 20, dtype=torch.uint8), "uint8"),
         (2 * torch.rand(3, 12, 20), r"1\.9"),
@@ -60,26 +60,19 @@ def test_images_of_another_size_type_or_range_are_refused(images, named):
         HALF(images)
 
 
-def test_what_nobody_can_prepare_is_refused(repository):
-    loaded = replace(load_pretrained(repository[0]), preprocessing=None, source="somebody's")
-    with pytest.raises(ValueError, match="somebody's does not say how"):
-        loaded.prepare(torch.rand(1, 3, 32, 32))
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
-@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize(("file", "kind"), [("model.safetensors", str), ("pytorch_model.bin", Path)])
 def test_a_folder_that_timm_wrote_is_loaded(repository, folder, file, kind):
     path, images = folder(label_names=list("abcde")), torch.rand(2, 3, 32, 32)
     for other in {"model.safetensors", "pytorch_model.bin"} - {file}:
         (path / other).unlink()
     loaded = load_pretrained(kind(path))
     assert_close(loaded.model(images), repository[1](images), rtol=0, atol=1e-4)
-    assert loaded.model.config.heads == repository[1].blocks[0].attn.num_heads
-    assert (loaded.source, loaded.class_names) == (str(path), tuple("abcde"))
-    assert not loaded.model.training
+    assert (loaded.source, loaded.class_names, loaded.model.training) == (str(path), tuple("abcde"), False)
+    with pytest.raises(ValueError, match=rf"{path.name} does not say how"):
+        replace(loaded, preprocessing=None).prepare(torch.rand(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("name", ["./weights", "a/b/c", "~/vit", "run7.ckpt", Path(__file__)])
+@pytest.mark.parametrize("name", ["./weights", "a/b/c", "~/vit", Path(__file__)])
 def test_what_is_neither_a_folder_nor_a_repository_is_refused(name):
     with pytest.raises(ValueError, match=rf"{Path(name).name} is neither .*convert_weights"):
         load_pretrained(name)
@@ -109,11 +102,10 @@ def test_a_config_that_the_weights_do_not_fit_is_refused(folder, changes, named)
         load_pretrained(folder(**changes))
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"model_type": "vit"}'])
+@pytest.mark.parametrize("content", ["", '{"model_type": "vit"}'])
 def test_a_folder_that_timm_did_not_write_is_refused(tmp_path, peer, content):
     peer("timm")
-    if content:
-        (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"cannot load .*convert_weights"):
         load_pretrained(tmp_path)
 
@@ -138,13 +130,12 @@ def test_what_was_fetched_once_needs_no_network_and_what_was_not_says_what_to_do
     constants, errors = peer("huggingface_hub.constants"), peer("huggingface_hub.errors")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    for name in ("someone/vit", "timm/vit_of_nobody"):
-        with pytest.raises(ConnectionError, match=f"{name} .*load_tiny"):
-            load_pretrained(name)
-    cached, sha = tmp_path / "models--someone--vit", "0" * 40
-    shutil.copytree(repository[0], cached / "snapshots" / sha)
+    with pytest.raises(ConnectionError, match=r"someone/vit .*load_tiny"):
+        load_pretrained("someone/vit")
+    cached = tmp_path / "models--someone--vit"
+    shutil.copytree(repository[0], cached / "snapshots" / "0")
     (cached / "refs").mkdir()
-    (cached / "refs" / "main").write_text(sha)
+    (cached / "refs" / "main").write_text("0")
     images = torch.rand(2, 3, 32, 32)
     assert_close(load_pretrained("someone/vit").model(images), repository[1](images), rtol=0, atol=1e-4)
 
