@@ -169,7 +169,7 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
             ("q, k, v", look["blocks.0.attention.qkv"], "tokens 3·dim"),
             ("softmax", maps.reshape(size, -1), "heads queries keys"),
             ("mix, join", joined.reshape(size, -1), stream),
-            ("project, add", look["blocks.0.norm_2.input"], stream),
+            ("× W_o, add", look["blocks.0.norm_2.input"], stream),
         ],
         "Block 0: MLP": [
             ("norm", look["blocks.0.norm_2"], stream),

@@ -74,7 +74,8 @@ def attention(
         f"Where {who} looks{f' in block {blocks[-1]}' if of > 1 else ''}, a map for each of "
         f"{f'{len(heads)} of ' if len(heads) < count else ''}{count} heads. "
         f"{'On their mean, the' if len(heads) > 1 else 'The'} patch in row {row}, column {col} gets the most, "
-        f"{maps.mean(axis=0).max():.2f}. If all tokens got the same, each would get {1 / tokens:.3f}.",
+        f"{maps.mean(axis=0).max():.2f}; shared out equally, each token would get {1 / tokens:.3f}. "
+        f"On all maps black is 0 and pale yellow {maps.max():.2f}.",
         "point at a patch",
     )
 

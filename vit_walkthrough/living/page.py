@@ -29,13 +29,17 @@ class Living:
 
     script: a file of this folder that exports a function of its name. data: what the function draws. still: makes the
     Figure or Axes of the first state. text: the still's alternative text. invitation: what one can do where it lives.
+    speaks: the still says the text itself.
 
     Raises: ValueError for data that make a page larger than MAX_BYTES.
     """
 
-    def __init__(self, script: str, data: dict, still: Callable[[], Figure | Axes], text: str, invitation: str):
-        self.script, self.still = script, still
-        self.text = f"{text} Run this cell, or open the site: {invitation}."
+    def __init__(
+        self, script, data: dict, still: Callable[[], Figure | Axes], text: str, invitation: str, speaks=False
+    ):
+        self.script, self.still, how = script, still, f"Run this cell, or open the site: {invitation}."
+        self.text = f"{text} {how}"
+        self.caption = how if speaks else self.text
         used = {name: colours for name, colours in palettes().items() if f"data.{name}" in source(script)}
         self.payload = json.dumps(packed(data | used), separators=(",", ":")).replace("<", "\\u003c")
         if len(self.payload) > MAX_BYTES:
@@ -44,7 +48,7 @@ class Living:
 
     @cached_property
     def png(self) -> bytes:
-        return render(self.still(), caption=self.text, colours=64, small=0)
+        return render(self.still(), caption=self.caption, colours=64, small=0)
 
     @property
     def html(self) -> str:

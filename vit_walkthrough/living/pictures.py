@@ -72,11 +72,14 @@ def pixels(image: Tensor, patch_size: int) -> Living:
             draw.plot_image(image[0], numbers=True, **marked)
         else:
             draw.plot_grid(image / max(1, image.max()), **marked)
-        line = rows.shape[1] if small else patch_size**2  # a channel in each line
-        shown = dict(
-            title=f"its row of {rows.shape[1]} numbers", names=["red", "green", "blue"] if channels == 3 else None
-        )
-        return draw.plot_matrix(rows[patch].reshape(-1, line), numbers=small, colorbar=False, ax=right, **shown)
+        title = f"its row of {rows.shape[1]} numbers"
+        if channels == 1:
+            draw.plot_matrix(rows[patch], numbers=small, colorbar=False, title=title, ax=right)
+            right.images[0].set_clim(0, image.max())  # a number has the colour that it has in the picture
+        else:  # a line for each channel, in its colour
+            right.imshow(rows[patch].reshape(3, -1, 1) * torch.eye(3)[:, None], aspect="auto")
+            right.set(title=title, yticks=range(3), yticklabels=["red", "green", "blue"])
+        return right
 
     return Living("pixels", data, still, text, "point at a pixel")
 
@@ -144,9 +147,12 @@ def arrows(keys, values, query, *, temperature: float = 1.0) -> Living:
             for (name, end), role, thick in zip(ends.items(), roles, [*weight, 0.2], strict=True):
                 look = dict(color=draw.ROLES[role], arrowstyle="-|>", lw=2 + 4 * thick, shrinkA=0, shrinkB=0)
                 ax.annotate("", end, (0, 0), arrowprops=look)
-                ax.text(*end, f" {name} ", size=11, ha="left" if end[0] >= 0 else "right")
+                low = name in ("query", "output") or end[1] < 0  # so that no two words meet
+                ax.text(
+                    *end, f" {name} ", size=11, ha="left" if end[0] >= 0 else "right", va="top" if low else "bottom"
+                )
             low, high = np.min([[0, 0], *ends.values()], axis=0), np.max([[0, 0], *ends.values()], axis=0)
-            middle, half = (low + high) / 2, 0.85 * max(high - low)
+            middle, half = (low + high) / 2, 1.1 * max(high - low)
             limits = zip(middle - half, middle + half, strict=True)
             ax.set(title=title, aspect="equal", **dict(zip(("xlim", "ylim"), limits, strict=True)))
         return axes[0]
@@ -288,7 +294,7 @@ def predict(question: str, choices: Sequence[tuple[object, bool, str]]) -> Livin
     ]
     text = f"{question} The answers to choose from are: {'; '.join(answers)}."
     data = {"question": question, "choices": listed}
-    return Living("predict", data, still, text, "tap the answer that you expect")
+    return Living("predict", data, still, text, "tap the answer that you expect", speaks=True)
 
 
 PICTURES = {

@@ -79,11 +79,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "last, no warm-up": Experiment(change=variants.norm_last, recipe=dict(warmup=0.0)),
         "none in the blocks": Experiment(change=variants.put(nn.Identity, "*.norm_?")),
     },
-    "additions": {
-        "none": Experiment(change=variants.no_additions),
-        "none, 12 blocks": Experiment(config=dict(depth=12), change=variants.no_additions),
-        "12 blocks": Experiment(config=dict(depth=12)),
-    },
+    "additions": {"none": Experiment(change=variants.no_additions)},
     "head": {
         "random start": Experiment(change=variants.start("head.logits.weight", nn.init.xavier_uniform_)),
     },
