@@ -1,4 +1,5 @@
-"""The hub's own client against a server on this machine: what was fetched once needs no network again."""
+"""The hub's own client against a server on this machine: what was fetched once needs no network again, and what breaks
+off is said."""
 
 import json
 import threading
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from vit_walkthrough.weights.published import load_pretrained
+from vit_walkthrough.widgets import explore_published
 
 SHA = "0" * 40
 
@@ -17,7 +19,7 @@ SHA = "0" * 40
 def hub(tmp_path, monkeypatch):
     """One repository, the files of hub.folder, in as much of the hub's protocol as a download needs."""
     constants = pytest.importorskip("huggingface_hub.constants")
-    hub = SimpleNamespace(folder=tmp_path / "repository", fetched=[])
+    hub = SimpleNamespace(folder=tmp_path / "repository", fetched=[], breaks_off=None)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -36,7 +38,7 @@ def hub(tmp_path, monkeypatch):
             self.send_header("X-Repo-Commit", SHA)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(content or b"")
+                self.wfile.write((content or b"")[: hub.breaks_off])
 
         do_HEAD = do_GET
 
@@ -67,3 +69,17 @@ def test_a_repository_is_fetched_once_and_then_needs_no_network(hub, peer, file)
     assert sorted(hub.fetched) == ["config.json", file]
     hub.close()
     assert torch.equal(load_pretrained("someone/vit").model(images), loaded.model(images))
+
+
+def test_a_file_that_breaks_off_is_said_in_the_panel_and_fetched_again_the_next_time(hub, peer):
+    timm = peer("timm.models")
+    timm.save_for_hf(timm.create_model("test_vit", img_size=32, num_classes=5), hub.folder, safe_serialization=True)
+    panel, hub.breaks_off = explore_published(), 5000  # the config is shorter
+    before = panel.picture.value
+    panel.press("someone/vit", None)
+    assert "someone/vit" in panel.message.value
+    assert panel.picture.value == before
+    hub.breaks_off = None
+    panel.press("someone/vit", None)
+    assert panel.message.value == ""
+    assert "someone/vit" in panel.text
