@@ -47,7 +47,8 @@ def explore_published() -> Panel:
             what = "The 28 principal components of the filters, each stretched to its own range."
         elif view == "positions":
             alike = position_similarity(model.position_embedding.positions)
-            figure = draw.plot_similarity(alike, config.rows, config.cols)
+            (ax,) = draw.side_by_side(1, width=6, height=5)
+            figure = draw.plot_similarity(alike, config.rows, config.cols, ax=ax)
             what = "How similar the position of each patch is to every other's: one tile for each patch."
         elif view == "distances":
             even = torch.full_like(trace.attention[:1], 1 / config.tokens)
@@ -60,7 +61,7 @@ def explore_published() -> Panel:
             what += f"looking everywhere alike, {alike:.0f}."
         else:
             maps = rearrange(trace.attention[:, 0, :, 0, 1:], "b h (rows cols) -> (h b) rows cols", rows=config.rows)
-            titles, wide = ["block 0", *map(str, range(1, depth)), *[""] * depth * (heads - 1)], min(9, 1.4 * depth)
+            titles, wide = ["block 0", *map(str, range(1, depth)), *[""] * depth * (heads - 1)], min(9, 1.6 * depth)
             (ax,) = draw.side_by_side(1, width=wide, height=wide * heads / depth)
             figure = draw.plot_heads(image[0], maps, titles=titles, cols=depth, ax=ax)
             what = f"Where the class token looks: a column for each block, a row for each of its {heads} heads."
