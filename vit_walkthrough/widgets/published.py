@@ -12,7 +12,7 @@ from vit_walkthrough.living import live
 from vit_walkthrough.look.explain import attention_distance, position_similarity, principal_filters
 from vit_walkthrough.weights.published import Preprocessing, Pretrained, load_pretrained
 from vit_walkthrough.widgets.models import DIGITS, answer, tiny
-from vit_walkthrough.widgets.panel import Panel, toggle
+from vit_walkthrough.widgets.panel import Panel, axes_row, toggle
 from vit_walkthrough.widgets.pictures import TINY_SIZE, PictureChooser, picture
 
 PUBLISHED = {  # by what the buttons say; the sizes are those of the files
@@ -62,7 +62,7 @@ def explore_published() -> Panel:
         else:
             maps = rearrange(trace.attention[:, 0, :, 0, 1:], "b h (rows cols) -> (h b) rows cols", rows=config.rows)
             titles, wide = ["block 0", *map(str, range(1, depth)), *[""] * depth * (heads - 1)], min(9, 1.6 * depth)
-            (ax,) = draw.side_by_side(1, width=wide, height=wide * heads / depth)
+            (ax,) = axes_row(1, margins=(0.01, 0.01, 0.99, 0.97), width=wide, height=1.05 * wide * heads / depth)
             figure = draw.plot_heads(image[0], maps, titles=titles, cols=depth, ax=ax)
             what = f"Where the class token looks: a column for each block, a row for each of its {heads} heads."
             what += " Each map is scaled to its own largest weight."
