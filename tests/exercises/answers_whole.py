@@ -160,33 +160,6 @@ def cover_by_scatter(images, maps, count, patch_size, ground):
     return images * (1 - chosen) + ground * chosen
 
 
-def name_by_replacing(theirs):
-    """One replacement after another; the dots keep a block's number apart from the others."""
-    theirs = theirs.replace("transformer.norm", "norm").replace("transformer.layers", "blocks")
-    theirs = theirs.replace("cls_token", "class_token.token").replace("pos_embedding", "position_embedding.positions")
-    theirs = theirs.replace("to_patch_embedding.2", "patch_embedding.projection").replace("mlp_head", "head.logits")
-    theirs = theirs.replace("0.norm.", "norm_1.").replace("0.to_qkv", "attention.qkv")
-    theirs = theirs.replace("0.to_out.0", "attention.projection").replace("1.net.0", "norm_2")
-    return theirs.replace("1.net.1", "mlp.expand").replace("1.net.4", "mlp.contract")
-
-
-def name_by_branches(theirs):
-    match theirs.split("."):
-        case ["cls_token"]:
-            return "class_token.token"
-        case ["pos_embedding"]:
-            return "position_embedding.positions"
-        case ["transformer", "layers", block, "0", "norm", kind]:
-            return f"blocks.{block}.norm_1.{kind}"
-        case ["transformer", "layers", block, "0", part, *_, kind]:
-            return f"blocks.{block}.attention.{dict(to_qkv='qkv', to_out='projection')[part]}.{kind}"
-        case ["transformer", "layers", block, "1", "net", place, kind]:
-            return f"blocks.{block}.{ {'0': 'norm_2', '1': 'mlp.expand', '4': 'mlp.contract'}[place] }.{kind}"
-        case [*part, kind]:
-            whole = {"transformer": "norm", "mlp_head": "head.logits"}
-            return f"{whole.get(part[0], 'patch_embedding.projection')}.{kind}"
-
-
 def projection_in_loops(kernel):
     return torch.stack([column for head in kernel for column in head], 1)
 
@@ -225,7 +198,6 @@ RIGHT = dict(
     duels=[duels_in_loops, duels_by_scikit_learn],
     relevance=[relevance_backwards, relevance_in_loops],
     cover=[cover_in_loops, cover_by_scatter],
-    name=[name_by_replacing, name_by_branches],
     projection=[projection_in_loops, lambda kernel: rearrange(kernel, "h d dim -> dim (h d)")],
     folded=[folded_by_einops, folded_by_asking],
 )
@@ -244,5 +216,4 @@ REMARKED = [
     ("rollout", lambda attention: rollout_of_a_row(attention) / 2, "The proportions are right"),
     ("relevance", lambda *given: relevance_backwards(*given) / 3, "The proportions are right"),
     ("cover", lambda x, m, count, p, g: cover_in_loops(x, m, count, p, g + 0.5), "ground as its colour"),
-    ("name", lambda theirs: theirs.replace("transformer.layers", "blocks"), "cls_token came back as it was"),
 ]

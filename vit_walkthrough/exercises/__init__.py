@@ -17,6 +17,6 @@ from vit_walkthrough.exercises.positions import check_is_blind_to_order, check_k
 from vit_walkthrough.exercises.start import check_count_tokens, check_most_attended, check_probabilities
 from vit_walkthrough.exercises.tokens import check_add_registers, check_count_learned, check_embed
 from vit_walkthrough.exercises.training import check_confusions, check_cross_entropy, check_learning_rate
-from vit_walkthrough.exercises.weights import check_folded, check_name, check_projection
+from vit_walkthrough.exercises.weights import check_folded, check_projection
 
 __all__ = [name for name in dir() if name.startswith(("check_", "predict"))]
