@@ -54,7 +54,8 @@ def explore_published() -> Panel:
             grid = config.rows, config.cols, config.patch_size
             far = attention_distance(trace.attention, *grid)
             even = attention_distance(torch.full_like(trace.attention[:1], 1 / config.tokens), *grid).mean().item()
-            rows, limits = {f"block {block}": row for block, row in enumerate(far)}, (0, 1.1 * max(even, far.max()))
+            rows = {f"block {block}": row for block, row in enumerate(far.tolist())}
+            limits = 0, 1.1 * max(even, far.max().item())
             figure = draw.plot_dots(rows, unit="{:.0f}", limits=limits, chance=even, title="mean distance in pixels")
             what = (
                 f"How far each head looks on this picture, a dot for each: {far.min():.0f} to {far.max():.0f} pixels. "
