@@ -130,37 +130,6 @@ def cover_by_scatter(images, maps, count, patch_size, ground):
     return images * (1 - chosen) + ground * chosen
 
 
-REPLACED = {  # one after another; the dots keep a block's number apart from the others
-    "transformer.norm": "norm", "transformer.layers": "blocks", "cls_token": "class_token.token",
-    "pos_embedding": "position_embedding.positions", "to_patch_embedding.2": "patch_embedding.projection",
-    "mlp_head": "head.logits", "0.norm.": "norm_1.", "0.to_qkv": "attention.qkv",
-    "0.to_out.0": "attention.projection", "1.net.0": "norm_2", "1.net.1": "mlp.expand", "1.net.4": "mlp.contract",
-}  # fmt: skip
-
-
-def name_by_replacing(theirs):
-    for name, ours in REPLACED.items():
-        theirs = theirs.replace(name, ours)
-    return theirs
-
-
-def name_by_branches(theirs):
-    match theirs.split("."):
-        case ["cls_token"]:
-            return "class_token.token"
-        case ["pos_embedding"]:
-            return "position_embedding.positions"
-        case ["transformer", "layers", block, "0", "norm", kind]:
-            return f"blocks.{block}.norm_1.{kind}"
-        case ["transformer", "layers", block, "0", part, *_, kind]:
-            return f"blocks.{block}.attention.{dict(to_qkv='qkv', to_out='projection')[part]}.{kind}"
-        case ["transformer", "layers", block, "1", "net", place, kind]:
-            return f"blocks.{block}.{ {'0': 'norm_2', '1': 'mlp.expand', '4': 'mlp.contract'}[place] }.{kind}"
-        case [*part, kind]:
-            whole = {"transformer": "norm", "mlp_head": "head.logits"}
-            return f"{whole.get(part[0], 'patch_embedding.projection')}.{kind}"
-
-
 def folded_by_asking(weight, bias, mean, std):
     """Nothing but what the old layer answers: to a black picture, and to one with a single bright pixel."""
     pixels = weight.shape[1]
@@ -204,7 +173,6 @@ RIGHT = dict(
     ],
     relevance=[relevance_backwards, relevance_by_einsum],
     cover=[cover_in_loops, cover_by_scatter],
-    name=[name_by_replacing, name_by_branches],
     projection=[
         lambda kernel: torch.stack([column for head in kernel for column in head], 1),
         lambda kernel: rearrange(kernel, "h d dim -> dim (h d)"),
@@ -226,5 +194,4 @@ REMARKED = [
     ("rollout", lambda attention: rollout_of_a_row(attention) / 2, "The proportions are right"),
     ("relevance", lambda *given: relevance_backwards(*given) / 3, "The proportions are right"),
     ("cover", lambda x, m, count, p, g: cover_in_loops(x, m, count, p, g + 0.5), "ground as its colour"),
-    ("name", lambda theirs: theirs.replace("transformer.layers", "blocks"), "cls_token came back as it was"),
 ]

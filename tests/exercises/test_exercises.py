@@ -5,7 +5,6 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -15,11 +14,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from tests.exercises import answers_stages, answers_whole
-from vit_walkthrough import VisionTransformer, ViTConfig, exercises
+from vit_walkthrough import exercises
 from vit_walkthrough.exercises import check as engine
-from vit_walkthrough.exercises import check_folded, check_unpatchify, predict
+from vit_walkthrough.exercises import check_folded, check_unpatchify
 from vit_walkthrough.exercises.check import Exercise, Wrong, call, exercise
-from vit_walkthrough.exercises.weights import NAMES
 
 CHECKS = [check for check in vars(exercises).values() if isinstance(check, Exercise)]
 RIGHT = answers_stages.RIGHT | answers_whole.RIGHT
@@ -83,13 +81,6 @@ def test_right_answers_pass(check, capsys):
 @pytest.mark.parametrize(("check", "answer", "words"), answers_stages.REMARKED + answers_whole.REMARKED)
 def test_remarks(check, answer, words):
     assert words in said_of(getattr(exercises, f"check_{check}"), answer)
-
-
-def test_the_names_of_ours_are_those_of_a_model():
-    with torch.device("meta"):
-        ours = VisionTransformer(ViTConfig(4, 2, dim=4, depth=15, heads=2, hidden=4, classes=2)).state_dict()
-    tried = {name for name in ours if re.match(r"(?!blocks)|blocks\.(0|1|14)\.", name)}
-    assert {*NAMES.values()} == {name for name in tried if not name.endswith("qkv.bias")}  # theirs has none
 
 
 # ------------------------------------------------------------------------------------------------ the engine
@@ -260,41 +251,3 @@ def test_matrices_of_both_signs_are_drawn_in_one_scale(drawn):
     engine.draw("yours", torch.arange(3), torch.tensor([1, 0, 2]))  # a row of whole numbers is a curve
     assert [[ax.images[0].get_clim() for ax in figure.axes] for figure in drawn[:2]] == [[(-2, 2)] * 2, [(-1, 1)] * 2]
     assert [len(ax.lines) for ax in drawn[2].axes] == [1, 1]
-
-
-# ------------------------------------------------------------------------------------------------ predictions
-
-
-@pytest.mark.parametrize(
-    ("yours", "truth"),
-    [
-        ([2, 3], torch.zeros(2, 3).shape),
-        (3, torch.tensor(3)),
-        (Fraction(1, 50), 0.02),
-        (2.3, np.float32(2.302585)),
-        (np.array([2, 3]), (2, 3)),
-        ("Left ", "left"),
-    ],
-    ids=str,
-)
-def test_a_right_prediction_is_confirmed_and_one_that_nobody_has_made_asked_for(yours, truth, capsys):
-    predict(yours, truth)
-    predict(..., truth)
-    assert re.fullmatch("✓ .*, as you said.\n○ Not predicted yet.*\n", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize(
-    ("yours", "truth", "says"),
-    [
-        (4, 5, "You said 4, but it is 5: one more."),
-        (np.array([3, 2]), torch.zeros(2, 3).shape, "You said [3 2], but it is (2, 3): rows first."),
-        ("5", 5, "You said '5', but it is 5."),
-        (2.2, torch.tensor(2.302585), "You said 2.2, but it is 2.303."),
-        ("Right", "left", "You said Right, but it is left: the other one."),
-        ([1, [2]], 3, "You said [1, [2]], but it is 3."),
-    ],
-    ids=str,
-)
-def test_a_wrong_prediction_gets_its_sentence_and_is_no_error(yours, truth, says, capsys):
-    predict(yours, truth, {4: "one more", (3, 2): "rows first", "right": "the other one"})
-    assert capsys.readouterr().out == f"✗ {says}\n"

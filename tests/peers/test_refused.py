@@ -16,17 +16,17 @@ def refused(model: torch.nn.Module, source: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "reason"),
     [
-        ("deit_tiny_distilled_patch16_224", SMALL, "VisionTransformerDistilled"),
+        ("deit_tiny_distilled_patch16_224", SMALL, "2 tokens before its patches"),
         ("vit_tiny_r_s16_p8_224", SMALL, "patch_embed is a HybridEmbed"),
-        ("vit_small_patch14_reg4_dinov2", SMALL, "LayerScale"),
-        ("vit_tiny_patch16_224", SMALL | {"reg_tokens": 4}, "left over: reg_token"),
+        ("vit_small_patch14_reg4_dinov2", SMALL, "5 tokens before its patches"),
+        ("vit_tiny_patch16_224", SMALL | {"reg_tokens": 4}, "5 tokens before its patches"),
         ("vit_tiny_patch16_224", SMALL | {"global_pool": "avg", "fc_norm": False}, "pools by 'avg'"),
         ("vit_tiny_patch16_224", SMALL | {"fc_norm": True}, r"missing: norm\.weight.*left over: fc_norm"),
         ("vit_tiny_patch16_224", SMALL | {"no_embed_class": True}, r"\(1, 196, 64\)|196 positions"),
         ("vit_tiny_patch16_224", SMALL | {"act_layer": "gelu_tanh"}, "GELUTanh"),
         ("vit_tiny_patch16_224", SMALL | {"norm_layer": "rmsnorm"}, "RmsNorm"),
         ("vit_base_patch16_224_miil", SMALL, r"missing: blocks\.0\.attn\.qkv\.bias"),
-        ("vit_base_patch16_siglip_224", SMALL, "pools by 'map'"),
+        ("vit_base_patch16_siglip_224", SMALL, "0 tokens before its patches"),
     ],
 )
 def test_other_models_of_timm(peer, name, arguments, reason):

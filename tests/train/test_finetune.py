@@ -1,14 +1,16 @@
-"""finetune.py: an adapted copy, a fixed set of pictures, and features read once."""
+"""finetune.py: an adapted copy, a fixed set of pictures, a folder of them, and features read once."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from vit_walkthrough.model.tokens import resample_positions
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
-from vit_walkthrough.train.finetune import Pictures, adapt, features
+from vit_walkthrough.train.finetune import LabelledFolder, Pictures, adapt, class_table, features
+from vit_walkthrough.train.loop import evaluate, fit
 
 
 @pytest.mark.parametrize("positions", ["learned", "sincos", "none"])
@@ -64,13 +66,12 @@ def test_pictures_that_cannot_be_are_refused(count, labels, asked, told):
 
 
 @pytest.mark.parametrize("hidden", [None, 16])
-def test_features_are_what_the_head_reads(model, capsys, hidden):
+def test_features_are_what_the_head_reads(model, hidden):
     model.head = ClassificationHead(32, 5, hidden=hidden)
     model.train()
     data = Pictures(torch.rand(7, 3, 12, 20), torch.arange(7), lambda images: images / 2, seed=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        read = features(model, data, batch_size=3, progress=True)
-    assert "100%" in capsys.readouterr().out
+        read = features(model, data, batch_size=3)
     assert torch.equal(read.labels, data.labels)
     assert read.seed == 3
     torch.testing.assert_close(model.head(read.images), model(data.images / 2))
@@ -78,3 +79,61 @@ def test_features_are_what_the_head_reads(model, capsys, hidden):
         features(model, Pictures(torch.rand(2, 3, 8, 8), torch.arange(2)))
     assert model.training
     assert not model.head._forward_pre_hooks
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of three classes, each of one colour, and what does not belong to them."""
+    for number, (name, count) in enumerate({"cyan": 3, "blue": 5, "dark red": 2}.items()):
+        (tmp_path / name).mkdir()
+        for place in range(count):
+            colour = [0, 0, 0]
+            colour[number] = 200 + place
+            Image.new("RGB", (30 + place, 20), tuple(colour)).save(tmp_path / name / f"{place}.png")
+    for hidden in (".cache", "blue/.cache"):
+        (tmp_path / hidden).mkdir()
+    (tmp_path / "cyan/.DS_Store").write_text("hidden")
+    (tmp_path / "notes.txt").write_text("not in a class")
+    return tmp_path
+
+
+def test_a_folder_is_read_class_by_class_and_taught_to_an_adapted_model(folder, model):
+    data = LabelledFolder(folder, (12, 20), lambda images: images - 0.5)
+    assert data.names == ["blue", "cyan", "dark red"]
+    assert data.labels.tolist() == [0] * 5 + [1] * 3 + [2] * 2
+    assert data.images.shape == (10, 3, 12, 20)
+    images, labels, _ = data.sample(10, draw=0)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        assert (image.mean(dim=(1, 2)) > 0.2).nonzero().tolist() == [[(1, 0, 2)[label]]]
+        assert image.min() == -0.5
+    learned = fit(adapt(model, classes=3), data, steps=60, batch_size=10, progress=False).model
+    assert evaluate(learned, data, 10) == 1
+    constant = adapt(model, classes=3).eval()
+    constant.head.logits.bias.data[1] = 1.0  # it always says class 1
+    for named, right in ((learned, (5, 3, 2, 10)), (constant, (0, 3, 0, 3))):
+        rows = zip(("blue", "cyan", "dark red", "all"), (5, 3, 2, 10), right, strict=True)
+        told = [line.rsplit(maxsplit=2) for line in class_table(named, data, batch_size=4).splitlines()]
+        assert told == [["class", "pictures", "right"], *[[name, f"{count}", f"{own}"] for name, count, own in rows]]
+    with pytest.raises(ValueError, match="config says"):
+        fit(learned, LabelledFolder(folder, 24), steps=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: [(folder / name).rename(folder / f".{name}") for name in ("cyan", "blue")], "has 1 sub-folder"),
+        (lambda folder: (folder / "empty").mkdir(), "class empty has no picture"),
+        (lambda folder: (folder / "blue/half.png").write_bytes((folder / "blue/0.png").read_bytes()[:40]), "blue/half"),
+        (lambda folder: (folder / "blue/words.txt").write_text("words"), "blue/words.txt is no picture"),
+        (lambda folder: Image.new("RGB", (1, 1)).save(folder / "cyan/dot.png"), "cyan/dot.png .* 1 x 1"),
+    ],
+)
+def test_a_folder_that_cannot_be_learned_from_says_what_is_wrong_with_it(folder, spoil, told):
+    spoil(folder)
+    with pytest.raises(ValueError, match=told):
+        LabelledFolder(folder, 24)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        LabelledFolder(tmp_path / "nowhere", 24)

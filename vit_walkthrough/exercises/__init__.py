@@ -8,7 +8,6 @@ from vit_walkthrough.exercises.attention import (
     check_scores,
     check_weights,
 )
-from vit_walkthrough.exercises.check import predict
 from vit_walkthrough.exercises.encoder import check_block_parameters, check_layer_norm, check_post_norm
 from vit_walkthrough.exercises.explain import check_cover, check_duels, check_relevance, check_rollout
 from vit_walkthrough.exercises.model import check_added_parameters, check_largest_side, check_mean_over
@@ -17,6 +16,6 @@ from vit_walkthrough.exercises.positions import check_is_blind_to_order, check_k
 from vit_walkthrough.exercises.start import check_count_tokens, check_most_attended, check_probabilities
 from vit_walkthrough.exercises.tokens import check_add_registers, check_count_learned, check_embed
 from vit_walkthrough.exercises.training import check_confusions, check_cross_entropy, check_learning_rate
-from vit_walkthrough.exercises.weights import check_folded, check_name, check_projection
+from vit_walkthrough.exercises.weights import check_folded, check_projection
 
-__all__ = [name for name in dir() if name.startswith(("check_", "predict"))]
+__all__ = [name for name in dir() if name.startswith("check_")]

@@ -24,7 +24,7 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import update_wrapper
@@ -350,34 +350,3 @@ def draw(name: str, expected: Tensor, got: Tensor) -> None:
         else:
             plot_matrix(values / scale, kind=kind, limit=largest, title=title, numbers=False, colorbar=False, ax=ax)
     show(axes[0].figure, f"Left what {name} should have given, right what it gave.")
-
-
-def predict(yours, truth, why: Mapping | None = None) -> None:
-    """Compare what the reader said beforehand with what has come out, and print it. A wrong prediction is no error.
-
-    yours: a number, a word or a shape; `...` is a question that nobody has answered yet. truth: what it turned out to
-    be; a torch.Size or a tensor of one number will do. why: wrong answer -> the sentence that belongs to it.
-    """
-    if yours is ...:
-        print("○ Not predicted yet: put your answer in place of the dots above, and run both cells again.")
-        return
-    said, is_so = comparable(yours), comparable(truth)
-    right, out = said == is_so, truth if isinstance(truth, str) else is_so
-    if isinstance(is_so, float):
-        out = f"{is_so:.4g}"
-        right = isinstance(said, Real) and math.isclose(said, is_so, rel_tol=0.01)  # nobody predicts the third digit
-    if right:
-        print(f"✓ {out}, as you said.")
-        return
-    reason = next((f": {sentence}" for wrong, sentence in (why or {}).items() if comparable(wrong) == said), "")
-    words = repr(yours) if isinstance(yours, str) and not isinstance(truth, str) else yours
-    print(f"✗ You said {words}, but it is {out}{reason}.")
-
-
-def comparable(value):
-    """Words without capitals, numbers as Python's, lists and shapes as tuples."""
-    if isinstance(value, str):
-        return value.strip().lower()
-    if isinstance(value, Tensor | np.ndarray | np.generic):
-        return comparable(value.tolist()) if np.size(value) != 1 else value.item()
-    return tuple(map(comparable, value)) if isinstance(value, tuple | list) else value

@@ -1,48 +1,9 @@
-"""Notebook 10: another's weights in our model, under our names and in our layout."""
-
-import re
+"""Notebook 10: another's weights in our layout, and a preparation built into the weights."""
 
 import torch
 from torch import tensor
 
 from vit_walkthrough.exercises.check import exercise, randn
-
-IN_BLOCK = {  # vit-pytorch's names, and ours
-    ".0.norm": ".norm_1",
-    ".0.to_qkv": ".attention.qkv",  # theirs has no bias
-    ".0.to_out.0": ".attention.projection",
-    ".1.net.0": ".norm_2",
-    ".1.net.1": ".mlp.expand",
-    ".1.net.4": ".mlp.contract",
-}
-PARTS = {"to_patch_embedding.2": "patch_embedding.projection", "transformer.norm": "norm", "mlp_head": "head.logits"}
-for block in (0, 1, 14):
-    PARTS |= {f"transformer.layers.{block}{theirs}": f"blocks.{block}{ours}" for theirs, ours in IN_BLOCK.items()}
-NAMES = {"cls_token": "class_token.token", "pos_embedding": "position_embedding.positions"}
-NAMES |= {f"{theirs}.weight": f"{ours}.weight" for theirs, ours in PARTS.items()}
-NAMES |= {f"{theirs}.bias": f"{ours}.bias" for theirs, ours in PARTS.items() if not theirs.endswith("to_qkv")}
-
-
-@exercise(
-    cases=[(theirs,) for theirs in NAMES],
-    holds="Every name of theirs has become ours, in every block, weights and biases.",
-)
-def check_name(theirs):
-    """yours(theirs): our name for a tensor of vit-pytorch's ViT."""
-    ours = NAMES[theirs]
-
-    def swap(one, other):
-        return ours.replace(one, "?").replace(other, one).replace("?", other)
-
-    got = yield ours
-    yield "norm_1 and norm_2 are exchanged: norm_1 stands before the attention", swap("norm_1", "norm_2")
-    yield "qkv and projection are exchanged: to_out is the projection", swap("attention.qkv", "attention.projection")
-    yield "expand and contract are exchanged: net.1 goes from dim to hidden, net.4 back", swap("expand", "contract")
-    yield "Only the first digit of the block was read; there is a block 14", ours.replace("blocks.14", "blocks.1")
-    yield "All is block 0; read the number from their name", re.sub(r"^blocks\.\d+", "blocks.0", ours)
-    yield "All is called weight; some tensors are biases", ours.replace("bias", "weight")
-    if got == theirs:
-        yield f"{theirs} came back as it was: it needs a name of ours"
 
 
 @exercise(

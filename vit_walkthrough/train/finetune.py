@@ -1,15 +1,15 @@
 """Fine-tuning: a trained ViT for another image size or another task, and the few pictures to teach it with."""
 
 import copy
-import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Integer, Shaped
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from vit_walkthrough.data import load_image
 from vit_walkthrough.model.tokens import PositionEmbedding, resample_positions
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 from vit_walkthrough.train.loop import best_device, plain_torch, seeded
@@ -77,20 +77,59 @@ class Pictures:
         return self.prepare(self.images[chosen]), self.labels[chosen], None
 
 
+class LabelledFolder(Pictures):
+    """The pictures of a folder that has a sub-folder for each class, all read at once and cropped to `size` in pixels.
+
+    names: of the classes, in the order of their labels. prepare: of images in [0, 1]. Hidden files are left out.
+
+    Raises: ValueError for fewer than two classes, a class without a file, and a file that load_image refuses; each is
+    named.
+    """
+
+    def __init__(self, path, size=224, prepare: Callable[[Tensor], Tensor] = lambda images: images, seed: int = 0):
+        folders = sorted(each for each in Path(path).iterdir() if each.is_dir() and not each.name.startswith("."))
+        if len(folders) < 2:
+            raise ValueError(f"{path} has {len(folders)} sub-folders; it needs one for each class, so two or more")
+        self.names, images, labels = [folder.name for folder in folders], [], []
+        for label, folder in enumerate(folders):
+            files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+            if not files:
+                raise ValueError(f"the class {folder.name} has no picture: there is no file in {folder}")
+            for file in files:
+                try:
+                    images.append((255 * load_image(file, size)).round().byte())
+                except ValueError as error:
+                    raise ValueError(f"{folder.name}/{file.name} is no picture to learn from: {error}") from error
+            labels += len(files) * [label]
+        super().__init__(torch.stack(images), torch.tensor(labels), lambda batch: prepare(batch / 255), seed)
+
+
+@torch.inference_mode()
+def class_table(model: nn.Module, folder: LabelledFolder, *, batch_size: int = 100) -> str:
+    """A text to print: for each class the number of pictures, and how many of them the model, in eval mode, names
+    right."""
+    device = next(model.parameters()).device
+    said = [model(folder.prepare(batch).to(device)).argmax(-1).cpu() for batch in folder.images.split(batch_size)]
+    right, wide = torch.cat(said) == folder.labels, max(5, *map(len, folder.names))
+    rows = [(name, right[folder.labels == label]) for label, name in enumerate(folder.names)] + [("all", right)]
+    lines = [f"{name:{wide}} {len(own):8,} {int(own.sum()):6,}" for name, own in rows]
+    return "\n".join([f"{'class':{wide}} pictures  right", *lines])
+
+
 @plain_torch()
 @torch.no_grad()
-def features(model: VisionTransformer, data: Pictures, *, batch_size: int = 100, progress: bool = False) -> Pictures:
+def features(model: VisionTransformer, data: Pictures, *, batch_size: int = 100) -> Pictures:
     """What the model's head reads of every picture, (count dim), with the same labels. While the rest of a model is
     frozen, its features never change, so a new head can be trained on them alone, in seconds.
 
-    progress: shows a bar on standard output. A GPU is used if there is one; then the model goes back where it was.
+    A GPU is used if there is one; then the model goes back where it was.
     """
     read, training, place = [], model.training, next(model.parameters()).device
     device = best_device()
     model.to(device).eval()
     handle = model.head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].cpu()))
     try:
-        for batch in tqdm(data.images.split(batch_size), file=sys.stdout, disable=not progress, mininterval=0.5):
+        for batch in data.images.split(batch_size):
             model(data.prepare(batch).to(device))
     finally:
         handle.remove()

@@ -146,6 +146,8 @@ def convert_weights(
 def _facts(model: nn.Module) -> dict:
     """What no tensor shows: heads, sides of the images, eps. Refused unless all parts are those of the paper's ViT."""
     refused = "only the paper's ViT can be converted, but"
+    if (beside := getattr(model, "num_prefix_tokens", 1)) != 1:  # timm's name for what stands before the patches
+        raise ValueError(f"{refused} this model has {beside} tokens before its patches, not the class token alone")
     for name, part in model.named_modules():
         # The activation is a GELU within the blocks, which have a number, and a tanh in a head.
         activations = {"GELU", "GELUActivation"} if re.search(r"\d", name) else {"Tanh"}

@@ -7,5 +7,6 @@ read, and every panel brings a still picture of its first state for pages on whi
 from vit_walkthrough.widgets.maps import explore_vit
 from vit_walkthrough.widgets.models import explore_resolution
 from vit_walkthrough.widgets.panel import Panel
+from vit_walkthrough.widgets.published import explore_published
 from vit_walkthrough.widgets.stages import explore_heads, explore_patches
 from vit_walkthrough.widgets.training import train_and_look

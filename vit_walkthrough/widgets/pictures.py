@@ -34,21 +34,23 @@ def digit(place: int) -> tuple[Tensor, int, Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _decoded(content: bytes) -> Tensor:
-    """A file's picture (3 48 48). A large photograph takes a second, so it is read once."""
-    return data.load_image(content, TINY_SIZE)
+def _decoded(content: bytes, size: tuple[int, int]) -> Tensor:
+    """A file's picture (3 height width). A large photograph takes a second, so it is read once."""
+    return data.load_image(content, size)
 
 
-def picture(chosen: tuple) -> tuple[Tensor, int | None, Tensor | None]:
-    """What a PictureChooser's value means: an image (1 3 48 48), and for a digit its label and its mask (1 48 48)."""
+def picture(chosen: tuple, size: tuple[int, int] = (TINY_SIZE,) * 2) -> tuple[Tensor, int | None, Tensor | None]:
+    """What a PictureChooser's value means: an image (1 3 height width), and for a digit its label and its mask, which
+    has the size that the tiny ViTs read (1 48 48)."""
     kind, *rest = chosen
     if kind == "digit":
-        return digit(*rest)
+        image, label, mask = digit(*rest)
+        return data.load_image(image[0], size)[None], label, mask
     if kind == "own":
         content, dark_on_light = rest
-        image = _decoded(content)
+        image = _decoded(content, size)
         return (1 - image if dark_on_light else image)[None], None, None
-    return photo(kind, TINY_SIZE)[None], None, None
+    return photo(kind, size)[None], None, None
 
 
 class PictureChooser(ipywidgets.HBox):
@@ -109,7 +111,7 @@ class PictureChooser(ipywidgets.HBox):
                 content = base64.b64decode(change["new"].partition(",")[2], validate=True)
             except binascii.Error:
                 raise ValueError("the file did not arrive whole; choose it again") from None
-            _decoded(content)
+            _decoded(content, (TINY_SIZE,) * 2)
         except Exception as error:
             self.problem.value = alert(error)
             raise
