@@ -45,10 +45,8 @@ def explore_published() -> Panel:
             figure = draw.plot_filters(principal_filters(model.patch_embedding.projection.weight), cols=14)
             what = "The 28 principal components of the filters, each stretched to its own range."
         elif view == "positions":
-            (ax,), alike = (
-                draw.side_by_side(1, width=6, height=5),
-                position_similarity(model.position_embedding.positions),
-            )
+            (ax,) = draw.side_by_side(1, width=6, height=5)
+            alike = position_similarity(model.position_embedding.positions)
             figure = draw.plot_similarity(alike, config.rows, config.cols, ax=ax)
             what = "How similar the position of each patch is to every other's: one tile for each patch."
         elif view == "distances":
