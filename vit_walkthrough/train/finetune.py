@@ -82,8 +82,7 @@ class LabelledFolder(Pictures):
 
     names: of the classes, in the order of their labels. prepare: of images in [0, 1]. Hidden files are left out.
 
-    Raises: ValueError for fewer than two classes, a class without a file, and a file that load_image refuses; each is
-    named.
+    Raises: ValueError for fewer than two classes, a class without a file, or a file that load_image refuses, by name.
     """
 
     def __init__(self, path, size=224, prepare: Callable[[Tensor], Tensor] = lambda images: images, seed: int = 0):
@@ -106,8 +105,7 @@ class LabelledFolder(Pictures):
 
 @torch.inference_mode()
 def class_table(model: nn.Module, folder: LabelledFolder, *, batch_size: int = 100) -> str:
-    """A text to print: for each class the number of pictures, and how many of them the model, in eval mode, names
-    right."""
+    """A text: for each class, how many pictures there are, and how many the model, in eval mode, names right."""
     device = next(model.parameters()).device
     said = [model(folder.prepare(batch).to(device)).argmax(-1).cpu() for batch in folder.images.split(batch_size)]
     right, wide = torch.cat(said) == folder.labels, max(5, *map(len, folder.names))

@@ -45,22 +45,18 @@ def explore_published() -> Panel:
             figure = draw.plot_filters(principal_filters(model.patch_embedding.projection.weight), cols=14)
             what = "The 28 principal components of the filters, each stretched to its own range."
         elif view == "positions":
+            (ax,) = draw.side_by_side(1, width=6, height=5)
             alike = position_similarity(model.position_embedding.positions)
-            figure = draw.plot_similarity(
-                alike, config.rows, config.cols, ax=draw.side_by_side(1, width=6, height=5)[0]
-            )
+            figure = draw.plot_similarity(alike, config.rows, config.cols, ax=ax)
             what = "How similar the position of each patch is to every other's: one tile for each patch."
         elif view == "distances":
             grid = config.rows, config.cols, config.patch_size
             far = attention_distance(trace.attention, *grid)
             even = attention_distance(torch.full_like(trace.attention[:1], 1 / config.tokens), *grid).mean().item()
-            rows = {f"block {block}": row for block, row in enumerate(far.tolist())}
-            limits = 0, 1.1 * max(even, far.max().item())
-            figure = draw.plot_dots(rows, unit="{:.0f}", limits=limits, chance=even, title="mean distance in pixels")
-            what = (
-                f"How far each head looks on this picture, a dot for each: {far.min():.0f} to {far.max():.0f} pixels. "
-            )
-            what += f"Dotted: a head that gives every token the same weight, {even:.0f}."
+            rows, title = {f"block {block}": row for block, row in enumerate(far.tolist())}, "mean distance in pixels"
+            figure = draw.plot_dots(rows, unit="{:.0f}", limits=(0, None), chance=even, title=title)
+            what = f"How far each head looks on this picture: from {far.min():.0f} to {far.max():.0f} pixels. Dotted: "
+            what += f"a head that gives every token the same weight, {even:.0f}."
         else:
             maps = rearrange(trace.attention[:, 0, :, 0, 1:], "b h (rows cols) -> (h b) rows cols", rows=config.rows)
             titles, wide = ["block 0", *map(str, range(1, depth)), *[""] * depth * (heads - 1)], min(9, 1.6 * depth)
