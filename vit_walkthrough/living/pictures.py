@@ -77,7 +77,7 @@ def pixels(image: Tensor, patch_size: int) -> Living:
             draw.plot_matrix(rows[patch], numbers=small, colorbar=False, title=title, ax=right)
             right.images[0].set_clim(0, image.max())  # a number has the colour that it has in the picture
         else:  # a line for each channel, in its colour
-            right.imshow(rows[patch].reshape(3, -1, 1) * torch.eye(3)[:, None], aspect="auto")
+            right.imshow((rows[patch].reshape(3, -1, 1) * torch.eye(3)[:, None]).numpy(), aspect="auto")
             right.set(title=title, yticks=range(3), yticklabels=["red", "green", "blue"])
         return right
 
