@@ -131,10 +131,12 @@ def shown(output: dict, where: str, up: str) -> dict:
     file = STAGED / "_pictures" / f"{hashlib.sha256(png).hexdigest()[:16]}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(png)
-    width = f' width="{facts["width"]}"' if "width" in facts else ""
+    wide, high = (int.from_bytes(png[at : at + 4]) for at in (16, 20))  # its pixels
+    width = facts.get("width", wide)
+    room = f' width="{width}" height="{round(width * high / wide)}"'  # kept free before the file has come
     note = "<p><em>A control panel. It needs a kernel: run this notebook in Colab or in a clone.</em></p>"
     panel = note if "application/vnd.jupyter.widget-view+json" in data else ""
-    picture = f'<img src="{up}_static/{file.name}" alt="{escape(facts["alt"])}"{width} loading="lazy">'
+    picture = f'<img src="{up}_static/{file.name}" alt="{escape(facts["alt"])}"{room} loading="lazy">'
     return {"text/html": picture + panel}
 
 
