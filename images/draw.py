@@ -38,7 +38,7 @@ def point_at_patches() -> bytes:
     places = np.stack([np.interp(steps, np.arange(len(PATH)), axis) for axis in PATH.T], axis=1)
     with sync_playwright() as running:
         browser = running.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 760, "height": 510})
+        page = browser.new_page(viewport={"width": 860, "height": 520})
         page.set_content(page_of)
         page.locator(".vit-alive").wait_for()
         box = page.locator("canvas.vit-points").bounding_box()
