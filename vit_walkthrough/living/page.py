@@ -35,7 +35,14 @@ class Living:
     """
 
     def __init__(
-        self, script, data: dict, still: Callable[[], Figure | Axes], text: str, invitation: str, speaks=False
+        self,
+        script: str,
+        data: dict,
+        still: Callable[[], Figure | Axes],
+        text: str,
+        invitation: str,
+        *,
+        speaks: bool = False,
     ):
         self.script, self.still, how = script, still, f"Run this cell, or open the site: {invitation}."
         self.text = f"{text} {how}"
