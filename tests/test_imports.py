@@ -28,6 +28,7 @@ ARROWS = {
     "look": {"model"},
     "weights": {"model"},
     "train.loop": {"model", "data"},
+    "train.experiments": {"model", "data", "look", "weights.checkpoint"},
     "train": {"model", "data", "weights.checkpoint"},
     "draw.plots": set(),
     "draw": {"model", "data", "look"},

@@ -60,7 +60,7 @@ def test_every_experiment_has_a_model_that_reads_digits(group, name, digits):
     assert logits.shape == (6, 10)
     assert logits.isfinite().all()
     assert one.recipe == dict(steps=STEPS, batch_size=128, seed=0, progress=False) | chosen.recipe
-    data = one.data.data if chosen.mixup else one.data
+    data = getattr(one.data, "data", one.data)
     facts = data.split, data.seed, len(data.scans), data.augment
     assert facts == ("train", 0, chosen.data.get("scans", 1097), chosen.data.get("augment", True))
 

@@ -18,9 +18,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.look.explain import mass_on_object
+from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.attention import MultiHeadSelfAttention
 from vit_walkthrough.model.vit import VisionTransformer, count_parameters
-from vit_walkthrough.train import variants
+from vit_walkthrough.train import masked, successors, variants
+from vit_walkthrough.train.finetune import adapt
 from vit_walkthrough.train.loop import RECIPE, History, evaluate, fit, init_model, seeded
 from vit_walkthrough.train.optimizers import adamw
 from vit_walkthrough.train.variants import BASE
@@ -34,13 +37,39 @@ IMAGES = 2000  # that an accuracy is measured on
 @dataclass(frozen=True)
 class Experiment:
     """One thing changed: fields of BASE (config), arguments of `fit` (recipe) or of the training's ClutteredDigits
-    (data), the model (`change` gets the untrained ViT and returns what is trained), or whether images are mixed."""
+    (data), the model (`change` gets the untrained ViT and returns what is trained; `begin` also gets the seed), or what
+    stands between the data and the model (`between`). `measure`: what else is told of the trained model."""
 
     config: dict = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     change: Callable[[VisionTransformer], nn.Module] | None = None
-    mixup: bool = False
+    begin: Callable[[VisionTransformer, int], nn.Module] | None = None
+    between: Callable[[ClutteredDigits], object] = lambda data: data
+    measure: dict[str, Callable[[nn.Module], float]] = field(default_factory=dict)
+
+
+def longest_token(model: VisionTransformer) -> float:
+    """How many times as long as the median the longest patch is behind the last block: a mean over 500 test images."""
+    with torch.no_grad(), record(model, "norm.input") as trace:
+        model(ClutteredDigits("test").sample(500, draw=0)[0])
+    lengths = trace["norm.input"][:, 1 : 1 + model.config.patches].norm(dim=-1)
+    return (lengths.amax(dim=1) / lengths.median(dim=1).values).mean().item()
+
+
+def map_mass(model: VisionTransformer) -> float:
+    """How much of the class token's attention in the last block lies on the digit, as a multiple of the digit's share
+    of the picture; among the patches alone, and a mean over 500 test images."""
+    images, _, masks = ClutteredDigits("test").sample(500, draw=0)
+    with torch.no_grad(), record(model, "*.weights") as trace:
+        model(images)
+    maps = trace.attention[-1].mean(dim=1)[:, 0, 1 : 1 + model.config.patches]
+    return (mass_on_object(maps, masks) / masks.float().mean(dim=(1, 2))).mean().item()
+
+
+def at_72_px(change: Callable[[VisionTransformer], nn.Module] = lambda model: model) -> Callable:
+    """A measure: the accuracy on images of 72 pixels, for which the model was not trained. change: of its places."""
+    return lambda model: evaluate(change(adapt(model, image_size=72)).eval(), ClutteredDigits("test", 72), IMAGES)
 
 
 NETWORKS = {"ViT": None, "CNN": variants.small_cnn, "linear": variants.linear_classifier}
@@ -91,7 +120,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     },
     "100 scans": {
         "no augmentation": Experiment(data=dict(scans=100, augment=False)),
-        "mixup": Experiment(data=dict(scans=100), mixup=True),
+        "mixup": Experiment(data=dict(scans=100), between=variants.Mixup),
         "drop path": Experiment(data=dict(scans=100), change=variants.drop_path),
     },
     "dropout": {
@@ -123,6 +152,43 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         for dim in (32, 64, 128)
         if (depth, dim) != (BASE.depth, BASE.dim)
     },
+}
+
+TOKENS = {"longest token": longest_token, "mass": map_mass}
+SMALL = dict(patch_size=8, pooling="mean")
+
+# Notebook 11.
+EXPERIMENTS["since"] = {
+    "as it is": Experiment(measure=TOKENS | {"at 72 px": at_72_px()}),
+    "registers": Experiment(change=successors.registers, measure=TOKENS),
+    "rotary": Experiment(
+        config=dict(positions="none"),
+        change=successors.rotary,
+        measure={
+            "at 72 px": at_72_px(successors.rotary),
+            "at 72 px, stretched": at_72_px(partial(successors.rotary, stretch=4 / 6)),
+        },
+    ),
+    "relative bias": Experiment(
+        config=dict(positions="none"),
+        change=successors.relative,
+        measure={"at 72 px": at_72_px(successors.relative)},
+    ),
+    "windows": Experiment(config=dict(pooling="mean"), change=successors.windows),
+    "shifted windows": Experiment(config=dict(pooling="mean"), change=partial(successors.windows, shift=1)),
+    "attention pooling": Experiment(change=successors.attention_pooling),
+    "a teacher, 100 scans": Experiment(data=dict(scans=100), change=successors.student, between=successors.Taught),
+}
+# Notebook 12. What is pretrained has seen all training scans, without their labels.
+EXPERIMENTS["without labels"] = {
+    f"{name}, {scans:,} scans": Experiment(config=SMALL, data=dict(scans=scans), begin=begin)
+    for name, begin in {
+        "all weights, random start": None,
+        "all weights, pretrained": masked.pretrained,
+        "the head, random start": masked.head_alone,
+        "the head, pretrained": lambda model, seed: masked.head_alone(masked.pretrained(model, seed)),
+    }.items()
+    for scans in (100, 1097)
 }
 
 # Readers ask for these. After STEPS they know fewer of the training images, too, than the base: they get twice that.
@@ -166,16 +232,16 @@ def run(group: str, name: str, seed: int = 0) -> dict:
     recipe = dict(steps=STEPS, batch_size=128, seed=seed, progress=False) | chosen.recipe
     data, validation, curve = ClutteredDigits("train", seed=seed, **chosen.data), ClutteredDigits("validation"), []
     model = init_model(replace(BASE, **chosen.config), data, seed)
-    if chosen.change:
-        with seeded(seed):
-            model = chosen.change(model)
+    with seeded(seed):
+        model = chosen.change(model) if chosen.change else model
+        model = chosen.begin(model, seed) if chosen.begin else model
     work = multiply_adds(model) * recipe["steps"] * recipe["batch_size"]
 
     def watch(step: int, model: nn.Module, history: History) -> None:
         if step and step % (recipe["steps"] // 10) == 0:
             curve.append(evaluate(model, validation, 1000))
 
-    model, history = fit(model, variants.Mixup(data) if chosen.mixup else data, watch=watch, **recipe)
+    model, history = fit(model, chosen.between(data), watch=watch, **recipe)
     upright = ClutteredDigits("train", seed=seed, **(chosen.data | dict(augment=False)))
     return {
         "accuracy": evaluate(model, ClutteredDigits("test"), IMAGES),
@@ -184,6 +250,7 @@ def run(group: str, name: str, seed: int = 0) -> dict:
         "parameters": count_parameters(model),
         "work": work,
         "seconds": round(history.seconds, 1),
+        **{name: measure(model) for name, measure in chosen.measure.items()},
     }
 
 

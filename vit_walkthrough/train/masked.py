@@ -1,0 +1,146 @@
+"""Learning without labels: a masked autoencoder sees a quarter of the patches and fills in the others.
+
+python -m vit_walkthrough.train.masked --seed 0    # trains one of the bundled ones anew
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vit_walkthrough.data import ClutteredDigits
+from vit_walkthrough.model.encoder import Encoder
+from vit_walkthrough.model.patches import patchify
+from vit_walkthrough.model.tokens import PositionEmbedding
+from vit_walkthrough.model.vit import VisionTransformer
+from vit_walkthrough.train.loop import init_model, plain_torch, schedule, seeded, set_rates
+from vit_walkthrough.train.optimizers import muon
+from vit_walkthrough.train.variants import BASE
+from vit_walkthrough.weights.checkpoint import TINY, atomic_write, in_eight_bits, in_full, read_tensors
+
+CONFIG = replace(BASE, patch_size=8, pooling="mean")
+STEPS = 3000
+
+
+class MaskedAutoencoder(nn.Module):
+    """A ViT that sees only some patches, and two more blocks that say what is in all of them.
+
+    encoder: its class token and its patches that are not hidden pass its blocks; nothing stands for the hidden ones.
+    In front of the two blocks, one learned token stands in the place of each hidden patch. share: of hidden patches.
+
+    Raises: ValueError for a share at which no patch is hidden, or none is left.
+    Source: He et al. 2022, arXiv 2111.06377.
+    """
+
+    def __init__(self, encoder: VisionTransformer, share: float = 0.75):
+        super().__init__()
+        config = encoder.config
+        self.encoder, self.seen = encoder, round((1 - share) * config.patches)
+        if not 0 < self.seen < config.patches:
+            raise ValueError(
+                f"with a share of {share}, {self.seen} of {config.patches} patches are seen; "
+                f"choose a share that hides some and leaves some, as 0.75"
+            )
+        self.hidden_token = nn.Parameter(0.02 * torch.randn(1, 1, config.dim))
+        self.positions = PositionEmbedding(config.rows, config.cols, config.dim, "sincos")
+        self.blocks = Encoder(2, config.dim, config.heads, config.hidden)
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.pixels = nn.Linear(config.dim, config.patch_dim)
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch patches patch_dim"], Bool[Tensor, "batch patches"]]:
+        """What it believes of every patch, and which patches were hidden; torch's generator chooses them."""
+        encoder, batch = self.encoder, len(images)
+        tokens = encoder.position_embedding(encoder.class_token(encoder.patch_embedding(images)))
+        seen = torch.rand(batch, tokens.shape[1] - 1, device=images.device).argsort(dim=1)[:, : self.seen]
+        places = seen[..., None].expand(-1, -1, tokens.shape[2])
+        visible = tokens[:, 1:].gather(1, places)
+        read = encoder.norm(encoder.blocks(torch.cat([tokens[:, :1], visible], dim=1)))
+        patches = self.hidden_token.expand(batch, tokens.shape[1] - 1, -1).scatter(1, places, read[:, 1:])
+        tokens = self.norm(self.blocks(self.positions(torch.cat([read[:, :1], patches], dim=1))))
+        hidden = torch.ones(patches.shape[:2], dtype=torch.bool, device=images.device).scatter(1, seen, False)
+        return self.pixels(tokens[:, 1:]), hidden
+
+
+def init_masked(data, seed: int = 0) -> MaskedAutoencoder:
+    """The untrained autoencoder; its matrices start with Xavier's numbers, as in `init_model`."""
+    encoder = init_model(CONFIG, data, seed)
+    with seeded(seed):
+        model = MaskedAutoencoder(encoder)
+        for part in (*model.blocks.modules(), model.pixels):
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+                nn.init.zeros_(part.bias)
+    return model
+
+
+@plain_torch()
+def reconstruct(model: MaskedAutoencoder, data, *, steps: int = STEPS, batch_size: int = 128, seed: int = 0):
+    """Train the autoencoder in place on data.sample(batch_size, draw=step), without the labels.
+
+    Its loss is the mean squared error on the patches that were hidden. Returns it for every step.
+    """
+    optimizer, losses = muon(model.train(), 4e-3, 0.05), []
+    for step in range(steps):
+        set_rates(optimizer, schedule(step, steps))
+        images = data.sample(batch_size, draw=step)[0]
+        with seeded(1_000_003 * seed + step):
+            believed, hidden = model(images)
+        loss = (believed - patchify(images, model.encoder.config.patch_size))[hidden].square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    model.eval()
+    return losses
+
+
+def load_masked(seed: int = 0) -> MaskedAutoencoder:
+    """An autoencoder that was trained on all training scans from seed 0, 1 or 2; ValueError for another seed."""
+    if seed not in (0, 1, 2):
+        train = f"python -m vit_walkthrough.train.masked --seed {seed}"
+        raise ValueError(f"the bundled autoencoders are of seeds 0, 1 and 2, not {seed!r}. To train one: {train}")
+    with seeded(0):
+        model = MaskedAutoencoder(VisionTransformer(CONFIG))
+    model.load_state_dict(in_full(read_tensors(TINY / f"masked_s{seed}.safetensors")[0]))
+    return model.eval()
+
+
+def pretrained(model: VisionTransformer, seed: int) -> VisionTransformer:
+    """The model with the weights of the bundled autoencoder's encoder; its head stays as it is."""
+    encoder = load_masked(seed).encoder.state_dict()
+    model.load_state_dict({name: tensor for name, tensor in encoder.items() if "head" not in name}, strict=False)
+    return model
+
+
+def head_alone(model: VisionTransformer, seed: int = 0) -> VisionTransformer:
+    """The model, frozen but for its head: a linear probe."""
+    model.requires_grad_(False).head.requires_grad_(True)
+    return model
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train an autoencoder and save it in 8 bits."""
+    parser = argparse.ArgumentParser("python -m vit_walkthrough.train.masked", description=main.__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--output", type=Path, help="by default among the bundled checkpoints")
+    chosen = parser.parse_args(arguments)
+    data = ClutteredDigits("train", seed=chosen.seed)
+    model = init_masked(data, chosen.seed)
+    losses = reconstruct(model, data, steps=chosen.steps, seed=chosen.seed)
+    path = chosen.output or TINY / f"masked_s{chosen.seed}.safetensors"
+    with atomic_write(path) as unfinished:
+        state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(in_eight_bits(state), unfinished)
+    print(f"{path.name}: mean squared error on hidden patches {sum(losses[-100:]) / len(losses[-100:]):.5f}")
+
+
+if __name__ == "__main__":
+    main()
