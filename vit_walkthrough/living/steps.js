@@ -13,10 +13,10 @@ const between = (low, share, high) => low + (high - low) * share;
 const eased = (share) => { const x = clamp(0, share, 1); return x * x * (3 - 2 * x); };
 
 export function steps(stage, data, draw) {
-  const { config, weights, classes } = data, { rows, cols, patches, height, width } = grid(config);
+  const { config, classes } = data, { rows, cols, patches, height, width } = grid(config);
   const { channels, dim, depth, patch_size: side } = config, inPlane = side * side, patchDim = channels * inPlane;
   const tokens = patches + 1, colours = namesOf(channels), ofMean = config.pooling === "mean";
-  const positions = weights["position_embedding.positions"];
+  const positions = () => data.weights["position_embedding.positions"];
   let image = data.image, trace, flat, probabilities, sheets, limits, paintMap, time = 0, pointed = null, goal = null;
   let step = 0, block = 0; // what is on its way, or shown, at `time`
 
@@ -61,7 +61,7 @@ export function steps(stage, data, draw) {
   function show(next) {
     image = next;
     if (image) {
-      [trace, flat] = [forward(weights, config, image.numbers), patchify(image.numbers, config)];
+      [trace, flat] = [forward(data.weights, config, image.numbers), patchify(image.numbers, config)];
       [sheets, limits] = [new Map(), new Map()];
       probabilities = softmax(trace.get("output"));
       paintMap = painter(image, { rows, cols }, data.inferno);
@@ -83,7 +83,7 @@ export function steps(stage, data, draw) {
   }
   function numbersOf(name) { // two are not in the trace
     if (name === "patches") return flat;
-    return name === "positions" ? positions ?? new Float32Array(tokens * dim) : trace.get(name);
+    return name === "positions" ? positions() ?? new Float32Array(tokens * dim) : trace.get(name);
   }
 
   // A tensor as a small canvas: a column for each token, a pixel for each number.
@@ -236,7 +236,7 @@ export function steps(stage, data, draw) {
   function legend(at, ground) {
     const y = at.top + at.high + 12, every = Math.ceil(24 / at.pitch);
     Object.assign(ink, { font: "12" + FONT, fillStyle: ground, textAlign: "center" });
-    for (let token = 0; positions && step >= 4 && token < tokens; token++) {
+    for (let token = 0; positions() && step >= 4 && token < tokens; token++) {
       ink.fillStyle = POSITION;
       ink.fillRect(at.x(token) - at.pitch * 0.4, y - 10, at.pitch * 0.8, 3);
       ink.fillStyle = ground;
@@ -336,7 +336,7 @@ export function steps(stage, data, draw) {
         + `and below each one stand its ${patchDim} numbers.`,
       `A learned matrix turns the ${patchDim} numbers of each patch into ${dim}. These ${dim} numbers are its token.`,
       "One more token comes first: the class token ★. It belongs to no patch, and it will collect the answer.",
-      positions ? `Every place has ${dim} numbers of its own. They are added to the token that stands there.`
+      positions() ? `Every place has ${dim} numbers of its own. They are added to the token that stands there.`
         : "This model adds no positions: the tokens stay as they are.",
       `Block ${block} of 0 to ${depth - 1}: every token looks at all tokens and takes from them. The lines show where `
         + `${who} looks: mean of the heads, at most ${decimals(most)}.`,

@@ -15,7 +15,9 @@ export function mount(root, build) {
     for (const old of root.querySelectorAll(".vit-alive")) old.remove(); // of a page that was saved alive
     try {
       const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
-      if (data.weights) data.weights = inFull(data.weights);
+      const small = data.weights;
+      let full = null; // until somebody computes with them
+      if (small) Object.defineProperty(data, "weights", { get: () => full ??= inFull(small) });
       withPixels(data).then(() => {
         Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
         root.living.paint();
@@ -34,8 +36,8 @@ export function decode(value) {
   if (typeof value !== "object" || value === null) return value;
   if (typeof value.data !== "string")
     return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, decode(one)]));
-  const letters = atob(value.data.split(",")[1]), bytes = new Uint8Array(letters.length);
-  for (let at = 0; at < bytes.length; at++) bytes[at] = letters.charCodeAt(at);
+  const letters = value.data.split(",")[1];
+  const bytes = Uint8Array.fromBase64?.(letters) ?? Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
   const kinds = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
   return Object.assign(new kinds[value.type](bytes.buffer), { shape: value.shape });
 }
@@ -44,10 +46,11 @@ export function decode(value) {
 export function inFull(small) {
   const full = {};
   for (const [name, tensor] of Object.entries(small)) {
-    const scale = small[name + ".scale"], length = tensor.shape.at(-1);
     if (name.endsWith(".scale")) continue;
-    full[name] = scale ? new Float32Array(tensor) : tensor;
-    if (scale) for (let at = 0; at < tensor.length; at++) full[name][at] *= scale[Math.floor(at / length)];
+    const scale = small[name + ".scale"], length = tensor.shape.at(-1);
+    const numbers = full[name] = scale ? new Float32Array(tensor) : tensor;
+    for (let row = 0, at = 0; row < scale?.length; row++)
+      for (const end = at + length; at < end; at++) numbers[at] *= scale[row];
   }
   return full;
 }

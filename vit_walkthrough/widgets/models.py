@@ -74,7 +74,7 @@ def explore_resolution() -> Panel:
 
     @cache
     def right(size: int, kind: str) -> float:
-        return share_right(at(size, kind), 64, lambda images: scaled(images, size))
+        return share_right(at(size, kind), 40, lambda images: scaled(images, size))
 
     def show(place: int, size: int, kind: str):
         image, label, _ = digit(place)
@@ -82,7 +82,7 @@ def explore_resolution() -> Panel:
         return live("attention", trace, image[0], classes=DIGITS), (
             f"{a(label).capitalize()} at {size} x {size} pixels; the model was trained at {TINY_SIZE}. Its "
             f"{learned.shape[1]} positions, {kind}, serve {(size // patch_size) ** 2 + 1} tokens. The model says "
-            f"{said(trace['output'][0].softmax(-1))}. At this size it names {right(size, kind):.0%} of 64 unseen "
+            f"{said(trace['output'][0].softmax(-1))}. At this size it names {right(size, kind):.0%} of 40 unseen "
             "digits right."
         )
 
