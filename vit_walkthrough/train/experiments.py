@@ -145,6 +145,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "SGD 0.1": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.1)),
         "no augmentation": Experiment(data=dict(augment=False)),
         "all weights 0.02": Experiment(change=variants.small_start),
+        "matrices 0.02": Experiment(change=variants.small_matrices),
     },
     "depth and dim": {
         f"{depth} blocks, dim {dim}": Experiment(config=dict(depth=depth, dim=dim, hidden=2 * dim))

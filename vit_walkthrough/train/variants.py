@@ -93,6 +93,14 @@ def small_start(model: VisionTransformer) -> nn.Module:
     return VisionTransformer(model.config)
 
 
+def small_matrices(model: VisionTransformer) -> VisionTransformer:
+    """Only the matrices of the blocks start with normal numbers of 0.02; all else is as `init_model` leaves it."""
+    for module in model.blocks.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+    return model
+
+
 def small_cnn(model: VisionTransformer | None = None) -> nn.Module:
     """Instead of a ViT, four 3 x 3 convolutions with BatchNorm, each of which halves the picture, and a mean over the
     rest. It has as many parameters as BASE, within 3%."""
