@@ -247,9 +247,9 @@ def blend(image, weights, peak: float | None = None) -> np.ndarray:
 
 
 @style()
-def plot_attention(image, weights, *, title=None, ax=None) -> Axes:
-    """Where one query looks: weights (rows, cols) over the image, the brightest the largest."""
-    return titled(as_axes(ax, 3.4, 3.4, blend(image, weights)), title, bare=True)
+def plot_attention(image, weights, *, peak: float | None = None, title=None, ax=None) -> Axes:
+    """Where one query looks: weights (rows, cols) over the image. Pale yellow is `peak`, by default the largest."""
+    return titled(as_axes(ax, 3.4, 3.4, blend(image, weights, peak)), title, bare=True)
 
 
 @style()

@@ -1,6 +1,7 @@
 """The living pictures by name: what each one carries, its still, and its text."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -165,8 +166,8 @@ def stream(model: VisionTransformer, image: Tensor, *, classes: Names = None) ->
     stand alone, and switches norms off."""
     data, trace = of_model(model, image, classes)
     said = logit_lens(model, trace["input"])[:, 0]
-    stations = ["embedding", *(f"block {block}" for block in range(model.config.depth))]
-    answers = [f"after {name}: {_best(one, data)}" for name, one in zip(stations, said, strict=True)]
+    stations = ["after embedding", *(f"after block {block}" for block in range(model.config.depth))]
+    answers = [f"{name}: {_best(one, data)}" for name, one in zip(stations, said, strict=True)]
     shown = dict(numbers=True, colorbar=False, names=stations, title="percent for each class", xlabel="class")
     text = f"What the classification head would say {'; '.join(answers)}."
     invitation = "skip parts of the blocks, and see what the head says then"
@@ -183,8 +184,10 @@ def parameters(config: ViTConfig) -> Living:
         raise TypeError(f"{config!r} is no ViTConfig; for a model, give model.config")
     with torch.device("meta"):  # sizes without numbers
         model = VisionTransformer(config)
-    groups = {name: count for name, part in model.named_children() if (count := count_parameters(part))}
-    total = count_parameters(model)
+    groups, total = Counter(), count_parameters(model)
+    for name, one in model.named_parameters():
+        part, _, *inside = name.split(".")
+        groups[inside[0] if part == "blocks" else part] += one.numel()
     shares = "; ".join(f"{name} {count:,} ({100 * count / total:.2g}%)" for name, count in groups.items())
     text = f"The {total:,} numbers that a ViT with {config.depth} blocks of dim {config.dim} learns: {shares}."
     data = {"config": asdict(config), "sizes": {name: list(size) for name, size in SIZES.items()}, "variants": VARIANTS}
@@ -228,8 +231,16 @@ def run(
         f"A recorded training of {steps[-1]} steps: {kept['accuracy'][0]:.1%} of the validation images are right "
         f"before the first step, {kept['accuracy'][-1]:.1%} at the end."
     )
-    curve = {"accuracy": (steps, kept["accuracy"])}
-    still = lambda: draw.plot_curves(curve, role="patch", xlabel="step", title="right answers")  # noqa: E731
+
+    def still():
+        left, middle, right = draw.side_by_side(3, width=10, height=3.2)
+        curve = {"accuracy": (steps, kept["accuracy"])}
+        draw.plot_curves(curve, role="patch", xlabel="step", title="right answers", ax=left)
+        looks = kept["maps"][[0, -1], 0].unflatten(1, (data["rows"], data["cols"]))
+        for step, seen, ax in zip((steps[0], steps[-1]), looks, (middle, right), strict=True):
+            draw.plot_attention(images[0], seen, peak=looks.max(), title=f"a map at step {step:,}", ax=ax)
+        return left
+
     return Living("run", data, still, text, "drag along the curve")
 
 
