@@ -15,7 +15,7 @@ from vit_walkthrough.draw.theme import ROLES
 
 DRAWINGS = {name.removeprefix("draw_"): draw for name, draw in vars(schematics).items() if name.startswith("draw_")}
 CONFIGS = {
-    "many": ViTConfig(224, 16, dim=192, depth=2, heads=16, hidden=768, classes=21_843),
+    "many": ViTConfig(224, 16, dim=1024, depth=2, heads=16, hidden=4096, classes=21_843),
     "tiny": ViTConfig(48, 8, dim=64, depth=4, heads=4, hidden=256, classes=10),
     "wide": ViTConfig((48, 72), 12, 1, dim=64, depth=1, heads=1, hidden=128, classes=10),
 }
