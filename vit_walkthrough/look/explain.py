@@ -16,14 +16,8 @@ BATCH_SIZE = 64  # images that a model is shown at once, where it is shown many
 
 Images = Float[Tensor, "batch channels height width"]
 Maps = Float[Tensor, "batch patches"]
-Attention = Float[Tensor, "blocks batch heads queries keys"] | Sequence[Float[Tensor, "batch heads queries keys"]]
+Attention = Float[Tensor, "blocks batch heads queries keys"]
 Classes = Int[Tensor, " batch"] | Sequence[int]
-Curve = Float[Tensor, "batch stations"]
-
-
-def _exact(function):
-    """Without autocast, whatever surrounds the function: with 16 bits, the differences that it measures are lost."""
-    return torch.autocast("cpu", enabled=False)(torch.autocast("cuda", enabled=False)(function))
 
 
 def vision_transformer(model):
@@ -34,17 +28,12 @@ def vision_transformer(model):
     return model
 
 
-def _check_attention(attention: Tensor | Sequence[Tensor]) -> Tensor:
-    """The same as one tensor, with 32 bits at least: 16 are too few for sums of many."""
-    attention = attention if isinstance(attention, Tensor) else torch.stack(tuple(attention))
+def _check_attention(attention: Tensor) -> None:
     if attention.ndim != 5 or attention.shape[-1] != attention.shape[-2]:
         shape = tuple(attention.shape)
         raise ValueError(f"attention must be (blocks batch heads queries keys), as trace.attention; not {shape}")
-    slack = 1e-2 if attention.dtype in (torch.float16, torch.bfloat16) else 1e-3  # every weight was rounded
-    attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
-    if not ((attention.sum(-1) - 1).abs() <= slack).all():
+    if not ((attention.sum(-1) - 1).abs() <= 1e-3).all():
         raise ValueError("the rows of the attention do not sum to 1; its last axis must be the keys")
-    return attention
 
 
 def _check_classes(classes, images: Tensor, known: int) -> Int[Tensor, " batch"]:
@@ -57,7 +46,6 @@ def _check_classes(classes, images: Tensor, known: int) -> Int[Tensor, " batch"]
     return torch.tensor(given, dtype=torch.long, device=images.device)
 
 
-@_exact
 def rollout(attention: Attention) -> Float[Tensor, "batch queries keys"]:
     """How much of every token of the image arrives at every output token, if only attention moves it.
 
@@ -67,7 +55,7 @@ def rollout(attention: Attention) -> Float[Tensor, "batch queries keys"]:
     Raises: ValueError for another shape, or rows that do not sum to 1.
     Source: D.8; Abnar and Zuidema 2020, arXiv 2005.00928.
     """
-    attention = _check_attention(attention)
+    _check_attention(attention)
     identity = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
     arrived = identity.expand(attention.shape[1], -1, -1)
     for block in attention:
@@ -76,7 +64,6 @@ def rollout(attention: Attention) -> Float[Tensor, "batch queries keys"]:
     return arrived
 
 
-@_exact
 def relevance(model, images: Images, classes: Classes | None = None) -> Maps:
     """How much each patch speaks for a class: rollout in which a weight counts only where raising it raises the logit.
 
@@ -109,7 +96,7 @@ def attention_distance(attention: Attention, rows: int, cols: int, patch_size: i
     Raises: ValueError if the grid does not fit the attention.
     Source: D.7, Figure 7 right and Figure 11.
     """
-    attention = _check_attention(attention)
+    _check_attention(attention)
     if attention.shape[-1] != rows * cols + 1:
         raise ValueError(f"attention over {attention.shape[-1]} tokens, but {rows} * {cols} patches and a class token")
     grid = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).to(attention) * patch_size
@@ -119,7 +106,6 @@ def attention_distance(attention: Attention, rows: int, cols: int, patch_size: i
     return (patches * distances).sum(dim=-1).nanmean(dim=(1, 3))
 
 
-@_exact
 @torch.no_grad()
 def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]:
     """What the classification head would say before the first block and after every block.
@@ -133,7 +119,6 @@ def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]
     return torch.stack([model.head(model.pool(model.norm(tokens))) for tokens in trace.values()])
 
 
-@_exact
 def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tensor, "patches patches"]:
     """The cosine similarity of the positions of any two patches. Source: Figure 7, centre."""
     directions = F.normalize(positions[0, 1:].detach(), dim=-1)
@@ -192,7 +177,6 @@ def ground_of(images: Tensor) -> Tensor:
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
-@_exact
 @torch.no_grad()
 def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     """By how much the probability of a class falls when a patch is covered with the image's median colour; below 0
@@ -218,45 +202,3 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
         after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
         falls[:, patches] = (before - after)[:, range(len(images)), classes].T
     return falls * inked
-
-
-@_exact
-@torch.no_grad()
-def _curve(model, images: Tensor, maps: Tensor, classes: Classes, counts: Sequence[int], insert: bool) -> Tensor:
-    model = vision_transformer(model)
-    if maps.shape != (len(images), model.config.patches):
-        raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
-    if not counts or min(counts) < 0 or max(counts) > maps.shape[1]:
-        raise ValueError(f"counts {list(counts)} are not numbers of patches from 0 to {maps.shape[1]}")
-    if maps.isnan().any():
-        raise ValueError("a map has numbers that are NaN")
-    classes = _check_classes(classes, images, model.config.classes)
-    rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
-    side, ground, probabilities = model.config.patch_size, ground_of(images), []
-    grid = dict(rows=model.config.rows, ph=side, pw=side)
-    for count in counts:
-        touched = repeat(rank < count, "batch (rows cols) -> batch 1 (rows ph) (cols pw)", **grid)
-        shown = torch.where(touched == insert, images, ground)
-        probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
-    return torch.stack(probabilities, dim=1)
-
-
-def deletion_curve(model, images: Images, maps: Maps, classes: Classes, counts: Sequence[int]) -> Curve:
-    """The probability of each image's class while its patches are covered with the image's median colour, the
-    strongest of the map first. A good map makes it fall early.
-
-    counts: how many patches are covered at each station.
-
-    Raises: ValueError for maps of another shape or with NaN, classes out of range, more patches than there are.
-    Source: Petsiuk et al. 2018 (RISE), arXiv 1806.07421, for patches instead of pixels.
-    """
-    return _curve(model, images, maps, classes, counts, insert=False)
-
-
-def insertion_curve(model, images: Images, maps: Maps, classes: Classes, counts: Sequence[int]) -> Curve:
-    """As deletion_curve, the other way round: patches are uncovered from the bare colour, the strongest first. A good
-    map makes the probability rise early.
-
-    Raises: as deletion_curve.
-    """
-    return _curve(model, images, maps, classes, counts, insert=True)

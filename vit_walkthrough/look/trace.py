@@ -1,8 +1,7 @@
 """Every intermediate tensor of a forward pass, by name, taken from outside the model."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -10,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_walkthrough.model.attention import MultiHeadSelfAttention
-from vit_walkthrough.model.vit import unwrapped
 
 # The fused kernel never holds these tensors.
 POINTS = ("queries", "keys", "values", "weights", "head_outputs")
@@ -28,10 +26,6 @@ class Trace(dict[str, Tensor]):
 
     def __repr__(self) -> str:  # not the numbers
         return f"Trace({', '.join(self)})"
-
-    @property
-    def names(self) -> list[str]:
-        return list(self)
 
     @property
     def attention(self) -> Float[Tensor, "blocks batch heads queries keys"]:
@@ -54,15 +48,10 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
 
     patterns: record only names that match one of them, as "*.attention.weights"; all names if none is given.
 
-    Attention is computed step by step and not by the fused kernel, so that its weights exist, and compiled models run
-    uncompiled, under the names of the model inside; the output is the same to rounding (1e-6). The tensors stay in the
-    autograd graph, if there is one. Afterwards, also after an error, the model is as it was.
-
-    Raises: TypeError for a scripted or traced model.
+    Attention is computed step by step and not by the fused kernel, so that its weights exist; the output is the same to
+    rounding (1e-6). The tensors stay in the autograd graph, if there is one. Afterwards, also after an error, the model
+    is as it was.
     """
-    model = unwrapped(model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError("a scripted or traced model shows nothing of what it computes; record the original model")
     trace, handles, unfused = Trace(), [], []
 
     def wanted(name: str) -> bool:
@@ -81,7 +70,6 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
     if wanted("input"):
         handles.append(model.register_forward_pre_hook(keep_input("input"), with_kwargs=True))
     for path, module in model.named_modules():
-        path = ".".join(part for part in path.split(".") if part != "_orig_mod")  # of a part that is compiled
         if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
             handles.append(module.register_forward_pre_hook(keep_input(f"{path}.input"), with_kwargs=True))
         if not isinstance(module, nn.Dropout) and wanted(path or "output"):
@@ -92,9 +80,7 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
     try:
         for module in unfused:
             module.fused = False
-        # Compiled code does not call hooks.
-        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
-            yield trace
+        yield trace
     finally:
         for handle in handles:
             handle.remove()
