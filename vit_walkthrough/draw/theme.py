@@ -120,21 +120,19 @@ def titled(ax: Axes, title: str | None, bare: bool = False) -> Axes:
 
 
 @style()
-def render(
-    figure: Figure | Axes, caption="", colours: int | None = None, tight=True, small: int = SMALL, dpi: int = 90
-) -> bytes:
+def render(figure: Figure | Axes, caption="", colours: int | None = None, small: int = SMALL, dpi: int = 90) -> bytes:
     """A figure as the bytes of an opaque PNG, with the caption below it.
 
-    colours: at most so many, if the file has `small` bytes or more without. tight: cut to what is drawn.
+    colours: at most so many, if the file has `small` bytes or more without.
     """
     figure, words, buffer = getattr(figure, "figure", figure), None, io.BytesIO()
     if caption:
         height, lines = figure.get_figheight(), textwrap.wrap(caption, int(figure.get_figwidth() * 72 / 5.6))
         bottom = (figure.get_tightbbox().y0 - 0.12) / height
         words = figure.text(0.5, bottom, "\n".join(lines), va="top", ha="center", size=10, linespacing=1.4)
-    crop = dict(bbox_inches="tight", pad_inches=0.12) if tight else {}
+    packed = dict(pil_kwargs={"compress_level": 1}, bbox_inches="tight", pad_inches=0.12)
     try:
-        figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 1}, **crop)
+        figure.savefig(buffer, format="png", dpi=dpi, **packed)
     finally:
         if words:
             words.remove()

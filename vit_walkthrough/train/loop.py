@@ -108,7 +108,7 @@ def init_model(config: ViTConfig, data, seed: int = 0) -> VisionTransformer:
 
 
 def train_step(
-    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, *, clip: float = 1.0, seed: int = 0
+    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, *, seed: int
 ) -> Float[Tensor, "2"]:
     """One step of gradient descent. Returns the loss and the accuracy on the batch, as they were before the step.
 
@@ -125,7 +125,7 @@ def train_step(
         logits = model(images)
     loss = F.cross_entropy(logits, labels if labels.is_floating_point() else labels.long())
     loss.backward(inputs=held)
-    if not nn.utils.clip_grad_norm_(held, clip).isfinite():
+    if not nn.utils.clip_grad_norm_(held, 1.0).isfinite():
         rate = optimizer.param_groups[0]["lr"]
         raise FloatingPointError(
             f"the loss is {loss.item():.4g} and its gradient is not finite, at a learning rate of {rate:.3g}; "
@@ -147,7 +147,6 @@ def fit(
     learning_rate: float = 4e-3,
     weight_decay: float = 0.5,
     warmup: float = 0.03,
-    clip: float = 1.0,
     seed: int = 0,
     optimizer: Callable[[nn.Module, float, float], Optimizer] = muon,
     watch: Callable[[int, nn.Module, History], None] | None = None,
@@ -185,7 +184,7 @@ def fit(
                 watch(step, model, history)
             set_rates(chosen, schedule(step, steps, warmup))
             images, labels = (part.to(device) for part in data.sample(batch_size, draw=step)[:2])
-            measured = train_step(model, chosen, images, labels, clip=clip, seed=1_000_003 * seed + step)
+            measured = train_step(model, chosen, images, labels, seed=1_000_003 * seed + step)
             loss, accuracy = measured.tolist()
             history.loss.append(loss)
             history.accuracy.append(accuracy)

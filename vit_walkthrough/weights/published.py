@@ -1,14 +1,12 @@
 """Published weights by name: timm fetches them, reads them and prepares the pictures; we convert its model."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from vit_walkthrough.model.vit import VisionTransformer
@@ -50,15 +48,13 @@ class Pretrained:
     """A model with published weights, in eval mode, and what belongs to it.
 
     preprocessing: for images as tensors; None where the publisher says nothing. class_names: in the order of the
-    logits; none without logits. source: where the weights are from. transform: timm's own, which also scales and crops:
-    from a Pillow picture to one image that the model reads.
+    logits; none without logits. source: where the weights are from.
     """
 
     model: VisionTransformer
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...]
     source: str
-    transform: Callable[[Image.Image], Tensor] | None = None
 
     def prepare(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
         """Images in [0, 1], cut to the size of the model, as the model wants them. Raises: as Preprocessing."""
@@ -91,14 +87,13 @@ def load_pretrained(name: str | Path) -> Pretrained:
         raise ConnectionError(f"{source} is not in the cache and cannot be fetched. {OFFLINE}") from error
     except Exception as error:  # what timm raises for files that it does not understand
         raise ValueError(f"timm cannot load {source} ({error!r}). {OTHERS}") from error
-    model, preprocessing, transform = convert_weights(theirs, "timm"), None, None
+    model, preprocessing = convert_weights(theirs, "timm"), None
     if model.config.channels == 3:  # for others timm has no mean and std
         size = model.config.height, model.config.width
         settings = timm.data.resolve_model_data_config(theirs, args=dict(input_size=(3, *size)))
         preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), size)
-        transform = timm.data.create_transform(**settings)
     class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
-    return Pretrained(model, preprocessing, class_names, source, transform)
+    return Pretrained(model, preprocessing, class_names, source)
 
 
 def _class_names(timm, theirs: nn.Module) -> tuple[str, ...]:

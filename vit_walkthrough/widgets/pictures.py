@@ -11,7 +11,7 @@ import traitlets
 from torch import Tensor
 
 from vit_walkthrough import data
-from vit_walkthrough.widgets.panel import alert, menu, number
+from vit_walkthrough.widgets.panel import alert, number
 
 MAX_UPLOAD = 7_000_000  # bytes of a file: a Jupyter server silently cuts a connection that brings 10 MiB in one message
 TINY_SIZE = 48  # pixels from side to side of what the tiny ViTs read
@@ -66,7 +66,7 @@ class PictureChooser(ipywidgets.HBox):
 
     def __init__(self):
         script = escape(Path(__file__).with_name("source.js").read_text(encoding="utf-8"))
-        self.kind = menu("picture", ["digit", *data.PHOTOS, "my own"])
+        self.kind = ipywidgets.Dropdown(options=["digit", *data.PHOTOS, "my own"], description="picture")
         self.number = number("digit no.", 0, 0, 99)
         self.dark_on_light = ipywidgets.Checkbox(description="dark on light", indent=False, layout={"width": "auto"})
         self.page = ipywidgets.HTML(
