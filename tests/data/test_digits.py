@@ -151,7 +151,6 @@ def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
         (dict(split="Train"), "^split 'Train' .* train, validation, test$"),
         *[(dict(size=size), f"^size {size} .* 32$") for size in (33, 30)],
         *[(dict(split="test", scans=scans), f"^scans is {scans}; test .* 1 to 500$") for scans in (0, 501)],
-        *[(dict(dim_fragments=share), f"^dim_fragments is {share}; .* 0 to 1$") for share in (-0.1, 1.5)],
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message):

@@ -28,7 +28,6 @@ def options(config: ViTConfig, seed: int) -> list[dict]:
         {"skipped": [dice.choice(blocks), dice.choice(halves)]},
         {"alone": [dice.choice(halves)]},
         {"unnormed": [dice.choice(norms)]},
-        {"temperature": dice.choice([0.3, 2.5])},
     ]
 
 

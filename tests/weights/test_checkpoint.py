@@ -72,13 +72,6 @@ def test_eight_bits_keep_every_number_within_half_a_step_of_its_row(path, model)
         assert ((loaded.state_dict()[name] - tensor).abs() <= step / 2 + 1e-7).all()
 
 
-def test_a_wrapped_model_is_saved_as_the_model_inside(path, model, images):
-    expected = model(images)
-    model.blocks[1] = torch.compile(model.blocks[1], backend="eager")
-    save_checkpoint(path, nn.DataParallel(model))
-    assert torch.equal(load_checkpoint(path)[0](images), expected)
-
-
 @pytest.mark.parametrize(
     ("change", "named"),
     [

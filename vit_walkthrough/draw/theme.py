@@ -68,8 +68,6 @@ def as_array(values, ndim: int | Sequence[int], expected: str) -> np.ndarray:
     `expected`, for another number of axes or no values."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        if values.is_floating_point() and values.element_size() < 4:  # matplotlib does not draw 16 bits
-            values = values.float()
     values = np.asarray(values)
     if values.ndim not in np.atleast_1d(ndim) or not values.size:
         raise ValueError(f"{expected}, not an array of shape {values.shape}")

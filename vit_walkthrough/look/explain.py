@@ -1,31 +1,19 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import reduce, repeat
+from einops import reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vit_walkthrough.look.trace import record
-from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.vit import unwrapped
-
-BATCH_SIZE = 64  # images that a model is shown at once, where it is shown many
 
 Images = Float[Tensor, "batch channels height width"]
 Maps = Float[Tensor, "batch patches"]
 Attention = Float[Tensor, "blocks batch heads queries keys"]
 Classes = Int[Tensor, " batch"] | Sequence[int]
-
-
-def vision_transformer(model):
-    """The model out of its wrappers, if it is a ViT of this package."""
-    model = unwrapped(model)
-    if not isinstance(getattr(model, "config", None), ViTConfig):
-        raise TypeError(f"the model is a {type(model).__name__} without a ViTConfig; give a VisionTransformer")
-    return model
 
 
 def _check_attention(attention: Tensor) -> None:
@@ -50,9 +38,8 @@ def rollout(attention: Attention) -> Float[Tensor, "batch queries keys"]:
     """How much of every token of the image arrives at every output token, if only attention moves it.
 
     For each block: the mean over the heads, plus the identity for the residual stream, every row scaled to sum to 1.
-    Then the product from the first block to the last. Rows sum to 1. The map of the class token is [:, 0, 1:].
+    Then the product from the first block to the last. The map of the class token is [:, 0, 1:].
 
-    Raises: ValueError for another shape, or rows that do not sum to 1.
     Source: D.8; Abnar and Zuidema 2020, arXiv 2005.00928.
     """
     _check_attention(attention)
@@ -68,12 +55,9 @@ def relevance(model, images: Images, classes: Classes | None = None) -> Maps:
     """How much each patch speaks for a class: rollout in which a weight counts only where raising it raises the logit.
 
     classes: one for each image; by default the one that the model predicts.
-
-    Raises: ValueError for a class out of range or another number of them.
     Source: Chefer et al. 2021, arXiv 2103.15679, Equations 5 and 6. Differs: with mean pooling the mean over the rows
     of the patches is read, because the class token is not.
     """
-    model = vision_transformer(model)
     with torch.inference_mode(False), torch.enable_grad():
         watched = images.detach().clone().requires_grad_()  # so that there is a graph, whatever of the model is frozen
         with record(model, "*.attention.weights") as trace:
@@ -112,7 +96,6 @@ def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]
 
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head.
     """
-    model = vision_transformer(model)
     blocks = [f"blocks.{block}" for block in range(model.config.depth)]
     with record(model, "blocks.0.norm_1.input", *blocks) as trace:
         model(images)
@@ -126,13 +109,7 @@ def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tenso
 
 
 def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -> Float[Tensor, "count patch_dim"]:
-    """The directions of patch_dim in which the filters of the patch embedding vary most.
-
-    Raises: ValueError for a count below 1, or above patch_dim or the number of filters.
-    Source: Figure 7, left.
-    """
-    if not 1 <= count <= min(weight.shape):
-        raise ValueError(f"count {count} is not between 1 and {min(weight.shape)}")
+    """The directions of patch_dim in which the filters of the patch embedding vary most. Source: Figure 7, left."""
     centred = weight.detach() - weight.detach().mean(0)
     return torch.linalg.svd(centred, full_matrices=False).Vh[:count]
 
@@ -177,28 +154,27 @@ def ground_of(images: Tensor) -> Tensor:
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
+def cover(images: Images, patches: Iterable[int], patch_size: int) -> Images:
+    """The images with some patches painted in the median colour of each image."""
+    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
+    for patch in patches:
+        top, left = (patch_size * place for place in divmod(patch, cols))
+        images[..., top : top + patch_size, left : left + patch_size] = ground
+    return images
+
+
 @torch.no_grad()
 def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     """By how much the probability of a class falls when a patch is covered with the image's median colour; below 0
-    where it rises, 0 where the patch has no other colour. We ask the model about every patch, and read no attention.
+    where it rises. We ask the model about every patch, and read no attention.
 
     classes: one for each image; by default the one that the model predicts.
-
-    Raises: ValueError for a class out of range or another number of them.
     Source: Zeiler and Fergus 2014, arXiv 1311.2901, for patches instead of a sliding square.
     """
-    model = vision_transformer(model)
     before = model(images).softmax(-1)
     classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
-    side, ground = model.config.patch_size, ground_of(images)
-    grid = dict(rows=model.config.rows, ph=side, pw=side)
-    unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
-    inked = reduce(unlike, "batch (rows ph) (cols pw) -> batch (rows cols)", "any", ph=side, pw=side)
-    alone = torch.eye(inked.shape[1], dtype=torch.bool, device=images.device)
-    falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
-    for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, BATCH_SIZE // max(1, len(images)))):
-        touched = repeat(alone[patches], "count (rows cols) -> count 1 1 (rows ph) (cols pw)", **grid)
-        covered = torch.where(touched, ground, images)
-        after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
-        falls[:, patches] = (before - after)[:, range(len(images)), classes].T
-    return falls * inked
+    falls = []
+    for patch in range(model.config.patches):
+        after = model(cover(images, [patch], model.config.patch_size)).softmax(-1)
+        falls.append((before - after)[range(len(images)), classes])
+    return torch.stack(falls, dim=1)

@@ -1,14 +1,13 @@
 """What the model computes when something in it is changed. living/vit.js has the same options."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from vit_walkthrough.look.explain import ground_of, vision_transformer
+from vit_walkthrough.look.explain import cover
 from vit_walkthrough.model.encoder import EncoderBlock
 from vit_walkthrough.model.vit import VisionTransformer
 
@@ -25,7 +24,6 @@ def intervene(
     skipped: Sequence[str] = (),
     alone: Sequence[str] = (),
     unnormed: Sequence[str] = (),
-    temperature: float = 1.0,
 ) -> Iterator[None]:
     """Change what the model computes in the `with` block. Its weights stay, and afterwards it is as it was.
 
@@ -33,13 +31,12 @@ def intervene(
     look. covered: patches painted in the image's median colour. silenced: pairs (block, head) whose output is 0.
     skipped: "blocks.1", "blocks.1.attention" or "blocks.1.mlp", which then adds nothing. alone: "blocks.1.attention"
     or "blocks.1.mlp", whose result is not added to the stream, but replaces it. unnormed: LayerNorms that the tokens
-    pass as they are, as "blocks.1.norm_2" or "norm". temperature: divides the queries, and so the scores.
+    pass as they are, as "blocks.1.norm_2" or "norm".
 
     `with intervene(model, ...), record(model) as trace:` records the changed tensors.
 
-    Raises: ValueError for a patch, head or name that the model lacks, and for a temperature that is not above 0.
+    Raises: ValueError for a patch, head or name that the model lacks.
     """
-    model = vision_transformer(model)
     config, modules = model.config, dict(model.named_modules())
     blocks = [name for name, module in modules.items() if isinstance(module, EncoderBlock)]
     halves = [f"{block}.{half}" for block in blocks for half in ("attention", "mlp")]
@@ -58,8 +55,6 @@ def intervene(
             raise ValueError(f"{what} has {wrong[0]!r}; choose from {choices}")
     if order is not None and sorted(order) != [*range(config.patches)]:
         raise ValueError(f"order must hold each of the {config.patches} patches once; not {list(order)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0")
     hooks = []
 
     def change(name: str, new: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -89,8 +84,6 @@ def intervene(
     if not positions:
         change("position_embedding", lambda _, tokens: tokens)
     for number, block in enumerate(blocks):
-        if temperature != 1:
-            change(f"{block}.attention.queries", lambda queries, _: queries / temperature)
         if hidden:
             change(f"{block}.attention.weights", seen)
         if quiet := [head for where, head in silenced if where == number]:
@@ -114,14 +107,3 @@ def intervene(
             module.fused = True
         for path in changed:
             del modules[path].forward
-
-
-def cover(
-    images: Float[Tensor, "batch channels height width"], patches: Iterable[int], patch_size: int
-) -> Float[Tensor, "batch channels height width"]:
-    """The images with some patches painted in the median colour of each image."""
-    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
-    for patch in patches:
-        top, left = (patch_size * place for place in divmod(patch, cols))
-        images[..., top : top + patch_size, left : left + patch_size] = ground
-    return images

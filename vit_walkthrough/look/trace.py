@@ -18,7 +18,7 @@ class Trace(dict[str, Tensor]):
     """The recorded tensors: a dictionary from name to tensor in the order of the computation.
 
     A name is the path of the module whose output it is ("blocks.3.attention.weights"), or "<path>.input" for what a
-    LayerNorm reads: the residual stream there. "input" and "output" are the recorded module's. Dropout has no name.
+    LayerNorm reads. "input" and "output" are the recorded module's. Dropout has no name.
     """
 
     def __missing__(self, name: str):
@@ -29,16 +29,11 @@ class Trace(dict[str, Tensor]):
 
     @property
     def attention(self) -> Float[Tensor, "blocks batch heads queries keys"]:
-        """The attention weights of all blocks, the first block first.
-
-        Raises: KeyError if none were recorded; the message lists what was.
-        """
+        """The attention weights of all blocks, the first block first. Raises: KeyError if none were recorded."""
         weights = [tensor for name, tensor in self.items() if name.split(".")[-1] == "weights"]
         if not weights:
-            raise KeyError(
-                "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a "
-                f"pattern that matches them, as '*.attention.weights'; recorded: {', '.join(self) or 'nothing'}"
-            )
+            told = "no attention weights were recorded; a pattern that matches them is '*.attention.weights'"
+            raise KeyError(f"{told}; recorded: {', '.join(self) or 'nothing'}")
         return torch.stack(weights)
 
 
@@ -61,19 +56,22 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
         trace.pop(name, None)  # a second forward pass is put in order too
         trace[name] = tensor
 
-    def keep_input(name: str):
-        return lambda _, inputs, by_keyword: keep(name, next(iter((*inputs, *by_keyword.values()))))
+    def keep_input(name: str, module: nn.Module) -> None:
+        def hook(_, inputs, by_keyword):
+            keep(name, next(iter((*inputs, *by_keyword.values()))))
 
-    def keep_output(name: str):
-        return lambda _, inputs, output: keep(name, output)
+        handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def keep_output(name: str, module: nn.Module) -> None:
+        handles.append(module.register_forward_hook(lambda _, inputs, output: keep(name, output)))
 
     if wanted("input"):
-        handles.append(model.register_forward_pre_hook(keep_input("input"), with_kwargs=True))
+        keep_input("input", model)
     for path, module in model.named_modules():
         if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
-            handles.append(module.register_forward_pre_hook(keep_input(f"{path}.input"), with_kwargs=True))
+            keep_input(f"{path}.input", module)
         if not isinstance(module, nn.Dropout) and wanted(path or "output"):
-            handles.append(module.register_forward_hook(keep_output(path or "output")))
+            keep_output(path or "output", module)
         if isinstance(module, MultiHeadSelfAttention) and module.fused:
             if any(wanted(f"{path}.{point}".lstrip(".")) for point in POINTS):
                 unfused.append(module)

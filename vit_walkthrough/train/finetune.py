@@ -22,7 +22,6 @@ def adapt(
     """A copy of the model for images of another size, its positions resampled, and for another task, with a new linear
     head that starts at zero. Without `classes` the head is kept. Every weight of the copy can learn.
 
-    Raises: ValueError for a size that the patches do not tile, or classes below 1.
     Source: section 3.2.
     """
     adapted, old, like = copy.deepcopy(model), model.config, next(model.parameters())
@@ -61,10 +60,7 @@ class Pictures:
 
     def sample(self, count: int, draw: int = 0) -> tuple[Tensor, Tensor, None]:
         """`count` pictures and their labels; there are no masks. Draws 0, 1, 2 ... of the same count go through all
-        pictures in random order before any comes again.
-
-        Raises: ValueError for a count below 1.
-        """
+        pictures in random order before any comes again."""
         if count < 1:
             raise ValueError(f"count is {count}; it must be at least 1")
         turn, skipped = divmod(draw * count, len(self.labels))
@@ -118,18 +114,8 @@ def class_table(model: nn.Module, folder: LabelledFolder, *, batch_size: int = 1
 @torch.no_grad()
 def features(model: VisionTransformer, data: Pictures, *, batch_size: int = 100) -> Pictures:
     """What the model's head reads of every picture, (count dim), with the same labels. While the rest of a model is
-    frozen, its features never change, so a new head can be trained on them alone, in seconds.
-
-    A GPU is used if there is one; then the model goes back where it was.
-    """
-    read, training, place = [], model.training, next(model.parameters()).device
-    device = best_device()
-    model.to(device).eval()
-    handle = model.head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].cpu()))
-    try:
-        for batch in data.images.split(batch_size):
-            model(data.prepare(batch).to(device))
-    finally:
-        handle.remove()
-        model.to(place).train(training)
+    frozen, its features never change, so a new head can be trained on them alone, in seconds."""
+    headless, device = copy.deepcopy(model).to(best_device()).eval(), best_device()
+    headless.head = nn.Identity()
+    read = [headless(data.prepare(batch).to(device)).cpu() for batch in data.images.split(batch_size)]
     return Pictures(torch.cat(read), data.labels, seed=data.seed)

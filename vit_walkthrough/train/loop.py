@@ -84,11 +84,10 @@ def set_rates(optimizer: Optimizer, share: float) -> None:
 def init_model(config: ViTConfig, data, seed: int = 0) -> VisionTransformer:
     """The untrained model that `fit` starts from.
 
-    timm and DeiT start with normal numbers of 0.02. At dim 64 those are so small that the model learns almost nothing
-    in its first thousand steps. Here matrices start with Xavier's numbers, as in the authors' own code. Queries and
-    keys are twice as large, so that attention has favourites from the start (without this, some seeds took 600 steps
-    before they learned). Positions are as large as the patches. The patch embedding reads the pixels as if their mean
-    were 0 and their standard deviation 1.
+    timm and DeiT start with normal numbers of 0.02, with which a model of dim 64 learns almost nothing in its first
+    thousand steps. Here matrices start with Xavier's numbers, as in the authors' own code. Queries and keys are twice
+    as large, so that attention has favourites from the start (without this, some seeds took 600 steps). Positions are
+    as large as the patches, and the embedding reads pixels as if their mean were 0 and their standard deviation 1.
     """
     with seeded(seed):
         model = VisionTransformer(config)
@@ -115,8 +114,7 @@ def train_step(
     labels: class numbers (batch), or probabilities (batch classes). Only parameters that the optimizer holds get
     gradients and count in the norm that is clipped. seed: of dropout.
 
-    Raises: ValueError if the optimizer holds nothing that can learn; FloatingPointError for a gradient that is not
-    finite, before the weights are changed.
+    Raises: ValueError if nothing can learn; FloatingPointError for a gradient that is not finite, before a step.
     """
     held = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
     if not held:
@@ -127,10 +125,8 @@ def train_step(
     loss.backward(inputs=held)
     if not nn.utils.clip_grad_norm_(held, 1.0).isfinite():
         rate = optimizer.param_groups[0]["lr"]
-        raise FloatingPointError(
-            f"the loss is {loss.item():.4g} and its gradient is not finite, at a learning rate of {rate:.3g}; "
-            f"choose a smaller learning rate, and check that the images are finite"
-        )
+        told = f"the loss is {loss.item():.4g} and its gradient is not finite, at a learning rate of {rate:.3g}"
+        raise FloatingPointError(f"{told}; choose a smaller learning rate, and check that the images are finite")
     optimizer.step()
     optimizer.zero_grad()
     classes = labels.argmax(-1) if labels.is_floating_point() else labels
@@ -155,12 +151,11 @@ def fit(
     """Train a model on `data.sample(batch_size, draw=step)`, with warm-up, linear decay and gradient clipping.
 
     config: the model is built from it and the seed. A module from images to logits is trained in place instead.
-    optimizer: a function of the model, the learning rate and the weight decay, such as train.optimizers.adamw. The
-    schedule scales the rate of each group of parameters. watch: called before every step with the step, the model and
-    the history. progress: shows a bar on standard output.
+    optimizer: a function of the model, the learning rate and the weight decay, such as train.optimizers.adamw. watch:
+    called before every step with the step, the model and the history. progress: shows a bar on standard output.
 
-    The same seed gives the same model. An interruption from the keyboard ends the training: the model and its history
-    are returned as far as they got. The model is in eval mode, on a GPU if there is one.
+    The same seed gives the same model. An interruption from the keyboard ends the training early. The model is in eval
+    mode, on a GPU if there is one.
 
     Raises: ValueError for steps or a batch_size below 1, data that do not fit the model, and weights of less than 32
     bits; TypeError for data without `sample`; FloatingPointError for a loss or weights that explode.
@@ -219,10 +214,8 @@ def evaluate(model: nn.Module, data, count: int = 2000) -> float:
 
 def _check_data(data) -> None:
     if not hasattr(data, "sample"):
-        raise TypeError(
-            f"data is a {type(data).__name__} without the method sample(count, draw=number); "
-            f"vit_walkthrough.train.finetune.Pictures(images, labels) gives a set of images this method"
-        )
+        told = f"data is a {type(data).__name__} without the method sample(count, draw=number)"
+        raise TypeError(f"{told}; vit_walkthrough.train.finetune.Pictures(images, labels) gives it to images")
 
 
 def _check_fit(model: nn.Module, data) -> None:

@@ -37,8 +37,7 @@ class Muon(AdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step. closure: as for every optimizer of torch, computes the gradients anew."""
-        loss = None if closure is None else torch.enable_grad()(closure)()
+        """One step. closure: only there because every optimizer of torch has it; gradients come before the step."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = {}
             for matrix in group["params"] if group.get("orthogonal") else ():
@@ -46,8 +45,7 @@ class Muon(AdamW):
                     shapes.setdefault(matrix.shape, []).append(matrix)
             for matrices in shapes.values():
                 self._step(matrices, group["lr"], group["weight_decay"], group["betas"][0])
-        super().step()
-        return loss
+        return super().step(closure)
 
     def _step(self, matrices: list[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
         means = []

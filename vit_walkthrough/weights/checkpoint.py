@@ -14,11 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, unwrapped
+from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 
 TINY = Path(__file__).parent / "bundled"
-# What torch.compile, DataParallel, activation checkpoints and FSDP put before the names of what they wrap.
-WRAPPERS = re.compile(r"\b(_orig_mod|module|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
 
 
 @contextmanager
@@ -48,13 +46,11 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
 def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bool = False, **scores) -> None:
     """Save a model with its config and `scores`, which are anything that JSON can hold.
 
-    A model that torch.compile or DataParallel wrapped is saved as the model inside, whole or not at all. The file keeps
-    the precision of the numbers, or with eight_bits a quarter of it; load_checkpoint reads them as 32 bits.
+    The file keeps the precision of the numbers, or with eight_bits a quarter of it, and is written whole or not at all.
 
     Raises: ValueError for a model that load_checkpoint could not fill again, such as a converted one without logits.
     """
-    model, path = unwrapped(model), Path(path)
-    state = {WRAPPERS.sub("", name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path, state = Path(path), {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     if wrong := misfits(empty_model(model.config), state):
         raise ValueError(f"this model is not what its config says, so nobody could load it again: {wrong}")
     facts = dict(config=asdict(model.config), eps=model.norm.eps, scores=scores)

@@ -13,18 +13,13 @@ from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.weights.convert import convert_weights
 
 OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
-OTHERS = (
-    "A repository of timm's is called like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k; "
-    "convert_weights takes the weights of other files and libraries"
-)
+OTHERS = "Take a name like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k; convert_weights takes weights of other files"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """(images - mean) / std, as in the training of certain weights. Other numbers cost accuracy, and raise no error.
-
-    mean, std: of the channels. size: (height, width) of the images that the model reads.
-    """
+    """(images - mean) / std of the channels, as in the training of certain weights; size: (height, width) of images.
+    Other numbers cost accuracy, and raise no error."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -66,9 +61,8 @@ class Pretrained:
 def load_pretrained(name: str | Path) -> Pretrained:
     """Published weights in our ViT, with the preprocessing and the names of the classes.
 
-    name: a repository of the Hugging Face hub that timm wrote, such as "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-    or "timm/vit_small_patch16_224.dino"; or a folder with the same files. What was fetched once needs no network again.
-    No code in a file is run.
+    name: a repository of the Hugging Face hub that timm wrote, such as "timm/vit_small_patch16_224.dino", or a folder
+    with the same files. What was fetched once needs no network again. No code in a file is run.
 
     Raises: ModuleNotFoundError if timm cannot be imported; ConnectionError if the weights are neither cached nor can be
     fetched; ValueError for whatever else is refused.

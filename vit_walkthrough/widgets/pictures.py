@@ -57,9 +57,8 @@ class PictureChooser(ipywidgets.HBox):
     """A control whose value says which picture: ("digit", its number), (a photo's name,), or ("own", the bytes of a
     file that load_image can read, whether dark and light are exchanged).
 
-    A script in the page (source.js beside this file) sends a file as text. ipywidgets' own FileUpload has another value
-    in version 7 than in 8, and on a file above 10 MB it hangs without a word. A file that is no picture is refused
-    beside the control, raises an error, and changes nothing.
+    A script in the page (source.js beside this file) sends a file as text: ipywidgets' own FileUpload has another value
+    in version 7 than in 8, and on a file above 10 MB it hangs without a word.
     """
 
     value = traitlets.Tuple(("digit", 0))
