@@ -29,7 +29,7 @@ def test_as_timm(build, peer, tmp_path, settings, size):
     peer("timm.models").save_for_hf(theirs, tmp_path, safe_serialization=True, model_config=described)
     loaded, sides = load_pretrained(tmp_path), (size, size) if isinstance(size, int) else size
     settings = dict(interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3) | settings
-    read, image = loaded.preprocessing, load_image(CAT, sides)
+    read, image = loaded.prepare, load_image(CAT, sides)
     assert (read.mean, read.std, read.size) == (settings["mean"], settings["std"], sides)
     # Cut to the size already, a picture is only normalised.
     transform = peer("timm.data").create_transform((3, *sides), **settings | dict(crop_pct=1.0, crop_mode="squash"))
@@ -41,5 +41,5 @@ def test_pictures_of_one_channel_are_prepared_by_nobody(build, peer, tmp_path):
     theirs = build("timm", CONFIG, in_chans=1)
     peer("timm.models").save_for_hf(theirs, tmp_path, safe_serialization=True)
     loaded, images = load_pretrained(tmp_path), torch.rand(1, 1, 32, 32)
-    assert loaded.preprocessing is None
+    assert loaded.prepare is None
     assert_close(loaded.model(images), theirs(images), rtol=0, atol=1e-4)

@@ -1,7 +1,7 @@
 """What the model computes when something in it is changed. living/vit.js has the same options."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -55,11 +55,11 @@ def intervene(
             raise ValueError(f"{what} has {wrong[0]!r}; choose from {choices}")
     if order is not None and sorted(order) != [*range(config.patches)]:
         raise ValueError(f"order must hold each of the {config.patches} patches once; not {list(order)}")
-    hooks = []
+    undo = ExitStack()  # takes away again what was put into the model
 
     def change(name: str, new: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Put new(output, input) in the place of a module's output."""
-        hooks.append(modules[name].register_forward_hook(lambda _, inputs, output: new(output, inputs[0])))
+        undo.enter_context(modules[name].register_forward_hook(lambda _, inputs, output: new(output, inputs[0])))
 
     def without(outputs: Tensor, places: list[int], axis: int) -> Tensor:
         return outputs.index_fill(axis, torch.tensor(places, device=outputs.device), 0)
@@ -76,34 +76,28 @@ def intervene(
         found = block.mlp(block.norm_2(tokens))
         return found if f"{path}.mlp" in alone else tokens + found
 
-    if covered:
-        painted = lambda _, images: cover(*images, covered, config.patch_size)  # noqa: E731
-        hooks.append(model.register_forward_pre_hook(painted))
-    if order is not None:
-        change("patch_embedding", lambda tokens, _: tokens[:, list(order)])
-    if not positions:
-        change("position_embedding", lambda _, tokens: tokens)
-    for number, block in enumerate(blocks):
-        if hidden:
-            change(f"{block}.attention.weights", seen)
-        if quiet := [head for where, head in silenced if where == number]:
-            change(f"{block}.attention.head_outputs", lambda outputs, _, quiet=quiet: without(outputs, quiet, 1))
-    for name in skipped:
-        change(name, (lambda _, tokens: tokens) if name in blocks else (lambda found, _: torch.zeros_like(found)))
-    for name in unnormed:
-        change(name, lambda _, tokens: tokens)
-    unfused = [module for module in modules.values() if getattr(module, "fused", False)]
-    changed = {name.rpartition(".")[0] for name in alone}
-    try:
-        for path in changed:
+    with undo:
+        if covered:
+            painted = lambda _, images: cover(*images, covered, config.patch_size)  # noqa: E731
+            undo.enter_context(model.register_forward_pre_hook(painted))
+        if order is not None:
+            change("patch_embedding", lambda tokens, _: tokens[:, list(order)])
+        if not positions:
+            change("position_embedding", lambda _, tokens: tokens)
+        for number, block in enumerate(blocks):
+            if hidden:
+                change(f"{block}.attention.weights", seen)
+            if quiet := [head for where, head in silenced if where == number]:
+                change(f"{block}.attention.head_outputs", lambda outputs, _, quiet=quiet: without(outputs, quiet, 1))
+        for name in skipped:
+            change(name, (lambda _, tokens: tokens) if name in blocks else (lambda found, _: torch.zeros_like(found)))
+        for name in unnormed:
+            change(name, lambda _, tokens: tokens)
+        for path in {name.rpartition(".")[0] for name in alone}:
             modules[path].forward = partial(passed, block=modules[path], path=path)
-        for module in unfused:  # the fused kernel has no queries, weights and head_outputs to change
-            module.fused = False
+            undo.callback(delattr, modules[path], "forward")
+        for module in modules.values():  # the fused kernel has no queries, weights and head_outputs to change
+            if getattr(module, "fused", False):
+                module.fused = False
+                undo.callback(setattr, module, "fused", True)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module in unfused:
-            module.fused = True
-        for path in changed:
-            del modules[path].forward

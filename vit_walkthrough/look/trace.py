@@ -1,7 +1,7 @@
 """Every intermediate tensor of a forward pass, by name, taken from outside the model."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -47,7 +47,7 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
     rounding (1e-6). The tensors stay in the autograd graph, if there is one. Afterwards, also after an error, the model
     is as it was.
     """
-    trace, handles, unfused = Trace(), [], []
+    trace = Trace()
 
     def wanted(name: str) -> bool:
         return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -60,27 +60,18 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
         def hook(_, inputs, by_keyword):
             keep(name, next(iter((*inputs, *by_keyword.values()))))
 
-        handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        undo.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
 
-    def keep_output(name: str, module: nn.Module) -> None:
-        handles.append(module.register_forward_hook(lambda _, inputs, output: keep(name, output)))
-
-    if wanted("input"):
-        keep_input("input", model)
-    for path, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
-            keep_input(f"{path}.input", module)
-        if not isinstance(module, nn.Dropout) and wanted(path or "output"):
-            keep_output(path or "output", module)
-        if isinstance(module, MultiHeadSelfAttention) and module.fused:
-            if any(wanted(f"{path}.{point}".lstrip(".")) for point in POINTS):
-                unfused.append(module)
-    try:
-        for module in unfused:
-            module.fused = False
+    with ExitStack() as undo:
+        if wanted("input"):
+            keep_input("input", model)
+        for path, module in model.named_modules():
+            if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
+                keep_input(f"{path}.input", module)
+            if not isinstance(module, nn.Dropout) and wanted(name := path or "output"):
+                undo.enter_context(module.register_forward_hook(lambda _, __, output, name=name: keep(name, output)))
+            points = [f"{path}.{point}".lstrip(".") for point in POINTS]
+            if isinstance(module, MultiHeadSelfAttention) and module.fused and any(map(wanted, points)):
+                module.fused = False
+                undo.callback(setattr, module, "fused", True)
         yield trace
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in unfused:
-            module.fused = True

@@ -42,20 +42,14 @@ class Preprocessing:
 class Pretrained:
     """A model with published weights, in eval mode, and what belongs to it.
 
-    preprocessing: for images as tensors; None where the publisher says nothing. class_names: in the order of the
-    logits; none without logits. source: where the weights are from.
+    prepare: makes of images in [0, 1] what the model reads; None where the publisher does not say how. class_names: in
+    the order of the logits; none without logits. source: where the weights are from.
     """
 
     model: VisionTransformer
-    preprocessing: Preprocessing | None
+    prepare: Preprocessing | None
     class_names: tuple[str, ...]
     source: str
-
-    def prepare(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
-        """Images in [0, 1], cut to the size of the model, as the model wants them. Raises: as Preprocessing."""
-        if self.preprocessing is None:
-            raise ValueError(f"{self.source} does not say how to prepare images, and a wrong guess would stay unseen")
-        return self.preprocessing(images)
 
 
 def load_pretrained(name: str | Path) -> Pretrained:
@@ -81,13 +75,13 @@ def load_pretrained(name: str | Path) -> Pretrained:
         raise ConnectionError(f"{source} is not in the cache and cannot be fetched. {OFFLINE}") from error
     except Exception as error:  # what timm raises for files that it does not understand
         raise ValueError(f"timm cannot load {source} ({error!r}). {OTHERS}") from error
-    model, preprocessing = convert_weights(theirs, "timm"), None
+    model, prepare = convert_weights(theirs, "timm"), None
     if model.config.channels == 3:  # for others timm has no mean and std
         size = model.config.height, model.config.width
         settings = timm.data.resolve_model_data_config(theirs, args=dict(input_size=(3, *size)))
-        preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), size)
+        prepare = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), size)
     class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
-    return Pretrained(model, preprocessing, class_names, source)
+    return Pretrained(model, prepare, class_names, source)
 
 
 def _class_names(timm, theirs: nn.Module) -> tuple[str, ...]:
