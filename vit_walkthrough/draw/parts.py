@@ -39,11 +39,6 @@ class Look:
         """(in out): the matrix of a linear layer."""
         return self.model.get_submodule(path).weight.detach().numpy().T
 
-    @property
-    def features(self) -> np.ndarray:
-        """(dim): what the classification head reads."""
-        return self.model.pool(self.trace["norm"])[0].numpy()
-
     def tile(self, patch: int) -> np.ndarray:
         side, (row, col) = self.config.patch_size, divmod(patch, self.config.cols)
         return self.picture[row * side : (row + 1) * side, col * side : (col + 1) * side]

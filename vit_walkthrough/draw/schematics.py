@@ -176,7 +176,7 @@ def draw_shapes(config: ViTConfig, image, *, model) -> Axes:
         ],
         f"After {config.depth} blocks": [
             ("norm", look["norm"], stream),
-            ("take ★", look.features[None], "dim"),
+            ("take ★", look["head.hidden"][None], "dim"),
             ("head", look["head"][None], "classes"),
         ],
     }

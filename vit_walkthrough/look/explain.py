@@ -1,5 +1,6 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -29,8 +30,7 @@ def _check_classes(classes, images: Tensor, known: int) -> Int[Tensor, " batch"]
     given = classes.tolist() if hasattr(classes, "tolist") else classes
     listed = isinstance(given, Sequence) and len(given) == len(images)
     if not listed or not all(type(number) is int and 0 <= number < known for number in given):
-        wanted = f"{len(images)} integers from 0 to {known - 1}, one for each image"
-        raise ValueError(f"classes must be {wanted}; not {given}")
+        raise ValueError(f"classes must be {len(images)} integers from 0 to {known - 1}, one for each; not {given}")
     return torch.tensor(given, dtype=torch.long, device=images.device)
 
 
@@ -116,13 +116,11 @@ def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -
 
 def _covered(maps: Tensor, masks: Tensor) -> Maps:
     """The share of each patch that lies on the object."""
-    misfit = f"maps {tuple(maps.shape)} (batch, patches) do not fit masks {tuple(masks.shape)} (batch, height, width)"
-    if maps.ndim != 2 or masks.ndim != 3 or len(maps) != len(masks) or maps.shape[1] < 1:
-        raise ValueError(misfit)
-    height, width = masks.shape[1:]
-    side = round((height * width / maps.shape[1]) ** 0.5)
-    if side < 1 or height % side or width % side or (height // side) * (width // side) != maps.shape[1]:
-        raise ValueError(misfit)
+    fits = maps.ndim == 2 and masks.ndim == 3 and len(maps) == len(masks) and 0 < maps.shape[1] <= masks[0].numel()
+    side = math.isqrt(masks[0].numel() // maps.shape[1]) if fits else 1
+    if not fits or any(length % side for length in masks.shape[1:]) or maps.shape[1] * side**2 != masks[0].numel():
+        shapes = f"{tuple(maps.shape)} (batch, patches) do not fit masks {tuple(masks.shape)} (batch, height, width)"
+        raise ValueError(f"maps {shapes}")
     if not maps.isfinite().all():
         raise ValueError("a map has numbers that are NaN or infinite")
     shares = reduce(masks.float(), "batch (rows ph) (cols pw) -> batch (rows cols)", "mean", ph=side, pw=side)

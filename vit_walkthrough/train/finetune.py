@@ -14,6 +14,9 @@ from vit_walkthrough.model.tokens import PositionEmbedding, resample_positions
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 from vit_walkthrough.train.loop import best_device, plain_torch, seeded
 
+Images, Prepare = Shaped[Tensor, "count ..."], Callable[[Tensor], Tensor]
+AS_THEY_ARE = nn.Identity()
+
 
 @seeded(0)  # new layers draw random numbers, which are overwritten at once
 def adapt(
@@ -47,13 +50,7 @@ class Pictures:
     Raises: ValueError for no pictures, or another number of labels.
     """
 
-    def __init__(
-        self,
-        images: Shaped[Tensor, "count ..."],
-        labels: Integer[Tensor, " labels"],
-        prepare: Callable[[Tensor], Tensor] = lambda images: images,
-        seed: int = 0,
-    ):
+    def __init__(self, images: Images, labels: Integer[Tensor, " labels"], prepare: Prepare = AS_THEY_ARE, seed=0):
         if not len(images) or len(images) != len(labels):
             raise ValueError(f"{len(images)} pictures and {len(labels)} labels; there must be one label for each")
         self.images, self.labels, self.prepare, self.seed = images, labels, prepare, seed
@@ -81,7 +78,7 @@ class LabelledFolder(Pictures):
     Raises: ValueError for fewer than two classes, a class without a file, or a file that load_image refuses, by name.
     """
 
-    def __init__(self, path, size=224, prepare: Callable[[Tensor], Tensor] = lambda images: images, seed: int = 0):
+    def __init__(self, path, size=224, prepare: Prepare = AS_THEY_ARE, seed=0):
         folders = sorted(each for each in Path(path).iterdir() if each.is_dir() and not each.name.startswith("."))
         if len(folders) < 2:
             raise ValueError(f"{path} has {len(folders)} sub-folders; it needs one for each class, so two or more")
