@@ -11,7 +11,6 @@ from PIL import Image
 
 from tests.browser import jupyter
 from tests.browser.reader import FRAMES, listen, spot, swipe
-from tests.browser.test_every_picture import REVIVE
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.draw import blend
 from vit_walkthrough.living import live
@@ -204,23 +203,6 @@ def test_the_arrow_keys_walk_across_no_edge_and_enter_and_space_pin_until_escape
     assert view.state == (11, BLOCKS - 1, None)
     assert [key for key in heard() if key not in ("Shift", "Control")] == ["a", "Enter", "ArrowDown"]
     assert view.page.evaluate("[scrollX, scrollY]") == [0, 0]
-
-
-def test_pictures_whose_scripts_run_again_keep_what_is_chosen_and_one_saved_alive_shows_the_maps(
-    open_page, attention, image
-):
-    page = open_page("<main></main>")
-    page.evaluate(REVIVE, 2 * live("attention", attention, image).html)
-    view, other = View(page), View(page, 1)
-    view.click(0, 3)
-    other.block(0)
-    page.evaluate(REVIVE, "")  # its scripts run again
-    page.wait_for_timeout(100)
-    assert (view.state, other.state) == ((3, 2, 3), (-1, 0, None))
-    again = View(open_page(page.evaluate("document.body.innerHTML")))
-    assert again.state == (-1, BLOCKS - 1, None)
-    again.hover(2, 2)
-    assert_shows(again, image, attention, 12)
 
 
 def test_a_silenced_head_changes_the_answer_as_torch_says(open_page):

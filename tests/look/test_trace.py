@@ -138,20 +138,6 @@ def test_afterwards_and_after_errors_the_model_is_as_it_was_and_hooks_of_others_
     assert [block.attention.fused for block in model.blocks] == [True, False]
 
 
-@pytest.mark.parametrize("outer_pattern", ["*", "norm"])
-def test_records_can_be_nested(model, images, outer_pattern):
-    with record(model, outer_pattern) as outer:
-        with record(model, "*.attention.weights", "output") as inner:
-            model(images)
-        assert model.blocks[0].attention.fused == (outer_pattern == "norm")
-        model(images[:1])
-    assert list(inner) == ["blocks.0.attention.weights", "blocks.1.attention.weights", "output"]
-    assert len(inner["output"]) == 2
-    assert list(outer) == (NAMES if outer_pattern == "*" else ["norm"])
-    assert len(outer["norm"]) == 1
-    assert is_untouched(model)
-
-
 def test_a_name_that_was_not_recorded_is_refused_with_those_that_were(model, images):
     with record(model, "norm", "head") as trace:
         model(images)
