@@ -11,15 +11,12 @@ import contextlib
 import gc
 import os
 import random
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -30,13 +27,11 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.exercises import answers_stages, answers_whole  # noqa: E402
+from tests.exercises.answers import RIGHT  # noqa: E402
 from tests.peers.libraries import build_peer, import_peer  # noqa: E402
 from tests.widgets.panels import PANELS, address, ends, leaves  # noqa: E402
 from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters, exercises  # noqa: E402
-from vit_walkthrough.data import ClutteredDigits  # noqa: E402
-from vit_walkthrough.living import live  # noqa: E402
-from vit_walkthrough.weights import convert_weights, load_pretrained, load_tiny  # noqa: E402
+from vit_walkthrough.weights import convert_weights, load_pretrained  # noqa: E402
 
 BASE = ViTConfig.named("B/16")
 
@@ -148,15 +143,6 @@ def loading(rounds: int) -> Iterator[Row]:
     yield from compare("forward of the converted B/16", ways, rounds * 4, 1.02)
 
 
-def import_time(rounds: int) -> Iterator[Row]:
-    """In a process of its own each time; the first fills the disk's cache."""
-    code = "from time import perf_counter as now; a = now(); import torch; b = now(); import vit_walkthrough; "
-    command = [sys.executable, "-c", code + "print(b - a, now() - b)"]
-    runs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(rounds + 1)]
-    torch_alone, beyond = zip(*(map(float, run.stdout.split()) for run in runs[1:]), strict=True)
-    yield Row("import, beyond torch", median(beyond), median(beyond), 0.3, other="torch", its=median(torch_alone))
-
-
 def places(control, dice: random.Random) -> list:
     """Every option; or both ends and a place between, so that what was computed before is not all that is asked for."""
     found = ends(control)
@@ -196,61 +182,20 @@ def panels(rounds: int) -> Iterator[Row]:
         yield Row(f"{name}, 95th percentile", late, late, 0.12)
 
 
-# Puts the milliseconds that each drawing takes, once its frame has come, into `spent`.
-SPY = """window.spent = []; const real = requestAnimationFrame;
-window.requestAnimationFrame = (draw) => real((time) => {
-  const start = performance.now(); draw(time); spent.push(performance.now() - start); });"""
-
-
-def pictures(rounds: int) -> Iterator[Row]:
-    """The pictures that compute the model in Chromium: from a pointer's move or drag, once its frame has come, to the
-    picture; also on a processor four times slower, as a phone's."""
-    playwright = import_module("playwright.sync_api")
-    image, hero = ClutteredDigits("test").sample(1, draw=0)[0][0], load_tiny(8, 4)
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for slower, bounds in ((1, (0.016, 0.033)), (4, (0.1, 0.1))):
-            for name in ("attention", "cover", "order", "stream"):
-                picture, page = live(name, hero, image), browser.new_page()
-                page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
-                page.add_init_script(SPY)
-                page.goto("about:blank")
-                page.set_content(picture.html)
-                page.locator(".vit-alive").wait_for()
-                box = page.locator(".vit-points, .vit-alive").last.bounding_box()
-                for act in ("pointer", "drag")[: 2 if name in ("cover", "order") else 1]:
-                    page.evaluate("spent.length = 0")
-                    for lap in range(10 * rounds):
-                        across, down = random.random() * box["width"], random.random() * box["height"]
-                        page.mouse.move(box["x"] + across, box["y"] + down)
-                        if act == "drag" and not lap:
-                            page.mouse.down()
-                        page.wait_for_timeout(20)
-                    page.mouse.up()
-                    spent = [one / 1000 for one in page.evaluate("spent")]
-                    what, late = f"{name}, {act} to picture, {slower} times slower", quantiles(spent, n=20)[-1]
-                    bound = bounds[1] if act == "drag" else bounds[0]
-                    yield Row(what, median(spent), median(spent), bound, note=f"{len(spent)} drawings")
-                    yield Row(f"{name}, {act}, 95th percentile", late, late, None if act == "drag" else bounds[1])
-                page.close()
-
-
 def every_check(rounds: int) -> Iterator[Row]:
-    """What a reader waits for after a right answer to an exercise; of several right ones the slowest."""
-    for name, answers in (answers_stages.RIGHT | answers_whole.RIGHT).items():
+    """What a reader waits for after a right answer to an exercise."""
+    for name, answer in RIGHT.items():
         check, seconds = getattr(exercises, f"check_{name}"), []
         for _ in range(rounds):
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-                seconds.append(max(timed(check, answer) for answer in answers))
+                seconds.append(timed(check, answer))
         yield Row(f"check_{name}", median(seconds), median(seconds), 0.05)
 
 
 SECTIONS = {
     "forward": forward,
     "loading": loading,
-    "import": import_time,
     "widgets": panels,
-    "pictures": pictures,
     "exercises": every_check,
 }
 

@@ -11,11 +11,8 @@ from PIL import Image
 
 from tests.browser import jupyter
 from tests.browser.reader import FRAMES, listen, spot, swipe
-from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.draw import blend
 from vit_walkthrough.living import live
-from vit_walkthrough.look.intervene import intervene
-from vit_walkthrough.weights import load_tiny
 
 ROWS, COLS, SIDE, BLOCKS, HEADS = 3, 5, 4, 3, 4
 STEP = 6.6  # of 255, between two neighbours in the palette: weights are carried in 8 bits of their own peak
@@ -203,25 +200,6 @@ def test_the_arrow_keys_walk_across_no_edge_and_enter_and_space_pin_until_escape
     assert view.state == (11, BLOCKS - 1, None)
     assert [key for key in heard() if key not in ("Shift", "Control")] == ["a", "Enter", "ArrowDown"]
     assert view.page.evaluate("[scrollX, scrollY]") == [0, 0]
-
-
-def test_a_silenced_head_changes_the_answer_as_torch_says(open_page):
-    model, image = load_tiny(8, 4), ClutteredDigits("test").sample(1, draw=0)[0]
-    page = open_page(live("attention", model, image[0]).html)
-    view = View(page)
-
-    def answers() -> list[float]:
-        assert view.state  # a frame later
-        said = view.root.get_by_role("img", name="what the model says").get_attribute("aria-label")
-        return [float(share) for share in re.findall(r"\d ([\d.]+)%", said)]
-
-    view.block(2)
-    for heads in ([], [1], [1, 3]):
-        if heads:
-            view.root.get_by_role("button", name=f"silence head {heads[-1]}").click()
-        with torch.no_grad(), intervene(model, silenced=[(2, head) for head in heads]):
-            expected = model(image).softmax(-1)[0]
-        assert answers() == pytest.approx((100 * expected).tolist(), abs=0.3)
 
 
 def test_data_that_cannot_be_read_are_told_and_the_still_stays(open_page, attention, image):

@@ -1,7 +1,6 @@
 """What holds for every plot, whatever a reader has set; and that `render` and `show` show what was drawn."""
 
 import base64
-import inspect
 
 import matplotlib
 import numpy as np
@@ -50,16 +49,6 @@ def plotted(name: str, data=None, **more):
     values, options = PLOTS[name]
     data = NAMED.get(name, lambda data: data)(values if data is None else data)
     return getattr(draw, name)(data, **options, **more)
-
-
-@every_plot
-def test_axes_come_last_and_are_drawn_into_and_returned(name):
-    *_, last = inspect.signature(getattr(draw, name)).parameters.values()
-    assert (last.name, last.kind, last.default) == ("ax", last.KEYWORD_ONLY, None)
-    left, right = draw.side_by_side(2)
-    assert plotted(name, ax=right) is right
-    assert right.has_data()
-    assert not left.has_data()
 
 
 @every_plot

@@ -130,8 +130,3 @@ def test_a_folder_that_cannot_be_learned_from_says_what_is_wrong_with_it(folder,
     spoil(folder)
     with pytest.raises(ValueError, match=told):
         LabelledFolder(folder, 24)
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        LabelledFolder(tmp_path / "nowhere", 24)

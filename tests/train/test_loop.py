@@ -168,17 +168,6 @@ def test_watch_sees_the_model_and_its_history_before_every_step(train, config):
     assert same(fitted.model, train(seed=5).model)
 
 
-@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode])
-def test_training_and_measuring_do_not_depend_on_what_surrounds_them(train, around):
-    expected = train(learning_rate=0.02)
-    with around():
-        fitted = train(learning_rate=0.02)
-        accuracy = evaluate(fitted.model, Bars(), 250)
-    assert same(fitted.model, expected.model)
-    assert fitted.history.loss == expected.history.loss
-    assert accuracy == evaluate(expected.model, Bars(), 250)
-
-
 def test_parameters_that_are_not_held_get_no_gradient_and_do_not_enter_the_norm(config, randomize):
     def head_alone(model, lr, weight_decay):
         return torch.optim.SGD(model.head.parameters(), lr=lr)
@@ -197,17 +186,6 @@ def test_parameters_that_are_not_held_get_no_gradient_and_do_not_enter_the_norm(
     assert not same(ours.head, start.head)
     assert not with_gradient
     assert all(parameter.requires_grad for parameter in ours.parameters())
-
-
-@pytest.mark.parametrize("kind", ["learned", "sincos", "none"])
-def test_an_initial_model_follows_its_seed_and_takes_no_draw_of_the_data(config, kind):
-    config, digits = replace(config, positions=kind), ClutteredDigits()
-    init_model(ViTConfig(48, 24, dim=8, depth=1, heads=1, hidden=8, classes=10), digits)
-    assert digits.draws == 0
-    assert same(init_model(config, Bars()), init_model(config, Bars(), 0))
-    assert not same(init_model(config, Bars(), 3), init_model(config, Bars(), 4))
-    usual = VisionTransformer(config).position_embedding
-    assert kind == "learned" or same(init_model(config, Bars()).position_embedding, usual)
 
 
 def test_pixels_are_read_as_if_their_mean_were_0_and_their_deviation_1(config):
@@ -254,13 +232,6 @@ def test_weights_and_labels_that_cannot_be_trained_are_refused(config, change, l
     data.labels = labels
     with pytest.raises(ValueError, match=told):
         fit(change(model) if change else config, data, progress=False)
-
-
-def test_images_that_the_model_does_not_read_are_refused(config):
-    with pytest.raises(ValueError, match=r"to 3.*3 classes"):
-        fit(config, Bars(4), watch=refuse, progress=False)
-    with pytest.raises(ValueError, match=r"\(1, 4, 6\)"):
-        fit(config, Bars(shape=(1, 6, 4)), progress=False)
 
 
 @pytest.mark.parametrize("optimizer", [adamw, muon, sgd])

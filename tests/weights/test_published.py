@@ -99,14 +99,6 @@ def test_a_config_that_the_weights_do_not_fit_is_refused(folder, changes, named)
         load_pretrained(folder(**changes))
 
 
-@pytest.mark.parametrize("content", ["", '{"model_type": "vit"}'])
-def test_a_folder_that_timm_did_not_write_is_refused(tmp_path, peer, content):
-    peer("timm")
-    (tmp_path / "config.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"cannot load .*convert_weights"):
-        load_pretrained(tmp_path)
-
-
 def test_code_in_weights_is_refused_and_not_run(folder, tmp_path):
     class Trap:
         def __reduce__(self):
