@@ -166,14 +166,6 @@ def test_pointing_at_a_map_says_the_number_of_the_patch_there(view, attention):
     assert "looks most at" in view.told.inner_text()
 
 
-def test_each_map_may_have_a_scale_of_its_own(view, attention, image):
-    one = attention[-1, 0, :, 0, 1:].unflatten(1, (ROWS, COLS))
-    view.root.get_by_role("button", name="a scale for each map").click()
-    for shown, values in zip(view.pixels()[1:], one, strict=True):
-        assert abs(shown - 255 * blend(image, values)).max() <= STEP
-    assert view.root.locator(".vit-scale").is_hidden()
-
-
 def test_a_finger_pins_at_its_second_tap_and_the_page_scrolls_over_the_picture(open_page, attention, image):
     page = open_page(live("attention", attention, image).html + '<p style="height:3000px">', has_touch=True)
     view = View(page)

@@ -231,14 +231,6 @@ def test_plot_heads_lays_the_blend_of_head_k_on_tile_k_and_the_image_before_a_si
         assert (across, place[0].start - 5 < down <= place[0].start) == (place[1].start + 60, True)
 
 
-def test_heads_that_are_given_one_peak_share_one_scale():
-    white, peak = np.ones((3, 40, 60)), WEIGHTS.max()  # where the picture is white, the colour is the weight's
-    shown = held(draw.plot_heads(white, WEIGHTS[1:], peak=peak))
-    heat = matplotlib.colormaps["inferno"](WEIGHTS[1:] / peak)[..., :3]
-    for left, each in zip(range(0, shown.shape[1], 60 + 11), heat, strict=True):
-        np.testing.assert_allclose(shown[10::20, left + 10 : left + 60 : 20] / 255, 0.3 + 0.7 * each, atol=HALF)
-
-
 @pytest.mark.parametrize("maps", [{}, {"seen": WEIGHTS[:4], "asked": WEIGHTS[1:] ** 2}])
 def test_plot_maps_puts_rows_of_blends_under_the_pictures(maps):
     ax = draw.plot_maps(IMAGES, maps, titles=list("pqrs"), masks=torch.tensor(MASKS))

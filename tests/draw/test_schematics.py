@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough.draw import parts, schematics
-from vit_walkthrough.draw.theme import ROLES
 
 DRAWINGS = {name.removeprefix("draw_"): draw for name, draw in vars(schematics).items() if name.startswith("draw_")}
 CONFIGS = {
@@ -150,10 +148,3 @@ def test_what_is_left_out_is_said():
         36,
     ]
     assert "12 more" in said(drawn("many", "heads"))
-
-
-@every_name
-def test_the_class_token_is_never_told_by_its_colour_alone(name):
-    edges = [edge[:3] for piece in drawn("tiny", name).collections for edge in piece.get_edgecolor()]
-    if any(np.allclose(edge, to_rgb(ROLES["class"])) for edge in edges):
-        assert any("★" in text for text in said(drawn("tiny", name)))

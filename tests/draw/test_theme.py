@@ -5,7 +5,6 @@ import base64
 import matplotlib
 import numpy as np
 import pytest
-import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from matplotlib.colors import to_rgb
@@ -49,14 +48,6 @@ def plotted(name: str, data=None, **more):
     values, options = PLOTS[name]
     data = NAMED.get(name, lambda data: data)(values if data is None else data)
     return getattr(draw, name)(data, **options, **more)
-
-
-@every_plot
-def test_a_tensor_draws_what_an_array_draws_and_is_left_as_it_is(name):
-    tensor = torch.tensor(PLOTS[name][0], dtype=torch.float32, requires_grad=True)
-    before = tensor.detach().clone()
-    assert render(plotted(name, tensor)) == render(plotted(name, before.numpy()))
-    assert torch.equal(tensor, before)
 
 
 LOUD = {

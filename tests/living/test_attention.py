@@ -94,15 +94,6 @@ def test_blocks_and_heads_are_chosen_in_their_order(model, images, blocks, heads
     assert (data_of(of_weights).weights == data.weights).all()
 
 
-def test_fewer_axes_are_those_of_one_block_of_one_image_of_one_head_and_any_precision_is_shown(attention, images):
-    expected = live("attention", attention[1:2, 1:2, 2:3], images[1])
-    assert_carries(expected, attention[1:2, 1, 2:3])
-    for weights in (attention[1, 1:2, 2:3], attention[1, 1, 2:3], attention[1, 1, 2], attention[1, 1, 2].double()):
-        assert live("attention", weights, images[1]).html == expected.html
-    halves = attention.bfloat16()
-    assert_carries(live("attention", halves, images[0].bfloat16()), halves[:, 0].double())
-
-
 def test_the_html_needs_nothing_from_elsewhere_and_styles_nothing_else(attention, images):
     html = live("attention", attention, images[0]).html
     assert "://" not in html.replace("http://www.w3.org/2000/svg", "")  # the name of a kind of element, never asked
@@ -135,13 +126,6 @@ RIGHT = {"seen": torch.full((3, 2, 4, 16, 16), 1 / 16), "image": torch.full((3, 
 def test_what_cannot_be_shown_is_refused_with_its_value(wrong, words):
     with pytest.raises(ValueError, match=words):
         live("attention", **RIGHT | wrong)
-
-
-def test_a_trace_without_attention_says_so(model, images):
-    with torch.no_grad(), record(model, "input") as trace:
-        model(images)
-    with pytest.raises(KeyError, match="no attention weights"):
-        live("attention", trace, images[0])
 
 
 def test_a_picture_that_is_too_large_is_refused_with_its_size(monkeypatch, attention, images):

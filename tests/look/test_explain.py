@@ -75,12 +75,6 @@ def test_a_patch_that_looks_at_the_class_token_alone_is_left_out_of_the_mean():
         assert explain.attention_distance(attention, 1, 3, 16).item() == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (3, 4)])
-def test_a_grid_that_does_not_fit_is_refused(attention, grid):
-    with pytest.raises(ValueError, match=rf"16 tokens, .* {grid[0]} \* {grid[1]} patches"):
-        explain.attention_distance(attention, *grid, 4)
-
-
 def relevance_by_hand(model: VisionTransformer, image: torch.Tensor, wanted: int | None) -> np.ndarray:
     """One image and one class, Equations 5 and 6 entry by entry."""
     with record(model) as trace:

@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 
-from tests.browser.conftest import browser, open_file  # noqa: F401
+from tests.browser.conftest import browser  # noqa: F401
 from tests.browser.jupyter import NOTEBOOKS, OPENED, Notebook, Server
-from tests.browser.test_exported import expect_alive, export
 from tests.browser.test_lab import MOVES
 
 
@@ -41,8 +40,3 @@ def test_a_notebook_is_opened_run_used_lost_and_run_again(browser, server, name)
         notebook.expect_nothing_asked_elsewhere()
     finally:
         notebook.close()
-
-
-@pytest.mark.parametrize("name", OPENED)
-def test_an_exported_page_lives_without_a_network(open_file, tmp_path, name):  # noqa: F811
-    expect_alive(open_file(export(name, tmp_path), offline=True))

@@ -192,15 +192,6 @@ def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
 
 
 @pytest.mark.parametrize(
-    "told", ["", "<html>404</html>", "\x00\xff %ZZ", "https://github.com.elsewhere.example", "http://github.com"]
-)
-def test_an_answer_that_tells_nothing_starts_nothing(colab, told):
-    result = colab.run([session(host=told)] if told.startswith("http") else told)
-    assert refused(result)
-    assert (result.clones, result.pip) == ([], [])
-
-
-@pytest.mark.parametrize(
     ("repository", "branch"),
     [
         ("reader/fork", "--upload-pack=touch${IFS}broken"),
@@ -216,12 +207,3 @@ def test_names_that_are_no_names_never_reach_git(colab, repository, branch):
     assert refused(result)
     assert result.clones == []
     assert not list(colab.content.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("repository", "branch"), [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/other", "main")]
-)
-def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository, branch):
-    result = colab.run([session(repository, branch)])
-    assert refused(result)
-    assert (len(result.clones), bool(result.pip)) == (1, repository == "reader/other")

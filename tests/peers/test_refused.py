@@ -45,14 +45,6 @@ def test_other_blocks_heads_and_eps_of_timm(peer):
     refused(model, "timm", r"blocks\.1\.mlp\.act .*approximate")
 
 
-def test_other_models_of_torchvision(peer):
-    models = peer("torchvision.models")
-    refused(models.resnet18(), "torchvision", "ResNet")
-    model = models.VisionTransformer(32, 16, 1, 2, 64, 64)
-    model.heads.add_module("act", torch.nn.GELU())
-    refused(model, "torchvision", "GELU")
-
-
 @pytest.mark.parametrize(
     ("kind", "sizes", "reason"),
     [

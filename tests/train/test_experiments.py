@@ -103,21 +103,6 @@ def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
     assert len({matrix.sum().item() for matrix in matrices}) == 4
 
 
-def test_norms_may_come_last():
-    """As torch's own layer has them by default."""
-    model, stream = started("norms", "last, as in 2017").model, torch.randn(2, 17, 64)
-    for block in model.blocks:
-        torchs = nn.TransformerEncoderLayer(64, 4, 128, 0.0, "gelu", layer_norm_eps=1e-6, batch_first=True).eval()
-        ours, theirs = block.state_dict(), dict(norm1="norm_1", norm2="norm_2", linear1="mlp.expand")
-        theirs |= {"linear2": "mlp.contract", "self_attn.out_proj": "attention.projection"}
-        theirs = {f"{name}.{kind}": f"{our}.{kind}" for name, our in theirs.items() for kind in ("weight", "bias")}
-        theirs |= {f"self_attn.in_proj_{kind}": f"attention.qkv.{kind}" for kind in ("weight", "bias")}
-        torchs.load_state_dict({name: ours[our] for name, our in theirs.items()})
-        with torch.no_grad():
-            assert_close(block(stream), torchs(stream), rtol=0, atol=1e-5)
-    assert isinstance(model.norm, nn.Identity)
-
-
 def test_drop_path_drops_whole_branches_of_some_images_and_makes_up_for_it():
     path, branch = variants.DropPath(0.25), torch.ones(4000, 3, 2)
     kept = path.train()(branch)
@@ -207,7 +192,6 @@ def kept(tmp_path, monkeypatch):
 
 
 ALL = {str(seed): {"accuracy": 0.5 + seed / 8} for seed in (0, 1, 2)}
-OLD = {seed: {"accuracy": 0.25} for seed in "012"}
 
 
 def test_an_unknown_group_is_refused_before_anything_runs_and_an_error_keeps_what_was_measured(kept, capsys):

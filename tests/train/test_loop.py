@@ -157,17 +157,6 @@ def test_it_trains_on_whatever_accelerator_is_there_and_not_on_one_that_torch_wa
     assert best_device() == torch.device("mps")
 
 
-def test_watch_sees_the_model_and_its_history_before_every_step(train, config):
-    seen, start = [], init_model(config, Bars(), 5)
-
-    def watch(step, model, history):
-        seen.append((step, len(history.loss), len(history.accuracy), model.training, same(model, start)))
-
-    fitted = train(watch=watch, seed=5)
-    assert seen == [(step, step, step, True, step == 0) for step in range(10)]
-    assert same(fitted.model, train(seed=5).model)
-
-
 def test_parameters_that_are_not_held_get_no_gradient_and_do_not_enter_the_norm(config, randomize):
     def head_alone(model, lr, weight_decay):
         return torch.optim.SGD(model.head.parameters(), lr=lr)
