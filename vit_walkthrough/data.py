@@ -20,11 +20,7 @@ Masks = Bool[Tensor, "batch height width"]
 
 
 def photo(name: str, size=224) -> Float[Tensor, "3 height width"]:
-    """One of the PHOTOS, as load_image gives it.
-
-    Raises: ValueError for an unknown name; for the size as load_image.
-    Source: images/photos/CREDITS.md.
-    """
+    """One of the PHOTOS, as load_image gives it. Raises: ValueError for an unknown name. Source: images/photos."""
     if name not in PHOTOS:
         raise ValueError(f"photo {name!r} is unknown; choose one of {', '.join(PHOTOS)}")
     package = Path(__file__).parent
@@ -143,10 +139,8 @@ class ClutteredDigits:
         self.labels = torch.from_numpy(labels[own])
 
     def sample(self, count: int, draw: int | None = None) -> tuple[Images, Classes, Masks]:
-        """`count` images in [0, 1], their labels from 0 to 9, and masks that are true on the square of the digit.
-
-        draw: what is drawn follows from this number and the seed; if it is not given, the next number is taken.
-        """
+        """`count` images in [0, 1], their labels from 0 to 9, and masks that are true on the square of the digit. draw:
+        what is drawn follows from this number and the seed; if it is not given, the next number is taken."""
         if count < 1:
             raise ValueError(f"count is {count}; it must be at least 1")
         if draw is None:
@@ -191,9 +185,7 @@ class ClutteredDigits:
 
 class PlantedCue(ClutteredDigits):
     """ClutteredDigits of 48 pixels with a cue in each image: one dim patch beside the digit, whose hue names a class.
-
-    share: how often the cue names the class of the digit; otherwise it names another one, and lies.
-    """
+    share: how often the cue names the class of the digit; otherwise it names another one, and lies."""
 
     def __init__(self, split: str = "train", share=0.95, seed: int = 0):
         if not 0 <= share <= 1:
@@ -218,12 +210,8 @@ class PlantedCue(ClutteredDigits):
 
 
 def plant(images: Images, masks: Masks, classes: Classes, places: Classes) -> Images:
-    """The images with a dim patch of 8 x 8 pixels in each, whose hue names a class from 0 to 9.
-
-    masks: true where the digit is. places: the number of the patch in which the cue lies, in reading order.
-
-    Raises: ValueError for a cue that covers the digit.
-    """
+    """The images with a dim patch of 8 x 8 pixels in each, whose hue names a class from 0 to 9. masks: true where the
+    digit is. places: the number of the patch in which the cue lies. Raises: ValueError for a cue on the digit."""
     rows, cols = (side // CUE for side in masks.shape[1:])
     grid = F.one_hot(places, rows * cols).bool().unflatten(1, (rows, cols))
     spots = grid.repeat_interleave(CUE, dim=1).repeat_interleave(CUE, dim=2)

@@ -88,10 +88,8 @@ class Page:
 
 @dataclass
 class Part:
-    """Something with a size, in inches. align: 0 stands at the left of its column, 1 at the right.
-
-    Once it is put on a page, it has its middle (x, y) and its edges: left, right, top and bottom.
-    """
+    """Something with a size, in inches. align: 0 stands at the left of its column, 1 at the right. Once it is put on a
+    page, it has its middle (x, y) and its edges: left, right, top and bottom."""
 
     width: Number
     height: Number

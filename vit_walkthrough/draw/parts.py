@@ -1,7 +1,5 @@
-"""The parts of a schematic that show a model's numbers: faces of tokens, strips of vectors, maps on the image.
-
-All drawings follow the same few tokens. `slots` are their numbers, with None for each gap.
-"""
+"""The parts of a schematic that show a model's numbers: faces of tokens, strips of vectors, maps on the image. All
+drawings follow the same few tokens; `slots` are their numbers, with None for each gap."""
 
 from dataclasses import replace
 from itertools import pairwise

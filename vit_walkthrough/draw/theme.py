@@ -119,10 +119,8 @@ def titled(ax: Axes, title: str | None, bare: bool = False) -> Axes:
 
 @style()
 def render(figure: Figure | Axes, caption="", colours: int | None = None, small: int = SMALL, dpi: int = 90) -> bytes:
-    """A figure as the bytes of an opaque PNG, with the caption below it.
-
-    colours: at most so many, if the file has `small` bytes or more without.
-    """
+    """A figure as the bytes of an opaque PNG, with the caption below it. colours: at most so many, if the file has
+    `small` bytes or more without."""
     figure, words, buffer = getattr(figure, "figure", figure), None, io.BytesIO()
     if caption:
         height, lines = figure.get_figheight(), textwrap.wrap(caption, int(figure.get_figwidth() * 72 / 5.6))
@@ -156,9 +154,7 @@ def as_png(picture: Image.Image) -> bytes:
 def show(figure: Figure | Axes, caption: str) -> None:
     """Display a figure in a notebook, with twice the pixels that it takes up, and below it the caption as text.
 
-    caption: says what there is to see, also to those who cannot see it; it may be written over several lines.
-
-    Raises: ValueError if it is empty.
+    caption: says what there is to see, also to those who cannot see it. Raises: ValueError if it is empty.
     """
     from IPython.display import display
 

@@ -82,10 +82,7 @@ class Exercise:
         self.words = list(signature(self.body).parameters)
 
     def __call__(self, yours) -> None:
-        """Print that the answer is right, or that it is still a hole (`...`).
-
-        Raises: Wrong, which says what is wrong.
-        """
+        """Print that the answer is right, or still a hole (`...`). Raises: Wrong, which says what is wrong."""
         name = name_of(yours)
         if not callable(yours):
             raise Wrong(f"The check needs the function itself, not {called(yours)}: its name, without brackets")
@@ -110,10 +107,7 @@ class Exercise:
         return next(self.body(*case))
 
     def attempt(self, yours: Callable, case: tuple):
-        """What the reader's function gives in this case.
-
-        Raises: Wrong if it fails, runs for too long, or changes an argument.
-        """
+        """What the reader's function gives in this case. Raises: Wrong if it fails, is late, or changes an argument."""
         name, arguments = name_of(yours), copy.deepcopy(case)
         try:
             with limited():

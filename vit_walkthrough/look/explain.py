@@ -92,10 +92,8 @@ def attention_distance(attention: Attention, rows: int, cols: int, patch_size: i
 
 @torch.no_grad()
 def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]:
-    """What the classification head would say before the first block and after every block.
-
-    Source: nostalgebraist 2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head.
-    """
+    """What the classification head would say before the first block and after every block. Source: nostalgebraist
+    2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head."""
     blocks = [f"blocks.{block}" for block in range(model.config.depth)]
     with record(model, "blocks.0.norm_1.input", *blocks) as trace:
         model(images)
@@ -128,10 +126,8 @@ def _covered(maps: Tensor, masks: Tensor) -> Maps:
 
 
 def mass_on_object(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Float[Tensor, " batch"]:
-    """The share of each map that falls on the object; a uniform map gets the object's share of the area.
-
-    Raises: ValueError for maps that do not fit the masks, are negative or empty, or hold NaN.
-    """
+    """The share of each map that falls on the object; a uniform map gets the object's share of the area. Raises:
+    ValueError for maps that do not fit the masks, are negative or empty, or hold NaN."""
     covered = _covered(maps, masks)
     if (maps < 0).any() or (maps.sum(-1) <= 0).any():
         raise ValueError("a map must be of numbers from 0 up, and not all 0")
@@ -139,11 +135,8 @@ def mass_on_object(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Flo
 
 
 def pointing_game(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Bool[Tensor, " batch"]:
-    """Whether the strongest patch of each map lies on the object, with half of its area or more.
-
-    Raises: ValueError for maps that do not fit the masks, or hold NaN.
-    Source: Zhang et al. 2016, arXiv 1608.00507, for patches instead of pixels.
-    """
+    """Whether the strongest patch of each map lies on the object, with half of its area or more. Raises: as
+    mass_on_object. Source: Zhang et al. 2016, arXiv 1608.00507, for patches instead of pixels."""
     return _covered(maps, masks).gather(1, maps.argmax(-1, keepdim=True))[:, 0] >= 0.5
 
 

@@ -23,10 +23,7 @@ def adapt(
     model: VisionTransformer, *, image_size: int | tuple[int, int] | None = None, classes: int | None = None
 ) -> VisionTransformer:
     """A copy of the model for images of another size, its positions resampled, and for another task, with a new linear
-    head that starts at zero. Without `classes` the head is kept. Every weight of the copy can learn.
-
-    Source: section 3.2.
-    """
+    head that starts at zero. Without `classes` the head is kept. Every weight of the copy can learn. Source: 3.2."""
     adapted, old, like = copy.deepcopy(model), model.config, next(model.parameters())
     changes = {"image_size": image_size, "classes": classes}
     config = replace(old, **{name: value for name, value in changes.items() if value is not None})
@@ -46,9 +43,7 @@ class Pictures:
     """A fixed set of pictures with their labels, in the form that `fit` and `evaluate` ask for.
 
     images: (count ...), of any kind. prepare: turns a batch of them into what the model reads. seed: of the order.
-
-    Raises: ValueError for no pictures, or another number of labels.
-    """
+    Raises: ValueError for no pictures, or another number of labels."""
 
     def __init__(self, images: Images, labels: Integer[Tensor, " labels"], prepare: Prepare = AS_THEY_ARE, seed=0):
         if not len(images) or len(images) != len(labels):
@@ -74,9 +69,7 @@ class LabelledFolder(Pictures):
     """The pictures of a folder that has a sub-folder for each class, all read at once and cropped to `size` in pixels.
 
     names: of the classes, in the order of their labels. prepare: of images in [0, 1]. Hidden files are left out.
-
-    Raises: ValueError for fewer than two classes, a class without a file, or a file that load_image refuses, by name.
-    """
+    Raises: ValueError for fewer than two classes, a class without a file, or a file that load_image refuses."""
 
     def __init__(self, path, size=224, prepare: Prepare = AS_THEY_ARE, seed=0):
         folders = sorted(each for each in Path(path).iterdir() if each.is_dir() and not each.name.startswith("."))

@@ -64,10 +64,8 @@ def plain_torch() -> Iterator[None]:
 
 
 def schedule(step: int, steps: int, warmup: float = 0.03) -> float:
-    """The share of the learning rate at a step: it rises in a line for `warmup` of the steps, then falls in a line.
-
-    Source: section 4.1 (linear warm-up and decay).
-    """
+    """The share of the learning rate at a step: it rises in a line for `warmup` of the steps, then falls in a line
+    (section 4.1)."""
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
@@ -193,10 +191,8 @@ def fit(
 @plain_torch()
 @torch.inference_mode()
 def evaluate(model: nn.Module, data, count: int = 2000) -> float:
-    """The share of `count` images that the model names right. The images are always the same for the same data.
-
-    Raises: ValueError for a count below 1; TypeError for data without `sample`.
-    """
+    """The share of `count` images that the model names right. The images are always the same for the same data. Raises:
+    ValueError for a count below 1; TypeError for data without `sample`."""
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
     _check_data(data)

@@ -31,10 +31,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the facts of a file that save_checkpoint wrote.
-
-    Raises: FileNotFoundError; ValueError for a file that is truncated or not safetensors.
-    """
+    """The tensors and the facts of a file that save_checkpoint wrote. Raises: FileNotFoundError; ValueError for a file
+    that is truncated or not safetensors."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = {name: json.loads(fact) for name, fact in (file.metadata() or {}).items() if name != "format"}
@@ -61,10 +59,8 @@ def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bo
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
-    """The model of a checkpoint, in eval mode, and its scores.
-
-    Raises: as read_tensors; ValueError for no config, one that is not a ViTConfig, or one that the weights do not fit.
-    """
+    """The model of a checkpoint, in eval mode, and its scores. Raises: as read_tensors; ValueError for no config, one
+    that is not a ViTConfig, or one that the weights do not fit."""
     tensors, facts = read_tensors(path)
     tensors, name = in_full(tensors), Path(path).name
     try:  # JSON has no tuples

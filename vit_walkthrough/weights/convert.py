@@ -69,10 +69,8 @@ PUBLISHED_HEADS = {dim: heads for dim, _, heads, _ in SIZES.values()}
 
 
 def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
-    """Every parameter of a ViT with `depth` blocks -> the tensors that fill it in a checkpoint of the source.
-
-    Raises: ValueError for an unknown source.
-    """
+    """Every parameter of a ViT with `depth` blocks -> the tensors that fill it in a checkpoint of the source. Raises:
+    ValueError for an unknown source."""
     if source not in SOURCES:
         raise ValueError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
     column, found = SOURCES.index(source), {}

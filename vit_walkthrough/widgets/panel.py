@@ -62,10 +62,8 @@ class Panel:
         self.update()
 
     def update(self, change=None) -> None:
-        """Draw what the controls say now.
-
-        A change that leaves them as they were last drawn draws nothing. A change during a drawing is drawn after it.
-        """
+        """Draw what the controls say now. A change that leaves them as they were last drawn draws nothing. A change
+        during a drawing is drawn after it."""
         with self._one_at_a_time:  # a training draws from a thread of its own
             if self._drawing:
                 return
