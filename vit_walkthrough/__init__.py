@@ -11,26 +11,3 @@ from vit_walkthrough.model.encoder import MLP, Encoder, EncoderBlock
 from vit_walkthrough.model.patches import PatchEmbedding, patchify, unpatchify
 from vit_walkthrough.model.tokens import ClassToken, PositionEmbedding, resample_positions, sincos_positions
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, count_parameters
-
-__all__ = [
-    "MLP",
-    "ClassToken",
-    "ClassificationHead",
-    "Encoder",
-    "EncoderBlock",
-    "MultiHeadSelfAttention",
-    "PatchEmbedding",
-    "PositionEmbedding",
-    "SelfAttention",
-    "Trace",
-    "ViTConfig",
-    "VisionTransformer",
-    "attend",
-    "attention_weights",
-    "count_parameters",
-    "patchify",
-    "record",
-    "resample_positions",
-    "sincos_positions",
-    "unpatchify",
-]

@@ -16,14 +16,11 @@ SPLITS = {"train": slice(700, None), "validation": slice(500, 700), "test": slic
 FRAGMENTS = 3  # of other digits, around each digit
 CUE = 8  # the side of a planted cue in pixels: one patch of the hero
 Images, Classes = Float[Tensor, "batch 3 height width"], Int[Tensor, " batch"]
+Masks = Bool[Tensor, "batch height width"]
 
 
 def photo(name: str, size=224) -> Float[Tensor, "3 height width"]:
-    """One of the PHOTOS, as load_image gives it.
-
-    Raises: ValueError for an unknown name; for the size as load_image.
-    Source: images/photos/CREDITS.md.
-    """
+    """One of the PHOTOS, as load_image gives it. Raises: ValueError for an unknown name. Source: images/photos."""
     if name not in PHOTOS:
         raise ValueError(f"photo {name!r} is unknown; choose one of {', '.join(PHOTOS)}")
     package = Path(__file__).parent
@@ -113,32 +110,21 @@ class ClutteredDigits:
     They are the 1,797 scans of 8 x 8 pixels that scikit-learn brings along. The splits share no scan.
 
     split: "train" draws from 1,097 scans, "validation" from 200 others, on which settings are chosen, "test" from the
-    last 500. size: side of the images in pixels; the digit is half as wide. seed: of all draws. scans: only the first
-    so many. augment: whether each scan is turned, sheared and scaled a little; by default those of train are.
-    dim_fragments: how bright a fragment is, as a share of the digit.
+    last 500. size: side of the images in pixels; the digit is half as wide. scans: only the first so many. augment:
+    whether each scan is turned, sheared and scaled a little; by default those of train are. dim_fragments: how bright a
+    fragment is, as a share of the digit.
 
-    Raises: ValueError for an unknown split, a size that is odd or below 32, more scans than there are, or none, and
-    dim_fragments outside 0 to 1.
+    Raises: ValueError for an unknown split, a size that is odd or below 32, scans that there are not.
     Source: after the cluttered MNIST of Mnih et al. 2014 (arXiv 1406.6247), section 4.2.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        size: int = 48,
-        seed: int = 0,
-        scans: int | None = None,
-        augment: bool | None = None,
-        dim_fragments: float = 0.4,
-    ):
+    def __init__(self, split="train", size=48, seed=0, scans: int | None = None, augment=None, dim_fragments=0.4):
         from sklearn.datasets import load_digits  # here, so that photos do not wait for it
 
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
         if size < 32 or size % 2:
             raise ValueError(f"size {size} is odd or too small; choose an even size, at least 32")
-        if not 0 <= dim_fragments <= 1:
-            raise ValueError(f"dim_fragments is {dim_fragments}; it is a share from 0 to 1")
         pixels, labels = load_digits(return_X_y=True)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")
         own = order[SPLITS[split]].numpy()
@@ -152,13 +138,9 @@ class ClutteredDigits:
         self.scans = F.interpolate(small, (size // 2, size // 2), mode="bicubic", antialias=True).clamp(0, 1)
         self.labels = torch.from_numpy(labels[own])
 
-    def sample(
-        self, count: int, draw: int | None = None
-    ) -> tuple[Float[Tensor, "count 3 size size"], Int[Tensor, " count"], Bool[Tensor, "count size size"]]:
-        """`count` images in [0, 1], their labels from 0 to 9, and masks that are true on the square of the digit.
-
-        draw: what is drawn follows from this number and the seed; if it is not given, the next number is taken.
-        """
+    def sample(self, count: int, draw: int | None = None) -> tuple[Images, Classes, Masks]:
+        """`count` images in [0, 1], their labels from 0 to 9, and masks that are true on the square of the digit. draw:
+        what is drawn follows from this number and the seed; if it is not given, the next number is taken."""
         if count < 1:
             raise ValueError(f"count is {count}; it must be at least 1")
         if draw is None:
@@ -203,11 +185,7 @@ class ClutteredDigits:
 
 class PlantedCue(ClutteredDigits):
     """ClutteredDigits of 48 pixels with a cue in each image: one dim patch beside the digit, whose hue names a class.
-
-    share: how often the cue names the class of the digit; otherwise it names another one, and lies.
-
-    Raises: ValueError for a share outside 0 to 1; otherwise as ClutteredDigits.
-    """
+    share: how often the cue names the class of the digit; otherwise it names another one, and lies."""
 
     def __init__(self, split: str = "train", share=0.95, seed: int = 0):
         if not 0 <= share <= 1:
@@ -216,14 +194,13 @@ class PlantedCue(ClutteredDigits):
         self.share = share
 
     def sample(self, count: int, draw: int | None = None):
-        """As ClutteredDigits.sample, with a cue in each image."""
         return self.planted(count, draw)[:3]
 
     def planted(self, count: int, draw: int | None = None):
         """What `sample` gives, and for each image the class that its cue names and the patch in which the cue lies."""
         images, labels, masks = super().sample(count, draw)
-        number = self.draws - 1 if draw is None else draw
-        generator = self._generator(1_000_003 * self.seed + number + 2**30)
+        draw = self.draws - 1 if draw is None else draw
+        generator = self._generator(1_000_003 * self.seed + draw + 2**30)
         others = (labels + torch.randint(1, 10, (count,), generator=generator, device="cpu")) % 10
         honest = torch.rand(count, generator=generator, device="cpu", dtype=torch.float64) < self.share
         named = torch.where(honest, labels, others)
@@ -232,13 +209,9 @@ class PlantedCue(ClutteredDigits):
         return plant(images, masks, named, places), labels, masks, named, places
 
 
-def plant(images: Images, masks: Bool[Tensor, "batch height width"], classes: Classes, places: Classes) -> Images:
-    """The images with a dim patch of 8 x 8 pixels in each, whose hue names a class from 0 to 9.
-
-    masks: true where the digit is. places: the number of the patch in which the cue lies, in reading order.
-
-    Raises: ValueError for a cue that covers the digit.
-    """
+def plant(images: Images, masks: Masks, classes: Classes, places: Classes) -> Images:
+    """The images with a dim patch of 8 x 8 pixels in each, whose hue names a class from 0 to 9. masks: true where the
+    digit is. places: the number of the patch in which the cue lies. Raises: ValueError for a cue on the digit."""
     rows, cols = (side // CUE for side in masks.shape[1:])
     grid = F.one_hot(places, rows * cols).bool().unflatten(1, (rows, cols))
     spots = grid.repeat_interleave(CUE, dim=1).repeat_interleave(CUE, dim=2)

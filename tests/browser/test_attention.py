@@ -11,12 +11,8 @@ from PIL import Image
 
 from tests.browser import jupyter
 from tests.browser.reader import FRAMES, listen, spot, swipe
-from tests.browser.test_every_picture import REVIVE
-from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.draw import blend
 from vit_walkthrough.living import live
-from vit_walkthrough.look.intervene import intervene
-from vit_walkthrough.weights import load_tiny
 
 ROWS, COLS, SIDE, BLOCKS, HEADS = 3, 5, 4, 3, 4
 STEP = 6.6  # of 255, between two neighbours in the palette: weights are carried in 8 bits of their own peak
@@ -170,14 +166,6 @@ def test_pointing_at_a_map_says_the_number_of_the_patch_there(view, attention):
     assert "looks most at" in view.told.inner_text()
 
 
-def test_each_map_may_have_a_scale_of_its_own(view, attention, image):
-    one = attention[-1, 0, :, 0, 1:].unflatten(1, (ROWS, COLS))
-    view.root.get_by_role("button", name="a scale for each map").click()
-    for shown, values in zip(view.pixels()[1:], one, strict=True):
-        assert abs(shown - 255 * blend(image, values)).max() <= STEP
-    assert view.root.locator(".vit-scale").is_hidden()
-
-
 def test_a_finger_pins_at_its_second_tap_and_the_page_scrolls_over_the_picture(open_page, attention, image):
     page = open_page(live("attention", attention, image).html + '<p style="height:3000px">', has_touch=True)
     view = View(page)
@@ -204,42 +192,6 @@ def test_the_arrow_keys_walk_across_no_edge_and_enter_and_space_pin_until_escape
     assert view.state == (11, BLOCKS - 1, None)
     assert [key for key in heard() if key not in ("Shift", "Control")] == ["a", "Enter", "ArrowDown"]
     assert view.page.evaluate("[scrollX, scrollY]") == [0, 0]
-
-
-def test_pictures_whose_scripts_run_again_keep_what_is_chosen_and_one_saved_alive_shows_the_maps(
-    open_page, attention, image
-):
-    page = open_page("<main></main>")
-    page.evaluate(REVIVE, 2 * live("attention", attention, image).html)
-    view, other = View(page), View(page, 1)
-    view.click(0, 3)
-    other.block(0)
-    page.evaluate(REVIVE, "")  # its scripts run again
-    page.wait_for_timeout(100)
-    assert (view.state, other.state) == ((3, 2, 3), (-1, 0, None))
-    again = View(open_page(page.evaluate("document.body.innerHTML")))
-    assert again.state == (-1, BLOCKS - 1, None)
-    again.hover(2, 2)
-    assert_shows(again, image, attention, 12)
-
-
-def test_a_silenced_head_changes_the_answer_as_torch_says(open_page):
-    model, image = load_tiny(8, 4), ClutteredDigits("test").sample(1, draw=0)[0]
-    page = open_page(live("attention", model, image[0]).html)
-    view = View(page)
-
-    def answers() -> list[float]:
-        assert view.state  # a frame later
-        said = view.root.get_by_role("img", name="what the model says").get_attribute("aria-label")
-        return [float(share) for share in re.findall(r"\d ([\d.]+)%", said)]
-
-    view.block(2)
-    for heads in ([], [1], [1, 3]):
-        if heads:
-            view.root.get_by_role("button", name=f"silence head {heads[-1]}").click()
-        with torch.no_grad(), intervene(model, silenced=[(2, head) for head in heads]):
-            expected = model(image).softmax(-1)[0]
-        assert answers() == pytest.approx((100 * expected).tolist(), abs=0.3)
 
 
 def test_data_that_cannot_be_read_are_told_and_the_still_stays(open_page, attention, image):

@@ -1,6 +1,6 @@
 """JupyterLab with one notebook: each kind of control once, an upload, a living picture, a lost kernel.
 
-Every control of the notebooks, and Notebook 7, are tried in tests/nightly.
+Notebook 7 is tried in tests/nightly.
 """
 
 import json

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from tests.browser.reader import ask, listen, spot, told
+from tests.browser.reader import ask, spot, told
 from vit_walkthrough import patchify
 from vit_walkthrough.data import numbered_image
 from vit_walkthrough.living import live
@@ -34,18 +34,6 @@ def test_every_picture_leads_to_the_number_that_patchify_puts_there(open_page):
             assert value == pytest.approx(rows[patch, place].item(), abs=0.0051)
             at_home = row // SIDE * (WIDTH // SIDE) + col // SIDE
             assert [patch == at_home, True, place == row * 16 + col, (patch, place) == (row, col)][board]
-
-
-def test_keys_and_fingers_choose(open_page):
-    page = open_page(live("pixels", IMAGE, SIDE).html, has_touch=True)
-    picture = page.locator(".vit-pixels-board canvas").first
-    page.touchscreen.tap(*spot(picture, 5, 7, HEIGHT, WIDTH))
-    assert said(page)[0] == 4
-    heard = listen(page)
-    picture.press("ArrowRight")
-    picture.press("ArrowRight")
-    state = ask(page)
-    assert (state["y"], state["x"], heard()) == (5, 9, [])
 
 
 def test_the_steps_of_the_code_end_in_the_rows_of_patchify(open_page):

@@ -59,10 +59,3 @@ def test_mouse_touch_keys_and_play_go_along_the_recorded_moments(open_page, reco
     page.get_by_role("button", name="play").click()
     page.wait_for_function(f"{STATE}.moment === 3 && !{STATE}.playing")
     assert_shows(page, moments[3], labels)
-
-
-def test_reduced_motion_goes_moment_by_moment(open_page, recorded):
-    page = open_page(live("run", *recorded).html, reduced_motion="reduce")
-    for moment in recorded[0][:2]:
-        page.get_by_role("button", name="next moment").click()
-        assert_shows(page, moment, recorded[2])

@@ -47,15 +47,3 @@ def test_every_station_says_what_torch_says(config, images, randomize, open_page
     assert_reads(page, model, image, skipped=["blocks.1.attention"], alone=["blocks.0.mlp"], unnormed=unnormed)
     page.get_by_role("button", name="reset").click()
     assert_reads(page, model, image)
-
-
-def test_a_bar_under_the_pointer_or_the_keys_says_its_number(rounded, images, open_page):
-    page = open_page(live("stream", rounded, images[0], classes=list("abcde")).html)
-    row = page.locator(".vit-stream-read").nth(2)
-    row.locator(".vit-stream-bars > div").nth(3).hover()
-    with torch.no_grad():
-        said = rounded(images[:1])[0].softmax(-1)
-    assert f"After block 1, the head would give d {said[3]:.1%}" in told(page)
-    row.focus()
-    page.keyboard.press("ArrowRight")
-    assert f"give e {said[4]:.1%}" in told(page)

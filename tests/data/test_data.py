@@ -70,19 +70,14 @@ def test_numbered_image_counts_in_reading_order():
 
 PALETTE = Image.frombytes("P", (3, 2), bytes(range(6)))
 PALETTE.putpalette(RGB.tobytes())
-CMYK = Image.frombytes("CMYK", (3, 2), np.dstack([RGB, np.full((2, 3), 51, np.uint8)]).tobytes())
 PLAIN = np.full((2, 3, 3), (200, 100, 50), np.uint8)
 
 SOURCES = {
     "L png, a transparent grey": (encode(GREY, transparency=1), on_white(GREY, WITHOUT_GREEN)),
     "P png, alpha for every colour": (encode(PALETTE, transparency=ALPHA.tobytes()), on_white(RGB, ALPHA)),
-    "P gif, a transparent colour": (encode(PALETTE, "GIF", transparency=1), on_white(RGB, WITHOUT_GREEN)),
-    "gif of two frames": (encode(PALETTE, "GIF", save_all=True, append_images=[CMYK.convert("P")]), expected(RGB)),
     "RGB png, a transparent colour": (encode(RGB, transparency=(0, 255, 0)), on_white(RGB, WITHOUT_GREEN)),
     "RGB jpeg, broken EXIF": (encode(PLAIN, "JPEG", quality=95, exif=b"Exif\0\0garbage"), expected(PLAIN)),
     "RGBA png": (encode(np.dstack([RGB, ALPHA])), on_white(RGB, ALPHA)),
-    "CMYK tiff": (encode(CMYK, "TIFF"), expected((255.0 - RGB) * (1 - 51 / 255))),
-    "CMYK jpeg": (encode(Image.new("CMYK", (3, 2), (55, 155, 205, 0)), "JPEG", quality=95), expected(PLAIN)),
     "16-bit png": (encode(SHORT), expected(SHORT, 65535)),
     "F tiff": (encode(UNIT, "TIFF"), expected(UNIT, 1)),
     "RGB array": (RGB[::-1, ::-1], expected(RGB[::-1, ::-1])),
@@ -105,8 +100,7 @@ def test_every_source_gives_its_picture_and_stays_as_it_is(kind):
     source, wanted = SOURCES[kind]
     source, before = copy.deepcopy(source), source
     image = load_image(source, (2, 3))
-    rounded = {"CMYK tiff": 1.01 / 255, "CMYK jpeg": 0.015, "RGB jpeg, broken EXIF": 0.015}  # by Pillow
-    close(image, wanted, rounded.get(kind, 1e-6))
+    close(image, wanted, 0.015 if "jpeg" in kind else 1e-6)  # a JPEG is rounded
     assert (image.dtype, image.requires_grad, image.is_contiguous()) == (torch.float32, False, True)
     image.zero_()
     if not isinstance(source, (bytes, Image.Image)):

@@ -15,21 +15,6 @@ def digits(request):
     return ClutteredDigits(request.param)
 
 
-@pytest.mark.parametrize(("split", "size"), [("train", 32), ("validation", 34), ("test", 48)])
-def test_a_sample_is_images_labels_and_square_masks(split, size):
-    images, labels, masks = ClutteredDigits(split, size).sample(100, draw=0)
-    assert (images.shape, labels.shape, masks.shape) == ((100, 3, size, size), (100,), (100, size, size))
-    assert (images.dtype, labels.dtype, masks.dtype) == (torch.float32, torch.int64, torch.bool)
-    assert images.is_contiguous()
-    assert 0 <= images.min() < 0.1
-    assert 0.8 < images.max() <= 1
-    assert set(labels.tolist()) == set(range(10))
-    for mask in masks:
-        rows, cols = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
-        assert mask.sum() == size * size / 4
-        assert rows[-1] - rows[0] + 1 == cols[-1] - cols[0] + 1 == size // 2
-
-
 @pytest.mark.parametrize(
     ("split", "means", "labels", "corners"),
     [
@@ -151,7 +136,6 @@ def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
         (dict(split="Train"), "^split 'Train' .* train, validation, test$"),
         *[(dict(size=size), f"^size {size} .* 32$") for size in (33, 30)],
         *[(dict(split="test", scans=scans), f"^scans is {scans}; test .* 1 to 500$") for scans in (0, 501)],
-        *[(dict(dim_fragments=share), f"^dim_fragments is {share}; .* 0 to 1$") for share in (-0.1, 1.5)],
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message):

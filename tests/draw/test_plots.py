@@ -84,16 +84,6 @@ def test_plot_dots_draws_every_measurement_and_writes_the_mean_of_each_name_besi
     assert (seconds.texts[0].get_text(), seconds.get_xlim()) == ("1 s", (0, 400))
 
 
-def test_side_by_side_gives_axes_of_one_figure():
-    axes = draw.side_by_side(3, width=6, height=2, ratios=(1, 1, 2))
-    assert len({ax.figure for ax in axes}) == 1
-    assert axes[0].figure.get_size_inches().tolist() == [6, 2]
-    widths = [ax.get_position().width for ax in axes]
-    assert widths == pytest.approx([widths[0], widths[0], 2 * widths[0]])
-    ticks = draw.plot_curves({"a": ([0, 197], [0, 197])}, ax=axes[0]).get_xticks()
-    assert (2 <= len(ticks) <= 7, (ticks % 1 == 0).all()) == (True, True)  # few labels, and whole ones
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -69,7 +69,7 @@ def differences(model, images, cases: list[dict], folder: Path, ending: str = ""
     for case, here in zip(cases, in_node(model, images, cases, folder, ending), strict=True):
         with torch.no_grad(), intervene(model, **case), record(model) as trace:
             model(images)
-        assert list(here) == [name for name in trace.names if name.endswith(ending)]
+        assert list(here) == [name for name in trace if name.endswith(ending)]
         worst: dict[str, float] = {}
         for name, tensor in here.items():
             gap = abs(tensor - trace[name].flatten(1).numpy()).max()

@@ -15,11 +15,9 @@ from torch.testing import assert_close
 from vit_walkthrough.look import explain
 from vit_walkthrough.look.intervene import cover
 from vit_walkthrough.look.trace import record
-from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
 
 MEASURES = [explain.mass_on_object, explain.pointing_game]
-CURVES = {"deletion": explain.deletion_curve, "insertion": explain.insertion_curve}
 
 
 @pytest.fixture
@@ -55,16 +53,10 @@ def test_rows_that_do_not_sum_to_1_are_refused(reader, attention):
             reader(cut)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "fits", "off"), [(torch.float32, 1.0009, 1.0012), (torch.float16, 1, 1.02), (torch.bfloat16, 1, 1.02)]
-)
-def test_rows_may_miss_1_by_what_rounding_makes_them_miss(reader, attention, dtype, fits, off):
-    attention = attention.to(dtype)
-    exact = attention.float() / attention.float().sum(dim=-1, keepdim=True)
-    assert_close(reader(fits * attention), reader(exact), rtol=0, atol=0.05)
-    assert torch.equal(reader(tuple(attention)), reader(attention))  # as transformers' output_attentions gives it
+def test_rows_may_miss_1_by_what_rounding_makes_them_miss(reader, attention):
+    assert_close(reader(1.0009 * attention), reader(attention), rtol=0, atol=0.05)
     with pytest.raises(ValueError, match="do not sum to 1"):
-        reader(off * attention)
+        reader(1.0012 * attention)
 
 
 def test_distance_is_that_of_the_centres_on_a_grid_that_is_not_square(attention):
@@ -81,12 +73,6 @@ def test_a_patch_that_looks_at_the_class_token_alone_is_left_out_of_the_mean():
     for looked_at, expected in (([0, 2, 0, 0], 16), ([0, 0, 0, 0], math.nan)):
         attention = F.one_hot(torch.tensor(looked_at), 4).float()[None, None, None]
         assert explain.attention_distance(attention, 1, 3, 16).item() == pytest.approx(expected, nan_ok=True)
-
-
-@pytest.mark.parametrize("grid", [(4, 4), (3, 4)])
-def test_a_grid_that_does_not_fit_is_refused(attention, grid):
-    with pytest.raises(ValueError, match=rf"16 tokens, .* {grid[0]} \* {grid[1]} patches"):
-        explain.attention_distance(attention, *grid, 4)
 
 
 def relevance_by_hand(model: VisionTransformer, image: torch.Tensor, wanted: int | None) -> np.ndarray:
@@ -158,10 +144,6 @@ def test_principal_filters_are_those_of_numpy_up_to_sign(shape):
     _, _, expected = np.linalg.svd(array - array.mean(axis=0))
     along = (filters.double().numpy() * expected[: most - 1]).sum(axis=1)
     np.testing.assert_allclose(np.abs(along), 1, atol=1e-3)
-    assert len(explain.principal_filters(weight, most)) == most
-    for count in (0, most + 1):
-        with pytest.raises(ValueError, match=f"^count {count} .* {most}$"):
-            explain.principal_filters(weight, count)
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(12, 20, 4), (7, 3, 1), (4, 4, 4)])
@@ -217,76 +199,22 @@ def test_maps_of_no_numbers_and_the_mass_of_negative_or_empty_ones_are_refused(b
             measure(maps, torch.ones(2, 12, 20, dtype=torch.bool))
 
 
-class Witness(nn.Module):
-    """A model that keeps what it is shown and says nothing."""
-
-    def __init__(self, config: ViTConfig):
-        super().__init__()
-        self.config, self.seen = config, []
-
-    def forward(self, images):
-        self.seen.append(images.clone())
-        return torch.zeros(len(images), self.config.classes)
-
-
-@pytest.mark.parametrize("counts", [[0, 8, 15, 22, 30], [2, 2, 17]])
-@pytest.mark.parametrize("name", CURVES)
-def test_every_station_has_touched_as_many_patches_as_it_should_and_the_strongest_first(config, name, counts):
-    """Patches that are equally strong in reading order: up to 16, torch keeps this order without being asked."""
-    config, images = replace(config, image_size=(20, 24)), torch.rand(2, 3, 20, 24)
-    maps, witness = torch.randint(-4, 4, (2, 30)).float(), Witness(config)
-    curve = CURVES[name](witness, images, maps, torch.tensor([0, 3]), counts)
-    assert_close(curve, torch.full((2, len(counts)), 1 / 5))
-    for count, shown in zip(counts, witness.seen, strict=True):
-        for image in range(2):
-            order = sorted(range(30), key=lambda patch: -maps[image, patch].item())
-            covered = order[:count] if name == "deletion" else order[count:]
-            assert torch.equal(shown[image], cover(images[image, None], covered, config.patch_size)[0])
-
-
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        *[({"maps": torch.rand(shape)}, f"^maps .*{shape[-1]}.* 15 patches$") for shape in [(2, 14), (1, 15)]],
-        ({"maps": torch.full((2, 15), torch.nan)}, "^a map .* NaN$"),
-        *[({"counts": counts}, "^counts .* from 0 to 15$") for counts in ([], [-1, 3], [0, 16])],
-    ],
-)
-def test_curves_refuse_what_they_cannot_draw(config, images, curve, change, message):
-    arguments = {"maps": torch.rand(2, 15), "classes": [0, 1], "counts": [0, 7]} | change
-    with pytest.raises(ValueError, match=message):
-        curve(Witness(config), images, **arguments)
-
-
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("wanted", "count", "together", "calls"),
-    [(None, 2, 64, [2, 30]), ((4, 1), 2, 8, [2, 8, 8, 8, 6]), ((4,), 1, 8, [1, 8, 7]), ((0, 2), 2, 1, [2] * 16)],
-)
-def test_occlusion_is_what_a_cover_takes_of_the_probability(model, images, monkeypatch, wanted, count, together, calls):
-    model, images, shown = model.double(), images.double()[:count], []
+@pytest.mark.parametrize("wanted", [None, (4, 1)])
+def test_occlusion_is_what_a_cover_takes_of_the_probability(model, images, wanted):
+    model, images = model.double(), images.double()
     before = model(images).softmax(-1)
     classes = before.argmax(-1) if wanted is None else torch.tensor(wanted)
-    expected = torch.zeros(count, 15, dtype=torch.float64)
+    expected = torch.zeros(2, 15, dtype=torch.float64)
     for patch in range(15):
         after = model(cover(images, [patch], model.config.patch_size)).softmax(-1)
         expected[:, patch] = (before - after).gather(1, classes[:, None])[:, 0]
     assert expected.min() < -1e-4  # a class may gain by a cover
     assert expected.max() > 1e-4
-    monkeypatch.setattr("vit_walkthrough.look.explain.BATCH_SIZE", together)
-    model.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
     assert_close(explain.occlusion(model, images, wanted), expected, rtol=0, atol=1e-9)
-    assert shown == calls
-
-
-def of_seven(curve):
-    return lambda model, images, classes: curve(model, images, torch.ones(len(images), 15), classes, [7])
 
 
 ASKED = {"relevance": explain.relevance, "occlusion": explain.occlusion}
-ASKED |= {name: of_seven(curve) for name, curve in CURVES.items()}
 
 
 @pytest.fixture(params=ASKED)
@@ -325,22 +253,3 @@ def test_the_model_and_the_images_stay_as_they_were(ask, model, images):
     assert all(block.attention.fused for block in model.blocks)
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(images, pixels)
-
-
-def test_autocast_around_changes_nothing(ask, model, images, attention):
-    measured = [
-        lambda: ask(model, images, [0, 1]),
-        lambda: explain.logit_lens(model, images),
-        lambda: explain.rollout(attention),
-        lambda: explain.position_similarity(model.position_embedding.positions),
-    ]
-    expected = [measure() for measure in measured]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert all(torch.equal(measure(), before) for measure, before in zip(measured, expected, strict=True))
-
-
-def test_the_model_inside_its_wrappers_is_asked_and_one_of_another_kind_refused(ask, model, images):
-    for call in (lambda model: ask(model, images, [0, 1]), lambda model: explain.logit_lens(model, images)):
-        assert torch.equal(call(nn.DataParallel(model)), call(model))
-        with pytest.raises(TypeError, match=r"Flatten .* VisionTransformer$"):
-            call(nn.Flatten())

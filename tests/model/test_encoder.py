@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vit_walkthrough.model.encoder import MLP, Encoder, EncoderBlock
+from vit_walkthrough.model.encoder import MLP, EncoderBlock
 
 
 @pytest.fixture
@@ -33,9 +33,3 @@ def test_dropout_stands_where_torchs_does_but_not_on_the_weights(block, torch_la
     theirs.dropout = theirs.dropout1 = theirs.dropout2 = twice
     block.train(training).attention.dropout = block.mlp.dropout = twice
     assert_close(block(tokens), theirs(tokens), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(("kind", "sizes"), [(MLP, (32, 48)), (EncoderBlock, (32, 4, 48)), (Encoder, (2, 32, 4, 48))])
-def test_dropout_is_passed_on_and_off_unless_asked_for(kind, sizes):
-    for module, share in ((kind(*sizes), 0.0), (kind(*sizes, dropout=0.3), 0.3)):
-        assert {part.p for part in module.modules() if isinstance(part, nn.Dropout)} == {share}

@@ -5,12 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import VARIANTS, ViTConfig
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, count_parameters, unwrapped
+from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, count_parameters
 
 
 def shapes_only(config: ViTConfig) -> VisionTransformer:
@@ -143,13 +142,3 @@ def test_the_head_with_a_hidden_layer_has_a_tanh(randomize):
 def test_bad_images_are_refused(model, images, change, error, message):
     with pytest.raises(error, match=message):
         model(change(images))
-
-
-def test_a_model_is_found_inside_its_wrappers(model):
-    compiled = torch.compile(model, backend="eager")
-    both = nn.DataParallel(compiled), torch.compile(nn.DataParallel(model), backend="eager")
-    for wrapped in (model, compiled, *both):
-        assert unwrapped(wrapped) is model
-        assert unwrapped(AveragedModel(wrapped)).config == model.config
-    model.module = "vit"  # an attribute that is no module is no wrapper
-    assert unwrapped(compiled) is model

@@ -156,26 +156,6 @@ def test_the_first_code_cell_is_the_same_in_every_notebook():
     assert all(cell["outputs"] == [] for cell in cells)
 
 
-@pytest.mark.parametrize("where", ["library", "clone", None])
-def test_outside_colab_it_finds_the_package_without_a_word_or_a_request(colab, where):
-    (colab.root / "clone/notebooks").mkdir(parents=True)
-    if where != "library":  # what an earlier version left in the library is not taken for the package
-        (colab.root / "library/vit_walkthrough/photos").mkdir(parents=True)
-    if where:
-        package = colab.root / where / "vit_walkthrough"
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text("WHICH = 'here'\n")
-        (package / "data.py").touch()
-    result = colab.run([session()], inside=False, cwd=colab.root / "clone/notebooks")
-    assert (result.noted, result.pip) == ("", [])
-    if where:
-        added = [".."] if where == "clone" else []
-        assert result.done.stdout.splitlines() == [f"added {added}", f"package {package / '__init__.py'} here"]
-        assert result.done.stderr == ""
-    else:
-        assert refused(result)
-
-
 def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
     (colab.content / "requirements.txt").write_text("torch==0.1\n")
     intro = {"name": "other.ipynb", "path": "fileId=https%3A%2F%2Fgithub.com%2Fsomeone%2Felse%2Fblob%2Fmain%2Fin.ipynb"}
@@ -212,15 +192,6 @@ def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
 
 
 @pytest.mark.parametrize(
-    "told", ["", "<html>404</html>", "\x00\xff %ZZ", "https://github.com.elsewhere.example", "http://github.com"]
-)
-def test_an_answer_that_tells_nothing_starts_nothing(colab, told):
-    result = colab.run([session(host=told)] if told.startswith("http") else told)
-    assert refused(result)
-    assert (result.clones, result.pip) == ([], [])
-
-
-@pytest.mark.parametrize(
     ("repository", "branch"),
     [
         ("reader/fork", "--upload-pack=touch${IFS}broken"),
@@ -236,20 +207,3 @@ def test_names_that_are_no_names_never_reach_git(colab, repository, branch):
     assert refused(result)
     assert result.clones == []
     assert not list(colab.content.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("repository", "branch"), [("reader/gone", "main"), ("reader/fork", "gone"), ("reader/other", "main")]
-)
-def test_a_clone_that_fails_or_has_no_package_is_the_one_line(colab, repository, branch):
-    result = colab.run([session(repository, branch)])
-    assert refused(result)
-    assert (len(result.clones), bool(result.pip)) == (1, repository == "reader/other")
-
-
-def test_where_pip_fails_its_own_error_is_seen(colab):
-    (colab.root / "no-index").touch()
-    result = colab.run([session()])
-    assert result.done.returncode == 1
-    assert "No matching distribution" in result.done.stderr
-    assert result.done.stderr.strip().endswith("ModuleNotFoundError: No module named 'jaxtyping'")

@@ -18,8 +18,8 @@ from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.train import experiments, variants
-from vit_walkthrough.train.experiments import EXPERIMENTS, SEEDS, STEPS, Experiment, main, results, run
-from vit_walkthrough.train.loop import RECIPE, History, evaluate, init_model
+from vit_walkthrough.train.experiments import EXPERIMENTS, STEPS, Experiment, main, results, run
+from vit_walkthrough.train.loop import History, evaluate, init_model
 from vit_walkthrough.train.variants import BASE
 
 EVERY = [(group, name) for group, names in EXPERIMENTS.items() for name in names]
@@ -103,36 +103,6 @@ def test_a_new_module_stands_at_every_place_of_the_pattern(digits):
     assert len({matrix.sum().item() for matrix in matrices}) == 4
 
 
-def test_norms_may_come_last():
-    """As torch's own layer has them by default."""
-    model, stream = started("norms", "last, as in 2017").model, torch.randn(2, 17, 64)
-    for block in model.blocks:
-        torchs = nn.TransformerEncoderLayer(64, 4, 128, 0.0, "gelu", layer_norm_eps=1e-6, batch_first=True).eval()
-        ours, theirs = block.state_dict(), dict(norm1="norm_1", norm2="norm_2", linear1="mlp.expand")
-        theirs |= {"linear2": "mlp.contract", "self_attn.out_proj": "attention.projection"}
-        theirs = {f"{name}.{kind}": f"{our}.{kind}" for name, our in theirs.items() for kind in ("weight", "bias")}
-        theirs |= {f"self_attn.in_proj_{kind}": f"attention.qkv.{kind}" for kind in ("weight", "bias")}
-        torchs.load_state_dict({name: ours[our] for name, our in theirs.items()})
-        with torch.no_grad():
-            assert_close(block(stream), torchs(stream), rtol=0, atol=1e-5)
-    assert isinstance(model.norm, nn.Identity)
-
-
-def test_convolutions_make_the_same_tokens_as_one_matrix_would(digits):
-    embed, changed = started("patches", "two convolutions").model.patch_embedding, digits.clone()
-    changed[:, :, 1:11, 13:23] += 1  # inside patch 1: one pixel from its edges, as far as the first convolution sees
-    assert embed(digits).shape == (6, 16, 64)
-    assert (embed(changed) != embed(digits)).any(dim=2).any(dim=0).nonzero().tolist() == [[1]]
-
-
-@pytest.mark.parametrize(
-    ("name", "places"), [("0.1", 9), ("0.1, not after positions", 8), ("0.1, on attention weights too", 13)]
-)
-def test_dropout_stands_where_it_says(name, places):
-    model = started("dropout", name).model
-    assert sum(isinstance(module, nn.Dropout) and module.p == 0.1 for module in model.modules()) == places
-
-
 def test_drop_path_drops_whole_branches_of_some_images_and_makes_up_for_it():
     path, branch = variants.DropPath(0.25), torch.ones(4000, 3, 2)
     kept = path.train()(branch)
@@ -181,14 +151,6 @@ def test_patches_do_not_see_the_class_token_which_sees_them(digits, training):
     assert_close(patches_after(blind), before)
 
 
-def test_overlapping_patches_are_seven_by_seven_windows(digits):
-    model = started("patches", "overlap, 6 apart").model
-    usual = init_model(replace(BASE, image_size=84), ClutteredDigits("train"), 0).patch_embedding.projection
-    windows = F.unfold(digits, 12, stride=6).transpose(1, 2)
-    assert_close(model.patch_embedding(digits), windows @ usual.weight.T + usual.bias, rtol=1e-5, atol=1e-5)
-    assert model.position_embedding.positions.shape == (1, 50, 64)
-
-
 @pytest.mark.usefixtures("on_the_processor")
 def test_the_same_seed_gives_the_same_result_on_test_and_on_upright_training_images(monkeypatch):
     asked, which = [], ("data", "ViT, 100 scans")
@@ -230,32 +192,6 @@ def kept(tmp_path, monkeypatch):
 
 
 ALL = {str(seed): {"accuracy": 0.5 + seed / 8} for seed in (0, 1, 2)}
-OLD = {seed: {"accuracy": 0.25} for seed in "012"}
-
-
-@pytest.mark.parametrize(
-    ("before", "groups", "asked", "after"),
-    [
-        (
-            {"one": {"a": OLD, "b": {"1": OLD["1"]}}},
-            [],
-            [("one", "b", 0), ("two", "c", 0), ("two", "c", 1), ("one", "b", 2), ("two", "c", 2)],
-            {"one": {"b": {**ALL, "1": OLD["1"]}, "a": OLD}, "two": {"c": ALL}},
-        ),
-        (
-            {"gone": {"x": OLD}, "two": {"c": OLD}, "one": {"y": OLD, "a": OLD}},
-            ["two"],
-            [("two", "c", seed) for seed in SEEDS],
-            {"one": {"b": {}, "a": OLD}, "two": {"c": ALL}},
-        ),
-    ],
-    ids=["some are missing", "a group again, and what is there no longer"],
-)
-def test_the_command_runs_what_is_missing_or_a_group_again(kept, before, groups, asked, after):
-    kept.path.write_text(json.dumps({"recipe": RECIPE, "results": before}))
-    main(groups)
-    assert kept.asked == asked
-    assert json.dumps(results()) == json.dumps(after)  # which, unlike ==, tells one order from another
 
 
 def test_an_unknown_group_is_refused_before_anything_runs_and_an_error_keeps_what_was_measured(kept, capsys):
@@ -270,14 +206,3 @@ def test_an_unknown_group_is_refused_before_anything_runs_and_an_error_keeps_wha
         main([])
     assert results() == {"one": {"b": {"0": ALL["0"]}, "a": {}}, "two": {"c": {}}}
     assert json.loads(kept.path.read_text()) | {"results": 0} == {"recipe": 2, "torch": torch.__version__, "results": 0}
-
-
-def test_a_file_that_is_cut_or_of_another_recipe_is_refused_and_stays(kept):
-    whole = json.dumps({"recipe": RECIPE, "results": {"one": {"a": OLD}}})
-    for text, told in ((whole[:40], "not complete"), (whole.replace("2", "1", 1), "recipe 1.* recipe 2")):
-        kept.path.write_text(text)
-        for use in (results, functools.partial(main, [])):
-            with pytest.raises(ValueError, match=told):
-                use()
-        assert kept.path.read_text() == text
-    assert kept.asked == []

@@ -75,13 +75,12 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_line(steps, warmup, ri
     assert [schedule(step, 4, 1.0) for step in range(4)] == [0.25, 0.5, 0.75, 1]
 
 
-@pytest.mark.parametrize("clip", [1.0, 0.05])
-def test_fit_is_the_loop_written_out(config, randomize, clip):
-    ours, losses, accuracies = randomize(VisionTransformer(config)), [], []
+def test_fit_is_the_loop_written_out(config, randomize):
+    ours, losses, accuracies, norms = randomize(VisionTransformer(config), 0.5), [], [], []
     theirs = copy.deepcopy(ours)
     for parameter in ours.parameters():
         parameter.grad = torch.ones_like(parameter)  # a model may bring gradients, which must not count
-    recipe = dict(learning_rate=0.01, weight_decay=0.3, warmup=0.25, clip=clip, optimizer=adamw, progress=False)
+    recipe = dict(learning_rate=0.01, weight_decay=0.3, warmup=0.25, optimizer=adamw, progress=False)
     fitted = fit(ours, Bars(), steps=12, batch_size=5, **recipe)
 
     optimizer = torch.optim.AdamW(theirs.parameters(), betas=(0.9, 0.95), weight_decay=0.3)
@@ -90,15 +89,15 @@ def test_fit_is_the_loop_written_out(config, randomize, clip):
         logits = theirs(images)
         loss = -logits.log_softmax(-1)[range(5), labels].mean()
         gradients = torch.autograd.grad(loss, list(theirs.parameters()))
-        norm = math.sqrt(sum((gradient**2).sum().item() for gradient in gradients))
-        assert norm > 0.05
+        norms.append(math.sqrt(sum((gradient**2).sum().item() for gradient in gradients)))
         for parameter, gradient in zip(theirs.parameters(), gradients, strict=True):
-            parameter.grad = gradient * min(1, clip / norm)
+            parameter.grad = gradient * min(1, 1 / norms[-1])
         share = (step + 1) / 3 if step < 3 else 1 - (step - 3) / 9
         optimizer.param_groups[0]["lr"] = 0.01 * share
         optimizer.step()
         losses.append(loss.item())
         accuracies.append((logits.argmax(-1) == labels).float().mean().item())
+    assert min(norms) < 1 < max(norms)  # clipped in some steps
     assert fitted.history.loss == pytest.approx(losses, abs=1e-4)
     assert fitted.history.accuracy == pytest.approx(accuracies)
     for (name, tensor), other in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
@@ -158,34 +157,12 @@ def test_it_trains_on_whatever_accelerator_is_there_and_not_on_one_that_torch_wa
     assert best_device() == torch.device("mps")
 
 
-def test_watch_sees_the_model_and_its_history_before_every_step(train, config):
-    seen, start = [], init_model(config, Bars(), 5)
-
-    def watch(step, model, history):
-        seen.append((step, len(history.loss), len(history.accuracy), model.training, same(model, start)))
-
-    fitted = train(watch=watch, seed=5)
-    assert seen == [(step, step, step, True, step == 0) for step in range(10)]
-    assert same(fitted.model, train(seed=5).model)
-
-
-@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode])
-def test_training_and_measuring_do_not_depend_on_what_surrounds_them(train, around):
-    expected = train(learning_rate=0.02)
-    with around():
-        fitted = train(learning_rate=0.02)
-        accuracy = evaluate(fitted.model, Bars(), 250)
-    assert same(fitted.model, expected.model)
-    assert fitted.history.loss == expected.history.loss
-    assert accuracy == evaluate(expected.model, Bars(), 250)
-
-
 def test_parameters_that_are_not_held_get_no_gradient_and_do_not_enter_the_norm(config, randomize):
     def head_alone(model, lr, weight_decay):
         return torch.optim.SGD(model.head.parameters(), lr=lr)
 
     start, with_gradient = randomize(VisionTransformer(config)), set()
-    recipe = dict(steps=20, batch_size=6, learning_rate=0.3, clip=0.1, optimizer=head_alone, progress=False)
+    recipe = dict(steps=20, batch_size=6, learning_rate=0.3, optimizer=head_alone, progress=False)
     ours, frozen = copy.deepcopy(start), copy.deepcopy(start).requires_grad_(False)
     frozen.head.requires_grad_(True)
 
@@ -198,17 +175,6 @@ def test_parameters_that_are_not_held_get_no_gradient_and_do_not_enter_the_norm(
     assert not same(ours.head, start.head)
     assert not with_gradient
     assert all(parameter.requires_grad for parameter in ours.parameters())
-
-
-@pytest.mark.parametrize("kind", ["learned", "sincos", "none"])
-def test_an_initial_model_follows_its_seed_and_takes_no_draw_of_the_data(config, kind):
-    config, digits = replace(config, positions=kind), ClutteredDigits()
-    init_model(ViTConfig(48, 24, dim=8, depth=1, heads=1, hidden=8, classes=10), digits)
-    assert digits.draws == 0
-    assert same(init_model(config, Bars()), init_model(config, Bars(), 0))
-    assert not same(init_model(config, Bars(), 3), init_model(config, Bars(), 4))
-    usual = VisionTransformer(config).position_embedding
-    assert kind == "learned" or same(init_model(config, Bars()).position_embedding, usual)
 
 
 def test_pixels_are_read_as_if_their_mean_were_0_and_their_deviation_1(config):
@@ -255,13 +221,6 @@ def test_weights_and_labels_that_cannot_be_trained_are_refused(config, change, l
     data.labels = labels
     with pytest.raises(ValueError, match=told):
         fit(change(model) if change else config, data, progress=False)
-
-
-def test_images_that_the_model_does_not_read_are_refused(config):
-    with pytest.raises(ValueError, match=r"to 3.*3 classes"):
-        fit(config, Bars(4), watch=refuse, progress=False)
-    with pytest.raises(ValueError, match=r"\(1, 4, 6\)"):
-        fit(config, Bars(shape=(1, 6, 4)), progress=False)
 
 
 @pytest.mark.parametrize("optimizer", [adamw, muon, sgd])

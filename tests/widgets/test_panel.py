@@ -1,10 +1,7 @@
 """Controls and the picture that follows them."""
 
-import gc
-
 import numpy as np
 import pytest
-import torch
 
 from tests.widgets.panels import Page, count_draws
 from vit_walkthrough.draw import plot_matrix
@@ -64,23 +61,3 @@ def test_of_changes_while_it_draws_the_last_one_is_drawn_afterwards_if_it_is_ano
     panel.controls["side"].value = 1
     assert draws == drawn
     assert panel.text == f"{drawn[-1]} ones."
-
-
-def test_while_it_draws_nothing_is_collected_and_one_thread_computes_and_an_interruption_ends_that(panel):
-    seen, real, threads = [], panel.draw, torch.get_num_threads()
-
-    def interrupt(side):
-        seen.append((gc.isenabled(), torch.get_num_threads()))
-        raise KeyboardInterrupt
-
-    try:
-        torch.set_num_threads(2)
-        panel.draw = interrupt
-        with pytest.raises(KeyboardInterrupt):
-            panel.controls["side"].value = 1
-        assert (seen, gc.isenabled(), torch.get_num_threads()) == ([(False, 1)], True, 2)
-    finally:
-        torch.set_num_threads(threads)
-    panel.draw = real
-    panel.controls["side"].value = 4
-    assert panel.text == "4 ones."

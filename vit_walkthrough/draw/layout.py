@@ -88,10 +88,8 @@ class Page:
 
 @dataclass
 class Part:
-    """Something with a size, in inches. align: 0 stands at the left of its column, 1 at the right.
-
-    Once it is put on a page, it has its middle (x, y) and its edges: left, right, top and bottom.
-    """
+    """Something with a size, in inches. align: 0 stands at the left of its column, 1 at the right. Once it is put on a
+    page, it has its middle (x, y) and its edges: left, right, top and bottom."""
 
     width: Number
     height: Number
@@ -175,16 +173,15 @@ def dots(down: bool = True, step: Number = 0.07) -> Part:
     return Part(0.2, 0.2, paint)
 
 
-def arrow(length: Number = 0.5, above: str = "", below: str = "", *, up: int = 0) -> Part:
-    """An arrow to the right with words above and below it; with `up` = 1 upwards, with -1 downwards."""
-    labels = words(above, WORDS + 0.5), words(below, WORDS + 0.5)
-    width, height = (0.2, length) if up else (max(length, *(label.width for label in labels)), 0.2)
+def arrow(length: Number = 0.5, above: str = "", *, up: int = 0) -> Part:
+    """An arrow to the right with words above it; with `up` = 1 upwards, with -1 downwards."""
+    label = words(above, WORDS + 0.5)
+    width, height = (0.2, length) if up else (max(length, label.width), 0.2)
 
     def paint(page, x, y):
         across, along = (0, up * length / 2) if up else (width / 2, 0)
         page.arrow((x - across, y - along), (x + across, y + along))
-        for label, side in zip(labels, (1, -1), strict=True):
-            page.put(label, x, y + side * (label.height / 2 + 0.04))
+        page.put(label, x, y + label.height / 2 + 0.04)
 
     return Part(width, height, paint)
 
@@ -245,15 +242,14 @@ def strip(values, role, width: Number, *, cells: int = 10, scale=None) -> Part:
     return Part(width, height, paint)
 
 
-def page(title: str, subtitle: str, body: Part, note: str = "") -> Page:
+def page(title: str, subtitle: str, body: Part, note: str) -> Page:
     """A page: its title, the sentence with which it makes sense by itself, a body, and what its colours mean."""
-    top = body.height + (1.45 if note else 1.1)
+    top = body.height + 1.45
     sheet = Page(10, top)
     sheet.put(head(title, TITLE, 0), 0.25, top - 0.3)
     sheet.put(words(subtitle, LABEL, align=0), 0.25, top - 0.6)
     sheet.put(body, 5, top - 0.9 - body.height / 2)
-    if note:
-        colours = picture(np.linspace(0, 1, 256)[None], 0.9, 0.11, cmap=COLORMAPS["signed"], line=0.6)
-        legend = row(sign("−", NOTE), colours, sign("+", NOTE), words(note, NOTE), across=0.08)
-        sheet.put(replace(legend, align=0), 0.25, 0.22)
+    colours = picture(np.linspace(0, 1, 256)[None], 0.9, 0.11, cmap=COLORMAPS["signed"], line=0.6)
+    legend = row(sign("−", NOTE), colours, sign("+", NOTE), words(note, NOTE), across=0.08)
+    sheet.put(replace(legend, align=0), 0.25, 0.22)
     return sheet

@@ -1,75 +1,34 @@
-"""The parts of a schematic that show a model's numbers: faces of tokens, strips of vectors, maps on the image.
+"""The parts of a schematic that show a model's numbers: faces of tokens, strips of vectors, maps on the image. All
+drawings follow the same few tokens; `slots` are their numbers, with None for each gap."""
 
-All drawings follow the same few tokens. `slots` are their numbers, with None for each gap.
-"""
-
-import copy
 from dataclasses import replace
-from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import nn
 
-from vit_walkthrough.data import photo
 from vit_walkthrough.draw import layout
-from vit_walkthrough.draw.images import blend, tiled
-from vit_walkthrough.draw.layout import INK, Number, Part, box, column, dots, picture, row, strip, words
+from vit_walkthrough.draw.images import blend
+from vit_walkthrough.draw.layout import INK, Number, Part, box, dots, picture, row, strip, words
 from vit_walkthrough.draw.theme import ROLES
-from vit_walkthrough.look.trace import Trace, record
+from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.vit import VisionTransformer
-
-
-@lru_cache(maxsize=2)
-def random_model(config: ViTConfig) -> VisionTransformer:
-    """A model with random weights so large that every strip shows something; of a wide config it has one block, because
-    more would take long to fill."""
-    depth = config.depth if config.dim < 256 else 1
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        model = VisionTransformer(replace(config, depth=depth)).eval()
-        for name, parameter in model.named_parameters():
-            fan_in = parameter.shape[1] if parameter.ndim == 2 else 3
-            bound = (3 / fan_in) ** 0.5 if parameter.ndim > 1 else 0.1
-            if "norm" not in name:
-                parameter.uniform_(-bound, bound)
-    return model
 
 
 class Look:
     """What a model makes of an image: look["blocks.0.mlp"] are the numbers of that name in `record`, without batch."""
 
-    def __init__(self, config: ViTConfig, image, model: VisionTransformer | None, head: bool = False):
-        if image is None:
-            cat = photo("cat", (config.height, config.width))
-            image = cat if config.channels == 3 else cat.mean(dim=0, keepdim=True)
-        self.image = torch.as_tensor(image, dtype=torch.float32).detach().cpu()
-        expected = (config.channels, config.height, config.width)
-        if tuple(self.image.shape) != expected:
-            told = f"the image is {tuple(self.image.shape)}, but the config says (channels, height, width) = {expected}"
-            raise ValueError(f"{told}; load_image(source, size) resizes a picture")
-        if model is not None and model.config != config:
+    note = "Real numbers of the trained model."
+
+    def __init__(self, config: ViTConfig, image, model: VisionTransformer):
+        if model.config != config:
             raise ValueError(f"the model's config is {model.config}, not {config}")
-        if head and model is not None and isinstance(model.head.logits, nn.Identity):
-            raise ValueError("this model has no classification head to draw; converted with classes=10 it gets one")
-        self.config, self._given = config, model
-        self.note = f"Real numbers of {'the trained model' if model else 'random weights, which mean nothing yet'}."
+        self.config, self.model, self.image = config, model, torch.as_tensor(image)
         self.picture = np.broadcast_to(self.image.permute(1, 2, 0), (*self.image.shape[1:], 3)).clip(0, 1)
         self.eye = int(0.48 * config.rows) * config.cols + int(0.76 * config.cols) + 1  # the token at the cat's eye
-
-    @cached_property
-    def model(self) -> VisionTransformer:
-        if self._given is None:
-            return random_model(self.config)
-        return copy.deepcopy(self._given).cpu().float().eval()  # the reader's own stays as it is
-
-    @cached_property
-    def trace(self) -> Trace:
-        with torch.no_grad(), record(self.model) as trace:
-            self.model(self.image[None])
-        return trace
+        with torch.no_grad(), record(model) as self.trace:
+            model(self.image[None])
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.trace[name][0].numpy()
@@ -77,17 +36,6 @@ class Look:
     def weight(self, path: str) -> np.ndarray:
         """(in out): the matrix of a linear layer."""
         return self.model.get_submodule(path).weight.detach().numpy().T
-
-    @property
-    def features(self) -> np.ndarray:
-        """(dim): what the classification head reads."""
-        return self.model.pool(self.trace["norm"])[0].numpy()
-
-    @property
-    def ran(self) -> str:
-        """The note, and how many blocks were left out before the last numbers."""
-        ran, depth = len(self.model.blocks), self.config.depth
-        return self.note if ran == depth else f"{self.note} Shown after {ran} of the {depth} blocks."
 
     def tile(self, patch: int) -> np.ndarray:
         side, (row, col) = self.config.patch_size, divmod(patch, self.config.cols)
@@ -162,37 +110,6 @@ def scene(look: Look, room: Number, pixels=None, query: int = 0) -> Part:
             sheet.rectangle(*middle, wide, high, edge=colour, line=line)
 
     return Part(width, height, paint)
-
-
-def apart(look: Look, room: Number) -> Part:
-    """The patches pulled apart, in their places."""
-    pitch = max(4, 560 // max(look.config.rows, look.config.cols))
-    kept = max(2, round(0.88 * pitch))
-    pick = np.arange(kept) * look.config.patch_size // kept
-    patches = np.stack([look.tile(patch)[pick][:, pick] for patch in range(look.config.patches)])
-    canvas, _ = tiled(patches, look.config.cols, pitch - kept)
-    height, width = room * np.array(canvas.shape[:2]) / max(canvas.shape[:2])
-    return picture(canvas, width, height, line=0)
-
-
-def bars(look: Look, width: Number, height: Number) -> Part:
-    """The probabilities of the first classes, the likeliest and the last; the likeliest, if there is one, is filled."""
-    numbers = look.trace["head"][0].softmax(dim=0).numpy()
-    best = int(numbers.argmax())
-    equal = np.ptp(numbers) == 0 and len(numbers) > 1
-    classes = sorted({*range(min(len(numbers), 9)), best, len(numbers) - 1})
-    pitch = width / len(classes)
-
-    def paint(sheet, x, y):
-        for place, index in enumerate(classes):
-            tall = max(height * numbers[index] / numbers[best], 0.012)
-            fill = ROLES["class"] if index == best and not equal else layout.pale("class", 0.35)
-            middle = x - width / 2 + (place + 0.5) * pitch, y - height / 2 + tall / 2
-            sheet.rectangle(*middle, 0.8 * pitch, tall, fill, ROLES["class"], 0.8)
-        sheet.line((x - width / 2, y - height / 2), (x + width / 2, y - height / 2), width=1)
-
-    name = words(f"{'each class' if equal else f'class {best}'}: {numbers[best]:.1%}")
-    return column(name, Part(width, height, paint), words(f"{len(classes)} of {len(numbers):,} classes"), down=0.05)
 
 
 def plus(radius: Number = 0.13) -> Part:

@@ -57,10 +57,8 @@ def plot_probabilities(probabilities, *, names: Names = None, title=None, ax=Non
 
 @style()
 def plot_bars(values: Mapping[str, Number], *, chance=None, unit="{:,.0f}", limit=None, title=None, ax=None) -> Axes:
-    """Horizontal bars, the first at the top, each with its value written by the format `unit`.
-
-    chance: where a dotted line stands. limit: of the axis.
-    """
+    """Horizontal bars, the first at the top, each with its value written by the format `unit`. chance: where a dotted
+    line stands. limit: of the axis."""
     ax = as_axes(ax, 5.6, 0.4 * len(values) + 0.5)
     bars = ax.barh(list(values), list(values.values()), color=ROLES["patch"], height=0.62)
     ground = dict(facecolor="white", edgecolor="none", pad=1)  # so that the dotted line runs through no number

@@ -1,7 +1,7 @@
 """Schematics with their shapes: a config in, a drawing out, right for whatever sizes were chosen.
 
-image: (channels, height, width) in [0, 1], by default the cat. model: whose numbers to show, by default random ones.
-Raises: ValueError for an image or a model of another config, or without the classification head that is drawn.
+image: (channels, height, width) in [0, 1]. model: whose numbers to show.
+Raises: ValueError for an image or a model of another config.
 """
 
 from dataclasses import replace
@@ -32,7 +32,7 @@ from vit_walkthrough.model.patches import patchify
 
 
 @style()
-def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
+def draw_embedding(config: ViTConfig, image, *, model) -> Axes:
     """Patches times E plus bias, the same for every patch. A column of E and the number that it makes are framed."""
     look = parts.Look(config, image, model)
     slots = parts.followed(look, first=1)
@@ -65,7 +65,7 @@ def draw_embedding(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 
 @style()
-def draw_heads(config: ViTConfig, image=None, *, model=None, block: int = 0, token: int | None = None) -> Axes:
+def draw_heads(config: ViTConfig, image, *, model, block: int = 0, token: int | None = None) -> Axes:
     """In every head the query of one token meets everyone's keys, and its weights mix everyone's values; what the heads
     found is joined and mixed by U_msa. token: who asks, by default the one at the cat's eye."""
     look, count, pitch = parts.Look(config, image, model), config.heads, 1.62
@@ -114,7 +114,7 @@ def draw_heads(config: ViTConfig, image=None, *, model=None, block: int = 0, tok
 
 
 @style()
-def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
+def draw_block(config: ViTConfig, image, *, model) -> Axes:
     """One encoder block from bottom to top: the residual stream straight up, attention and MLP beside it."""
     look = parts.Look(config, image, model)
     both, maps = [0, look.eye], f"{config.heads} map{'s' * (config.heads > 1)} of {config.tokens:,}"
@@ -151,18 +151,16 @@ def draw_block(config: ViTConfig, image=None, *, model=None) -> Axes:
 
 
 @style()
-def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
+def draw_shapes(config: ViTConfig, image, *, model) -> Axes:
     """The tensors from image to logits with their numbers, all on one scale, and block 0 opened."""
-    look, size, stream = parts.Look(config, image, model, head=True), config.tokens, "tokens dim"
+    look, size, stream = parts.Look(config, image, model), config.tokens, "tokens dim"
     maps, joined = (look[f"blocks.0.attention.{name}"].swapaxes(0, 1) for name in ("weights", "head_outputs"))
-    positions = "no positions" if config.positions == "none" else "+ positions"
-    taken = "take ★" if config.pooling == "class" else "mean"
     lines = {
         "From pixels to tokens": [
             ("cut", patchify(look.image[None], config.patch_size)[0].numpy(), "patches patch_dim"),
             ("× E", look["patch_embedding"], "patches dim"),
             ("★ first", look["class_token"], stream),
-            (positions, look["position_embedding"], stream),
+            ("+ positions", look["position_embedding"], stream),
         ],
         "Block 0: attention": [
             ("norm", look["blocks.0.norm_1"], stream),
@@ -176,9 +174,9 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
             ("expand, GELU", look["blocks.0.mlp.gelu"], "tokens hidden"),
             ("contract, add", look["blocks.0"], stream),
         ],
-        f"After {config.depth} block{'s' * (config.depth > 1)}": [
+        f"After {config.depth} blocks": [
             ("norm", look["norm"], stream),
-            (taken, look.features[None], "dim"),
+            ("take ★", look["head.hidden"][None], "dim"),
             ("head", look["head"][None], "classes"),
         ],
     }
@@ -199,66 +197,9 @@ def draw_shapes(config: ViTConfig, image=None, *, model=None) -> Axes:
             body += [[arrow(0.25, step), None], [table, shape(sizes, axes)]]
         rows += [replace(head(name), align=0), replace(columns(*body, across=0.15, down=0.06), align=0)]
     how = "Every cell takes up the same area; a pixel of three colours is one cell. Single rows are drawn thicker."
-    sheet = layout.page("From image to answer, shape by shape", how, column(*rows), f"{look.ran} ★ is the class token.")
+    sheet = layout.page(
+        "From image to answer, shape by shape", how, column(*rows), f"{look.note} ★ is the class token."
+    )
     for table in stars:
         sheet.put(words("★", colour=ROLES["class"]), table.left - 0.08, table.top - 0.03)
-    return sheet.done()
-
-
-@style()
-def draw_vit(config: ViTConfig, image=None, *, model=None) -> Axes:
-    """The whole model on one page, from the image on the left to the answer on the right, in seven steps."""
-    look, read = parts.Look(config, image, model, head=True), config.pooling == "class"
-    slots, positions, size = parts.followed(look), config.positions != "none", shape(config, "tokens dim")
-
-    def step(number: int, text: str) -> Part:
-        disc = words(str(number), 9.5, bold=True, colour="white")
-        disc = box(disc, width=0.25, height=0.25, fill=ROLES["neutral"], line=0, radius=0.125)
-        return replace(row(disc, head(text), across=0.08), align=0)
-
-    def one(number: int, text: str) -> Part:
-        return replace(column(step(number, text), Part(0, 0.25)), align=0)
-
-    before, added = look["class_token"], look["position_embedding"] - look["class_token"]
-    scaled = dict(width=0.95, cells=8, scale=parts.scale_of(slots, before, added, cells=8))
-    tokens, places = parts.strips(before, slots, **scaled), parts.strips(added, slots, role="position", **scaled)
-    plus = [token if token is None else sign("+", 12) for token in slots]
-    embedded = parts.stack(parts.faces(look, slots, 0.3), tokens, high=0.44)
-    third = [parts.stack(plus, places, high=0.44), size] if positions else [None, None]
-    cut = column(parts.scene(look, 1.7), arrow(0.3, up=-1), parts.apart(look, 1.7))
-
-    seen = parts.scene(look, 0.48, look.seen(look["blocks.0.attention.weights"][0, look.eye]))
-    heads = words(f"{config.heads} head{'s' * (config.heads > 1)}")
-    attention = box(column(head("attention"), seen, heads, down=0.03), "query", 1.1, pad=0.05)
-    mlp = box(column(head("MLP"), words(f"{config.hidden:,} wide"), down=0), "value", 1.1)
-    norms, joins = [box("LayerNorm", width=1.1, height=0.26) for _ in range(2)], [parts.plus(0.1), parts.plus(0.1)]
-    stream, gap = [None, joins[1], None, None, joins[0], None, None], Part(0, 0.2)
-    beside = [gap, None, mlp, column(norms[1], gap), None, attention, column(norms[0], gap)]
-    inside = columns(stream, beside, across=0.2, down=0.1)
-    blocks = box(inside, fill=layout.pale("neutral", 0.05), level=layout.BAND, copies=1 if config.depth == 1 else 3)
-    features = strip(look.features, "class" if read else "patch", 1.3, cells=8)
-    fixed = [features, shape(config, "dim"), box("head", width=1.3), step(7, "classify"), parts.bars(look, 1.3, 1.0)]
-    down = arrow((blocks.height - sum(part.height for part in fixed) - 0.48) / 2, up=-1)  # as high as the blocks
-    answer = column(*fixed[:2], down, fixed[2], down, *fixed[3:])
-    looking = "once" if config.depth == 1 else f"{config.depth} times"
-    who = "the class token ★ answers" if read else "their mean answers"
-    body = columns(
-        [one(1, "cut"), cut, shape(config, "channels height width")],
-        [None, arrow(0.3), None],
-        [column(step(2, "embed patches"), step(3, "put ★ first")), embedded, size],
-        [one(4, "add positions" if positions else "no positions"), *third],
-        [None, Part(0.1, 0), None],
-        [one(5, f"{config.depth} encoder block{'s' * (config.depth > 1)}"), blocks, size],
-        [one(6, "norm, take ★" if read else "norm, take mean"), answer, shape(config, "classes")],
-    )
-    how = f"{config.patches:,} patches become {config.tokens:,} tokens, which look at one another {looking}; {who}."
-    sheet = layout.page("The Vision Transformer on one page", how, body, look.ran)
-    last = places if positions else tokens
-    leave, turn, entry, x = last[0].right + 0.15, blocks.left - 0.12, blocks.bottom + 0.15, joins[0].x
-    ends = [(leave - 0.07, last[0].top), (leave, last[0].top), (leave, last[-1].bottom)]
-    sheet.line(*ends, (leave - 0.07, last[-1].bottom), width=1.1)
-    sheet.line((leave, blocks.y), (turn, blocks.y), (turn, entry), (x, entry), (x, features.y))
-    sheet.arrow((x, features.y), (features.left - 0.06, features.y))
-    for fork, norm, work, join in zip((entry, joins[0].top), norms, (attention, mlp), joins, strict=True):
-        parts.branch(sheet, (fork + norm.bottom) / 2, norm, work, join)
     return sheet.done()

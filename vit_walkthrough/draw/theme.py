@@ -68,8 +68,6 @@ def as_array(values, ndim: int | Sequence[int], expected: str) -> np.ndarray:
     `expected`, for another number of axes or no values."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        if values.is_floating_point() and values.element_size() < 4:  # matplotlib does not draw 16 bits
-            values = values.float()
     values = np.asarray(values)
     if values.ndim not in np.atleast_1d(ndim) or not values.size:
         raise ValueError(f"{expected}, not an array of shape {values.shape}")
@@ -120,21 +118,17 @@ def titled(ax: Axes, title: str | None, bare: bool = False) -> Axes:
 
 
 @style()
-def render(
-    figure: Figure | Axes, caption="", colours: int | None = None, tight=True, small: int = SMALL, dpi: int = 90
-) -> bytes:
-    """A figure as the bytes of an opaque PNG, with the caption below it.
-
-    colours: at most so many, if the file has `small` bytes or more without. tight: cut to what is drawn.
-    """
+def render(figure: Figure | Axes, caption="", colours: int | None = None, small: int = SMALL, dpi: int = 90) -> bytes:
+    """A figure as the bytes of an opaque PNG, with the caption below it. colours: at most so many, if the file has
+    `small` bytes or more without."""
     figure, words, buffer = getattr(figure, "figure", figure), None, io.BytesIO()
     if caption:
         height, lines = figure.get_figheight(), textwrap.wrap(caption, int(figure.get_figwidth() * 72 / 5.6))
         bottom = (figure.get_tightbbox().y0 - 0.12) / height
         words = figure.text(0.5, bottom, "\n".join(lines), va="top", ha="center", size=10, linespacing=1.4)
-    crop = dict(bbox_inches="tight", pad_inches=0.12) if tight else {}
+    packed = dict(pil_kwargs={"compress_level": 1}, bbox_inches="tight", pad_inches=0.12)
     try:
-        figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 1}, **crop)
+        figure.savefig(buffer, format="png", dpi=dpi, **packed)
     finally:
         if words:
             words.remove()
@@ -160,9 +154,7 @@ def as_png(picture: Image.Image) -> bytes:
 def show(figure: Figure | Axes, caption: str) -> None:
     """Display a figure in a notebook, with twice the pixels that it takes up, and below it the caption as text.
 
-    caption: says what there is to see, also to those who cannot see it; it may be written over several lines.
-
-    Raises: ValueError if it is empty.
+    caption: says what there is to see, also to those who cannot see it. Raises: ValueError if it is empty.
     """
     from IPython.display import display
 

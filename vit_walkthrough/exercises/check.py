@@ -1,10 +1,9 @@
 """The engine of the exercises: it tries the reader's function on small cases, and says what is wrong with it.
 
 An exercise is a generator function that has the arguments of the reader's function. It first yields the right answer,
-and is sent what the reader's function gave. After that it yields slips. A slip is a sentence with the answer that a
-function with this mistake gives; if the reader's function gave the same in every case, this is what it is told. A slip
-that cannot be computed in every case yields a function without arguments in place of the answer. After the slips there
-may be remarks: an `if` that asks about the reader's answer, and a sentence alone.
+and is sent what the reader's function gave. After that it yields slips: a sentence, with the answer that a function
+with this mistake gives in every case, or a function without arguments where it cannot be computed in every case. After
+the slips there may be remarks: an `if` that asks about the reader's answer, and a sentence alone.
 
     @exercise(cases=[(6, 2), (20, 4)], holds="Every patch is counted.")
     def check_count(width, patch_size):
@@ -83,10 +82,7 @@ class Exercise:
         self.words = list(signature(self.body).parameters)
 
     def __call__(self, yours) -> None:
-        """Print that the answer is right, or that it is still a hole (`...`).
-
-        Raises: Wrong, which says what is wrong.
-        """
+        """Print that the answer is right, or still a hole (`...`). Raises: Wrong, which says what is wrong."""
         name = name_of(yours)
         if not callable(yours):
             raise Wrong(f"The check needs the function itself, not {called(yours)}: its name, without brackets")
@@ -111,10 +107,7 @@ class Exercise:
         return next(self.body(*case))
 
     def attempt(self, yours: Callable, case: tuple):
-        """What the reader's function gives in this case.
-
-        Raises: Wrong if it fails, runs for too long, or changes an argument.
-        """
+        """What the reader's function gives in this case. Raises: Wrong if it fails, is late, or changes an argument."""
         name, arguments = name_of(yours), copy.deepcopy(case)
         try:
             with limited():

@@ -1,50 +1,28 @@
 """What a trained model looked at, and how far such a map can be trusted: maps first, then what measures them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import reduce, repeat
+from einops import reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vit_walkthrough.look.trace import record
-from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.vit import unwrapped
-
-BATCH_SIZE = 64  # images that a model is shown at once, where it is shown many
 
 Images = Float[Tensor, "batch channels height width"]
 Maps = Float[Tensor, "batch patches"]
-Attention = Float[Tensor, "blocks batch heads queries keys"] | Sequence[Float[Tensor, "batch heads queries keys"]]
+Attention = Float[Tensor, "blocks batch heads queries keys"]
 Classes = Int[Tensor, " batch"] | Sequence[int]
-Curve = Float[Tensor, "batch stations"]
 
 
-def _exact(function):
-    """Without autocast, whatever surrounds the function: with 16 bits, the differences that it measures are lost."""
-    return torch.autocast("cpu", enabled=False)(torch.autocast("cuda", enabled=False)(function))
-
-
-def vision_transformer(model):
-    """The model out of its wrappers, if it is a ViT of this package."""
-    model = unwrapped(model)
-    if not isinstance(getattr(model, "config", None), ViTConfig):
-        raise TypeError(f"the model is a {type(model).__name__} without a ViTConfig; give a VisionTransformer")
-    return model
-
-
-def _check_attention(attention: Tensor | Sequence[Tensor]) -> Tensor:
-    """The same as one tensor, with 32 bits at least: 16 are too few for sums of many."""
-    attention = attention if isinstance(attention, Tensor) else torch.stack(tuple(attention))
+def _check_attention(attention: Tensor) -> None:
     if attention.ndim != 5 or attention.shape[-1] != attention.shape[-2]:
         shape = tuple(attention.shape)
         raise ValueError(f"attention must be (blocks batch heads queries keys), as trace.attention; not {shape}")
-    slack = 1e-2 if attention.dtype in (torch.float16, torch.bfloat16) else 1e-3  # every weight was rounded
-    attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
-    if not ((attention.sum(-1) - 1).abs() <= slack).all():
+    if not ((attention.sum(-1) - 1).abs() <= 1e-3).all():
         raise ValueError("the rows of the attention do not sum to 1; its last axis must be the keys")
-    return attention
 
 
 def _check_classes(classes, images: Tensor, known: int) -> Int[Tensor, " batch"]:
@@ -52,22 +30,19 @@ def _check_classes(classes, images: Tensor, known: int) -> Int[Tensor, " batch"]
     given = classes.tolist() if hasattr(classes, "tolist") else classes
     listed = isinstance(given, Sequence) and len(given) == len(images)
     if not listed or not all(type(number) is int and 0 <= number < known for number in given):
-        wanted = f"{len(images)} integers from 0 to {known - 1}, one for each image"
-        raise ValueError(f"classes must be {wanted}; not {given}")
+        raise ValueError(f"classes must be {len(images)} integers from 0 to {known - 1}, one for each; not {given}")
     return torch.tensor(given, dtype=torch.long, device=images.device)
 
 
-@_exact
 def rollout(attention: Attention) -> Float[Tensor, "batch queries keys"]:
     """How much of every token of the image arrives at every output token, if only attention moves it.
 
     For each block: the mean over the heads, plus the identity for the residual stream, every row scaled to sum to 1.
-    Then the product from the first block to the last. Rows sum to 1. The map of the class token is [:, 0, 1:].
+    Then the product from the first block to the last. The map of the class token is [:, 0, 1:].
 
-    Raises: ValueError for another shape, or rows that do not sum to 1.
     Source: D.8; Abnar and Zuidema 2020, arXiv 2005.00928.
     """
-    attention = _check_attention(attention)
+    _check_attention(attention)
     identity = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
     arrived = identity.expand(attention.shape[1], -1, -1)
     for block in attention:
@@ -76,17 +51,13 @@ def rollout(attention: Attention) -> Float[Tensor, "batch queries keys"]:
     return arrived
 
 
-@_exact
 def relevance(model, images: Images, classes: Classes | None = None) -> Maps:
     """How much each patch speaks for a class: rollout in which a weight counts only where raising it raises the logit.
 
     classes: one for each image; by default the one that the model predicts.
-
-    Raises: ValueError for a class out of range or another number of them.
     Source: Chefer et al. 2021, arXiv 2103.15679, Equations 5 and 6. Differs: with mean pooling the mean over the rows
     of the patches is read, because the class token is not.
     """
-    model = vision_transformer(model)
     with torch.inference_mode(False), torch.enable_grad():
         watched = images.detach().clone().requires_grad_()  # so that there is a graph, whatever of the model is frozen
         with record(model, "*.attention.weights") as trace:
@@ -109,7 +80,7 @@ def attention_distance(attention: Attention, rows: int, cols: int, patch_size: i
     Raises: ValueError if the grid does not fit the attention.
     Source: D.7, Figure 7 right and Figure 11.
     """
-    attention = _check_attention(attention)
+    _check_attention(attention)
     if attention.shape[-1] != rows * cols + 1:
         raise ValueError(f"attention over {attention.shape[-1]} tokens, but {rows} * {cols} patches and a class token")
     grid = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).to(attention) * patch_size
@@ -119,21 +90,16 @@ def attention_distance(attention: Attention, rows: int, cols: int, patch_size: i
     return (patches * distances).sum(dim=-1).nanmean(dim=(1, 3))
 
 
-@_exact
 @torch.no_grad()
 def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]:
-    """What the classification head would say before the first block and after every block.
-
-    Source: nostalgebraist 2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head.
-    """
-    model = vision_transformer(model)
+    """What the classification head would say before the first block and after every block. Source: nostalgebraist
+    2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head."""
     blocks = [f"blocks.{block}" for block in range(model.config.depth)]
     with record(model, "blocks.0.norm_1.input", *blocks) as trace:
         model(images)
     return torch.stack([model.head(model.pool(model.norm(tokens))) for tokens in trace.values()])
 
 
-@_exact
 def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tensor, "patches patches"]:
     """The cosine similarity of the positions of any two patches. Source: Figure 7, centre."""
     directions = F.normalize(positions[0, 1:].detach(), dim=-1)
@@ -141,26 +107,18 @@ def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tenso
 
 
 def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -> Float[Tensor, "count patch_dim"]:
-    """The directions of patch_dim in which the filters of the patch embedding vary most.
-
-    Raises: ValueError for a count below 1, or above patch_dim or the number of filters.
-    Source: Figure 7, left.
-    """
-    if not 1 <= count <= min(weight.shape):
-        raise ValueError(f"count {count} is not between 1 and {min(weight.shape)}")
+    """The directions of patch_dim in which the filters of the patch embedding vary most. Source: Figure 7, left."""
     centred = weight.detach() - weight.detach().mean(0)
     return torch.linalg.svd(centred, full_matrices=False).Vh[:count]
 
 
 def _covered(maps: Tensor, masks: Tensor) -> Maps:
     """The share of each patch that lies on the object."""
-    misfit = f"maps {tuple(maps.shape)} (batch, patches) do not fit masks {tuple(masks.shape)} (batch, height, width)"
-    if maps.ndim != 2 or masks.ndim != 3 or len(maps) != len(masks) or maps.shape[1] < 1:
-        raise ValueError(misfit)
-    height, width = masks.shape[1:]
-    side = round((height * width / maps.shape[1]) ** 0.5)
-    if side < 1 or height % side or width % side or (height // side) * (width // side) != maps.shape[1]:
-        raise ValueError(misfit)
+    fits = maps.ndim == 2 and masks.ndim == 3 and len(maps) == len(masks) and 0 < maps.shape[1] <= masks[0].numel()
+    side = math.isqrt(masks[0].numel() // maps.shape[1]) if fits else 1
+    if not fits or any(length % side for length in masks.shape[1:]) or maps.shape[1] * side**2 != masks[0].numel():
+        shapes = f"{tuple(maps.shape)} (batch, patches) do not fit masks {tuple(masks.shape)} (batch, height, width)"
+        raise ValueError(f"maps {shapes}")
     if not maps.isfinite().all():
         raise ValueError("a map has numbers that are NaN or infinite")
     shares = reduce(masks.float(), "batch (rows ph) (cols pw) -> batch (rows cols)", "mean", ph=side, pw=side)
@@ -168,10 +126,8 @@ def _covered(maps: Tensor, masks: Tensor) -> Maps:
 
 
 def mass_on_object(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Float[Tensor, " batch"]:
-    """The share of each map that falls on the object; a uniform map gets the object's share of the area.
-
-    Raises: ValueError for maps that do not fit the masks, are negative or empty, or hold NaN.
-    """
+    """The share of each map that falls on the object; a uniform map gets the object's share of the area. Raises:
+    ValueError for maps that do not fit the masks, are negative or empty, or hold NaN."""
     covered = _covered(maps, masks)
     if (maps < 0).any() or (maps.sum(-1) <= 0).any():
         raise ValueError("a map must be of numbers from 0 up, and not all 0")
@@ -179,11 +135,8 @@ def mass_on_object(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Flo
 
 
 def pointing_game(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Bool[Tensor, " batch"]:
-    """Whether the strongest patch of each map lies on the object, with half of its area or more.
-
-    Raises: ValueError for maps that do not fit the masks, or hold NaN.
-    Source: Zhang et al. 2016, arXiv 1608.00507, for patches instead of pixels.
-    """
+    """Whether the strongest patch of each map lies on the object, with half of its area or more. Raises: as
+    mass_on_object. Source: Zhang et al. 2016, arXiv 1608.00507, for patches instead of pixels."""
     return _covered(maps, masks).gather(1, maps.argmax(-1, keepdim=True))[:, 0] >= 0.5
 
 
@@ -192,71 +145,27 @@ def ground_of(images: Tensor) -> Tensor:
     return images.flatten(2).median(dim=-1).values[..., None, None]
 
 
-@_exact
+def cover(images: Images, patches: Iterable[int], patch_size: int) -> Images:
+    """The images with some patches painted in the median colour of each image."""
+    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
+    for patch in patches:
+        top, left = (patch_size * place for place in divmod(patch, cols))
+        images[..., top : top + patch_size, left : left + patch_size] = ground
+    return images
+
+
 @torch.no_grad()
 def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     """By how much the probability of a class falls when a patch is covered with the image's median colour; below 0
-    where it rises, 0 where the patch has no other colour. We ask the model about every patch, and read no attention.
+    where it rises. We ask the model about every patch, and read no attention.
 
     classes: one for each image; by default the one that the model predicts.
-
-    Raises: ValueError for a class out of range or another number of them.
     Source: Zeiler and Fergus 2014, arXiv 1311.2901, for patches instead of a sliding square.
     """
-    model = vision_transformer(model)
     before = model(images).softmax(-1)
     classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
-    side, ground = model.config.patch_size, ground_of(images)
-    grid = dict(rows=model.config.rows, ph=side, pw=side)
-    unlike = (images != ground).any(dim=1)  # a patch of the ground's colour has nothing to cover
-    inked = reduce(unlike, "batch (rows ph) (cols pw) -> batch (rows cols)", "any", ph=side, pw=side)
-    alone = torch.eye(inked.shape[1], dtype=torch.bool, device=images.device)
-    falls = torch.zeros(inked.shape, dtype=before.dtype, device=before.device)
-    for patches in inked.any(dim=0).nonzero()[:, 0].split(max(1, BATCH_SIZE // max(1, len(images)))):
-        touched = repeat(alone[patches], "count (rows cols) -> count 1 1 (rows ph) (cols pw)", **grid)
-        covered = torch.where(touched, ground, images)
-        after = model(covered.flatten(0, 1)).softmax(-1).unflatten(0, covered.shape[:2])
-        falls[:, patches] = (before - after)[:, range(len(images)), classes].T
-    return falls * inked
-
-
-@_exact
-@torch.no_grad()
-def _curve(model, images: Tensor, maps: Tensor, classes: Classes, counts: Sequence[int], insert: bool) -> Tensor:
-    model = vision_transformer(model)
-    if maps.shape != (len(images), model.config.patches):
-        raise ValueError(f"maps {tuple(maps.shape)} are not one number for each of {model.config.patches} patches")
-    if not counts or min(counts) < 0 or max(counts) > maps.shape[1]:
-        raise ValueError(f"counts {list(counts)} are not numbers of patches from 0 to {maps.shape[1]}")
-    if maps.isnan().any():
-        raise ValueError("a map has numbers that are NaN")
-    classes = _check_classes(classes, images, model.config.classes)
-    rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
-    side, ground, probabilities = model.config.patch_size, ground_of(images), []
-    grid = dict(rows=model.config.rows, ph=side, pw=side)
-    for count in counts:
-        touched = repeat(rank < count, "batch (rows cols) -> batch 1 (rows ph) (cols pw)", **grid)
-        shown = torch.where(touched == insert, images, ground)
-        probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
-    return torch.stack(probabilities, dim=1)
-
-
-def deletion_curve(model, images: Images, maps: Maps, classes: Classes, counts: Sequence[int]) -> Curve:
-    """The probability of each image's class while its patches are covered with the image's median colour, the
-    strongest of the map first. A good map makes it fall early.
-
-    counts: how many patches are covered at each station.
-
-    Raises: ValueError for maps of another shape or with NaN, classes out of range, more patches than there are.
-    Source: Petsiuk et al. 2018 (RISE), arXiv 1806.07421, for patches instead of pixels.
-    """
-    return _curve(model, images, maps, classes, counts, insert=False)
-
-
-def insertion_curve(model, images: Images, maps: Maps, classes: Classes, counts: Sequence[int]) -> Curve:
-    """As deletion_curve, the other way round: patches are uncovered from the bare colour, the strongest first. A good
-    map makes the probability rise early.
-
-    Raises: as deletion_curve.
-    """
-    return _curve(model, images, maps, classes, counts, insert=True)
+    falls = []
+    for patch in range(model.config.patches):
+        after = model(cover(images, [patch], model.config.patch_size)).softmax(-1)
+        falls.append((before - after)[range(len(images)), classes])
+    return torch.stack(falls, dim=1)

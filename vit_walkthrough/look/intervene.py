@@ -1,14 +1,13 @@
 """What the model computes when something in it is changed. living/vit.js has the same options."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from vit_walkthrough.look.explain import ground_of, vision_transformer
+from vit_walkthrough.look.explain import cover
 from vit_walkthrough.model.encoder import EncoderBlock
 from vit_walkthrough.model.vit import VisionTransformer
 
@@ -25,7 +24,6 @@ def intervene(
     skipped: Sequence[str] = (),
     alone: Sequence[str] = (),
     unnormed: Sequence[str] = (),
-    temperature: float = 1.0,
 ) -> Iterator[None]:
     """Change what the model computes in the `with` block. Its weights stay, and afterwards it is as it was.
 
@@ -33,13 +31,12 @@ def intervene(
     look. covered: patches painted in the image's median colour. silenced: pairs (block, head) whose output is 0.
     skipped: "blocks.1", "blocks.1.attention" or "blocks.1.mlp", which then adds nothing. alone: "blocks.1.attention"
     or "blocks.1.mlp", whose result is not added to the stream, but replaces it. unnormed: LayerNorms that the tokens
-    pass as they are, as "blocks.1.norm_2" or "norm". temperature: divides the queries, and so the scores.
+    pass as they are, as "blocks.1.norm_2" or "norm".
 
     `with intervene(model, ...), record(model) as trace:` records the changed tensors.
 
-    Raises: ValueError for a patch, head or name that the model lacks, and for a temperature that is not above 0.
+    Raises: ValueError for a patch, head or name that the model lacks.
     """
-    model = vision_transformer(model)
     config, modules = model.config, dict(model.named_modules())
     blocks = [name for name, module in modules.items() if isinstance(module, EncoderBlock)]
     halves = [f"{block}.{half}" for block in blocks for half in ("attention", "mlp")]
@@ -58,13 +55,11 @@ def intervene(
             raise ValueError(f"{what} has {wrong[0]!r}; choose from {choices}")
     if order is not None and sorted(order) != [*range(config.patches)]:
         raise ValueError(f"order must hold each of the {config.patches} patches once; not {list(order)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0")
-    hooks = []
+    undo = ExitStack()  # takes away again what was put into the model
 
     def change(name: str, new: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Put new(output, input) in the place of a module's output."""
-        hooks.append(modules[name].register_forward_hook(lambda _, inputs, output: new(output, inputs[0])))
+        undo.enter_context(modules[name].register_forward_hook(lambda _, inputs, output: new(output, inputs[0])))
 
     def without(outputs: Tensor, places: list[int], axis: int) -> Tensor:
         return outputs.index_fill(axis, torch.tensor(places, device=outputs.device), 0)
@@ -81,47 +76,28 @@ def intervene(
         found = block.mlp(block.norm_2(tokens))
         return found if f"{path}.mlp" in alone else tokens + found
 
-    if covered:
-        painted = lambda _, images: cover(*images, covered, config.patch_size)  # noqa: E731
-        hooks.append(model.register_forward_pre_hook(painted))
-    if order is not None:
-        change("patch_embedding", lambda tokens, _: tokens[:, list(order)])
-    if not positions:
-        change("position_embedding", lambda _, tokens: tokens)
-    for number, block in enumerate(blocks):
-        if temperature != 1:
-            change(f"{block}.attention.queries", lambda queries, _: queries / temperature)
-        if hidden:
-            change(f"{block}.attention.weights", seen)
-        if quiet := [head for where, head in silenced if where == number]:
-            change(f"{block}.attention.head_outputs", lambda outputs, _, quiet=quiet: without(outputs, quiet, 1))
-    for name in skipped:
-        change(name, (lambda _, tokens: tokens) if name in blocks else (lambda found, _: torch.zeros_like(found)))
-    for name in unnormed:
-        change(name, lambda _, tokens: tokens)
-    unfused = [module for module in modules.values() if getattr(module, "fused", False)]
-    changed = {name.rpartition(".")[0] for name in alone}
-    try:
-        for path in changed:
+    with undo:
+        if covered:
+            painted = lambda _, images: cover(*images, covered, config.patch_size)  # noqa: E731
+            undo.enter_context(model.register_forward_pre_hook(painted))
+        if order is not None:
+            change("patch_embedding", lambda tokens, _: tokens[:, list(order)])
+        if not positions:
+            change("position_embedding", lambda _, tokens: tokens)
+        for number, block in enumerate(blocks):
+            if hidden:
+                change(f"{block}.attention.weights", seen)
+            if quiet := [head for where, head in silenced if where == number]:
+                change(f"{block}.attention.head_outputs", lambda outputs, _, quiet=quiet: without(outputs, quiet, 1))
+        for name in skipped:
+            change(name, (lambda _, tokens: tokens) if name in blocks else (lambda found, _: torch.zeros_like(found)))
+        for name in unnormed:
+            change(name, lambda _, tokens: tokens)
+        for path in {name.rpartition(".")[0] for name in alone}:
             modules[path].forward = partial(passed, block=modules[path], path=path)
-        for module in unfused:  # the fused kernel has no queries, weights and head_outputs to change
-            module.fused = False
+            undo.callback(delattr, modules[path], "forward")
+        for module in modules.values():  # the fused kernel has no queries, weights and head_outputs to change
+            if getattr(module, "fused", False):
+                module.fused = False
+                undo.callback(setattr, module, "fused", True)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module in unfused:
-            module.fused = True
-        for path in changed:
-            del modules[path].forward
-
-
-def cover(
-    images: Float[Tensor, "batch channels height width"], patches: Iterable[int], patch_size: int
-) -> Float[Tensor, "batch channels height width"]:
-    """The images with some patches painted in the median colour of each image."""
-    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
-    for patch in patches:
-        top, left = (patch_size * place for place in divmod(patch, cols))
-        images[..., top : top + patch_size, left : left + patch_size] = ground
-    return images

@@ -1,8 +1,7 @@
 """Every intermediate tensor of a forward pass, by name, taken from outside the model."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -10,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_walkthrough.model.attention import MultiHeadSelfAttention
-from vit_walkthrough.model.vit import unwrapped
 
 # The fused kernel never holds these tensors.
 POINTS = ("queries", "keys", "values", "weights", "head_outputs")
@@ -20,7 +18,7 @@ class Trace(dict[str, Tensor]):
     """The recorded tensors: a dictionary from name to tensor in the order of the computation.
 
     A name is the path of the module whose output it is ("blocks.3.attention.weights"), or "<path>.input" for what a
-    LayerNorm reads: the residual stream there. "input" and "output" are the recorded module's. Dropout has no name.
+    LayerNorm reads. "input" and "output" are the recorded module's. Dropout has no name.
     """
 
     def __missing__(self, name: str):
@@ -30,21 +28,12 @@ class Trace(dict[str, Tensor]):
         return f"Trace({', '.join(self)})"
 
     @property
-    def names(self) -> list[str]:
-        return list(self)
-
-    @property
     def attention(self) -> Float[Tensor, "blocks batch heads queries keys"]:
-        """The attention weights of all blocks, the first block first.
-
-        Raises: KeyError if none were recorded; the message lists what was.
-        """
+        """The attention weights of all blocks, the first block first. Raises: KeyError if none were recorded."""
         weights = [tensor for name, tensor in self.items() if name.split(".")[-1] == "weights"]
         if not weights:
-            raise KeyError(
-                "no attention weights were recorded; run the model inside `with record(model) as trace:`, or with a "
-                f"pattern that matches them, as '*.attention.weights'; recorded: {', '.join(self) or 'nothing'}"
-            )
+            told = "no attention weights were recorded; a pattern that matches them is '*.attention.weights'"
+            raise KeyError(f"{told}; recorded: {', '.join(self) or 'nothing'}")
         return torch.stack(weights)
 
 
@@ -54,16 +43,11 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
 
     patterns: record only names that match one of them, as "*.attention.weights"; all names if none is given.
 
-    Attention is computed step by step and not by the fused kernel, so that its weights exist, and compiled models run
-    uncompiled, under the names of the model inside; the output is the same to rounding (1e-6). The tensors stay in the
-    autograd graph, if there is one. Afterwards, also after an error, the model is as it was.
-
-    Raises: TypeError for a scripted or traced model.
+    Attention is computed step by step and not by the fused kernel, so that its weights exist; the output is the same to
+    rounding (1e-6). The tensors stay in the autograd graph, if there is one. Afterwards, also after an error, the model
+    is as it was.
     """
-    model = unwrapped(model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError("a scripted or traced model shows nothing of what it computes; record the original model")
-    trace, handles, unfused = Trace(), [], []
+    trace = Trace()
 
     def wanted(name: str) -> bool:
         return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -72,31 +56,22 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
         trace.pop(name, None)  # a second forward pass is put in order too
         trace[name] = tensor
 
-    def keep_input(name: str):
-        return lambda _, inputs, by_keyword: keep(name, next(iter((*inputs, *by_keyword.values()))))
+    def keep_input(name: str, module: nn.Module) -> None:
+        def hook(_, inputs, by_keyword):
+            keep(name, next(iter((*inputs, *by_keyword.values()))))
 
-    def keep_output(name: str):
-        return lambda _, inputs, output: keep(name, output)
+        undo.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
 
-    if wanted("input"):
-        handles.append(model.register_forward_pre_hook(keep_input("input"), with_kwargs=True))
-    for path, module in model.named_modules():
-        path = ".".join(part for part in path.split(".") if part != "_orig_mod")  # of a part that is compiled
-        if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
-            handles.append(module.register_forward_pre_hook(keep_input(f"{path}.input"), with_kwargs=True))
-        if not isinstance(module, nn.Dropout) and wanted(path or "output"):
-            handles.append(module.register_forward_hook(keep_output(path or "output")))
-        if isinstance(module, MultiHeadSelfAttention) and module.fused:
-            if any(wanted(f"{path}.{point}".lstrip(".")) for point in POINTS):
-                unfused.append(module)
-    try:
-        for module in unfused:
-            module.fused = False
-        # Compiled code does not call hooks.
-        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
-            yield trace
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in unfused:
-            module.fused = True
+    with ExitStack() as undo:
+        if wanted("input"):
+            keep_input("input", model)
+        for path, module in model.named_modules():
+            if isinstance(module, nn.LayerNorm) and path and wanted(f"{path}.input"):
+                keep_input(f"{path}.input", module)
+            if not isinstance(module, nn.Dropout) and wanted(name := path or "output"):
+                undo.enter_context(module.register_forward_hook(lambda _, __, output, name=name: keep(name, output)))
+            points = [f"{path}.{point}".lstrip(".") for point in POINTS]
+            if isinstance(module, MultiHeadSelfAttention) and module.fused and any(map(wanted, points)):
+                module.fused = False
+                undo.callback(setattr, module, "fused", True)
+        yield trace

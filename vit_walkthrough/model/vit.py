@@ -75,10 +75,3 @@ class VisionTransformer(nn.Module):
 def count_parameters(model: nn.Module) -> int:
     """How many numbers the model learns."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside torch.compile, DataParallel, DistributedDataParallel or AveragedModel; others as they are."""
-    while isinstance(inner := getattr(model, "_orig_mod", getattr(model, "module", None)), nn.Module):
-        model = inner
-    return model

@@ -57,10 +57,8 @@ def save_run(accelerator, folder: Path, settings: dict, step: int) -> None:
 
 
 def resume_run(accelerator, folder: Path, settings: dict) -> int:
-    """Load the run that was saved in `folder`. Returns the step at which it continues: 0 if nothing was saved.
-
-    Raises: ValueError for the state of a run with other settings.
-    """
+    """Load the run that was saved in `folder`. Returns the step at which it continues: 0 if nothing was saved. Raises:
+    ValueError for the state of a run with other settings."""
     step = max(_saved_steps(folder), default=0)
     if step:
         saved = json.loads((folder / str(step) / "settings.json").read_text(encoding="utf-8"))

@@ -14,17 +14,16 @@ from vit_walkthrough.model.tokens import PositionEmbedding, resample_positions
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 from vit_walkthrough.train.loop import best_device, plain_torch, seeded
 
+Images, Prepare = Shaped[Tensor, "count ..."], Callable[[Tensor], Tensor]
+AS_THEY_ARE = nn.Identity()
+
 
 @seeded(0)  # new layers draw random numbers, which are overwritten at once
 def adapt(
     model: VisionTransformer, *, image_size: int | tuple[int, int] | None = None, classes: int | None = None
 ) -> VisionTransformer:
     """A copy of the model for images of another size, its positions resampled, and for another task, with a new linear
-    head that starts at zero. Without `classes` the head is kept. Every weight of the copy can learn.
-
-    Raises: ValueError for a size that the patches do not tile, or classes below 1.
-    Source: section 3.2.
-    """
+    head that starts at zero. Without `classes` the head is kept. Every weight of the copy can learn. Source: 3.2."""
     adapted, old, like = copy.deepcopy(model), model.config, next(model.parameters())
     changes = {"image_size": image_size, "classes": classes}
     config = replace(old, **{name: value for name, value in changes.items() if value is not None})
@@ -44,27 +43,16 @@ class Pictures:
     """A fixed set of pictures with their labels, in the form that `fit` and `evaluate` ask for.
 
     images: (count ...), of any kind. prepare: turns a batch of them into what the model reads. seed: of the order.
+    Raises: ValueError for no pictures, or another number of labels."""
 
-    Raises: ValueError for no pictures, or another number of labels.
-    """
-
-    def __init__(
-        self,
-        images: Shaped[Tensor, "count ..."],
-        labels: Integer[Tensor, " labels"],
-        prepare: Callable[[Tensor], Tensor] = lambda images: images,
-        seed: int = 0,
-    ):
+    def __init__(self, images: Images, labels: Integer[Tensor, " labels"], prepare: Prepare = AS_THEY_ARE, seed=0):
         if not len(images) or len(images) != len(labels):
             raise ValueError(f"{len(images)} pictures and {len(labels)} labels; there must be one label for each")
         self.images, self.labels, self.prepare, self.seed = images, labels, prepare, seed
 
     def sample(self, count: int, draw: int = 0) -> tuple[Tensor, Tensor, None]:
         """`count` pictures and their labels; there are no masks. Draws 0, 1, 2 ... of the same count go through all
-        pictures in random order before any comes again.
-
-        Raises: ValueError for a count below 1.
-        """
+        pictures in random order before any comes again."""
         if count < 1:
             raise ValueError(f"count is {count}; it must be at least 1")
         turn, skipped = divmod(draw * count, len(self.labels))
@@ -81,11 +69,9 @@ class LabelledFolder(Pictures):
     """The pictures of a folder that has a sub-folder for each class, all read at once and cropped to `size` in pixels.
 
     names: of the classes, in the order of their labels. prepare: of images in [0, 1]. Hidden files are left out.
+    Raises: ValueError for fewer than two classes, a class without a file, or a file that load_image refuses."""
 
-    Raises: ValueError for fewer than two classes, a class without a file, or a file that load_image refuses, by name.
-    """
-
-    def __init__(self, path, size=224, prepare: Callable[[Tensor], Tensor] = lambda images: images, seed: int = 0):
+    def __init__(self, path, size=224, prepare: Prepare = AS_THEY_ARE, seed=0):
         folders = sorted(each for each in Path(path).iterdir() if each.is_dir() and not each.name.startswith("."))
         if len(folders) < 2:
             raise ValueError(f"{path} has {len(folders)} sub-folders; it needs one for each class, so two or more")
@@ -118,18 +104,8 @@ def class_table(model: nn.Module, folder: LabelledFolder, *, batch_size: int = 1
 @torch.no_grad()
 def features(model: VisionTransformer, data: Pictures, *, batch_size: int = 100) -> Pictures:
     """What the model's head reads of every picture, (count dim), with the same labels. While the rest of a model is
-    frozen, its features never change, so a new head can be trained on them alone, in seconds.
-
-    A GPU is used if there is one; then the model goes back where it was.
-    """
-    read, training, place = [], model.training, next(model.parameters()).device
-    device = best_device()
-    model.to(device).eval()
-    handle = model.head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].cpu()))
-    try:
-        for batch in data.images.split(batch_size):
-            model(data.prepare(batch).to(device))
-    finally:
-        handle.remove()
-        model.to(place).train(training)
+    frozen, its features never change, so a new head can be trained on them alone, in seconds."""
+    headless, device = copy.deepcopy(model).to(best_device()).eval(), best_device()
+    headless.head = nn.Identity()
+    read = [headless(data.prepare(batch).to(device)).cpu() for batch in data.images.split(batch_size)]
     return Pictures(torch.cat(read), data.labels, seed=data.seed)

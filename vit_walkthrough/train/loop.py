@@ -64,10 +64,8 @@ def plain_torch() -> Iterator[None]:
 
 
 def schedule(step: int, steps: int, warmup: float = 0.03) -> float:
-    """The share of the learning rate at a step: it rises in a line for `warmup` of the steps, then falls in a line.
-
-    Source: section 4.1 (linear warm-up and decay).
-    """
+    """The share of the learning rate at a step: it rises in a line for `warmup` of the steps, then falls in a line
+    (section 4.1)."""
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
@@ -84,11 +82,10 @@ def set_rates(optimizer: Optimizer, share: float) -> None:
 def init_model(config: ViTConfig, data, seed: int = 0) -> VisionTransformer:
     """The untrained model that `fit` starts from.
 
-    timm and DeiT start with normal numbers of 0.02. At dim 64 those are so small that the model learns almost nothing
-    in its first thousand steps. Here matrices start with Xavier's numbers, as in the authors' own code. Queries and
-    keys are twice as large, so that attention has favourites from the start (without this, some seeds took 600 steps
-    before they learned). Positions are as large as the patches. The patch embedding reads the pixels as if their mean
-    were 0 and their standard deviation 1.
+    timm and DeiT start with normal numbers of 0.02, with which a model of dim 64 learns almost nothing in its first
+    thousand steps. Here matrices start with Xavier's numbers, as in the authors' own code. Queries and keys are twice
+    as large, so that attention has favourites from the start (without this, some seeds took 600 steps). Positions are
+    as large as the patches, and the embedding reads pixels as if their mean were 0 and their standard deviation 1.
     """
     with seeded(seed):
         model = VisionTransformer(config)
@@ -108,15 +105,14 @@ def init_model(config: ViTConfig, data, seed: int = 0) -> VisionTransformer:
 
 
 def train_step(
-    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, *, clip: float = 1.0, seed: int = 0
+    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, *, seed: int
 ) -> Float[Tensor, "2"]:
     """One step of gradient descent. Returns the loss and the accuracy on the batch, as they were before the step.
 
     labels: class numbers (batch), or probabilities (batch classes). Only parameters that the optimizer holds get
     gradients and count in the norm that is clipped. seed: of dropout.
 
-    Raises: ValueError if the optimizer holds nothing that can learn; FloatingPointError for a gradient that is not
-    finite, before the weights are changed.
+    Raises: ValueError if nothing can learn; FloatingPointError for a gradient that is not finite, before a step.
     """
     held = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
     if not held:
@@ -125,12 +121,10 @@ def train_step(
         logits = model(images)
     loss = F.cross_entropy(logits, labels if labels.is_floating_point() else labels.long())
     loss.backward(inputs=held)
-    if not nn.utils.clip_grad_norm_(held, clip).isfinite():
+    if not nn.utils.clip_grad_norm_(held, 1.0).isfinite():
         rate = optimizer.param_groups[0]["lr"]
-        raise FloatingPointError(
-            f"the loss is {loss.item():.4g} and its gradient is not finite, at a learning rate of {rate:.3g}; "
-            f"choose a smaller learning rate, and check that the images are finite"
-        )
+        told = f"the loss is {loss.item():.4g} and its gradient is not finite, at a learning rate of {rate:.3g}"
+        raise FloatingPointError(f"{told}; choose a smaller learning rate, and check that the images are finite")
     optimizer.step()
     optimizer.zero_grad()
     classes = labels.argmax(-1) if labels.is_floating_point() else labels
@@ -147,7 +141,6 @@ def fit(
     learning_rate: float = 4e-3,
     weight_decay: float = 0.5,
     warmup: float = 0.03,
-    clip: float = 1.0,
     seed: int = 0,
     optimizer: Callable[[nn.Module, float, float], Optimizer] = muon,
     watch: Callable[[int, nn.Module, History], None] | None = None,
@@ -156,12 +149,11 @@ def fit(
     """Train a model on `data.sample(batch_size, draw=step)`, with warm-up, linear decay and gradient clipping.
 
     config: the model is built from it and the seed. A module from images to logits is trained in place instead.
-    optimizer: a function of the model, the learning rate and the weight decay, such as train.optimizers.adamw. The
-    schedule scales the rate of each group of parameters. watch: called before every step with the step, the model and
-    the history. progress: shows a bar on standard output.
+    optimizer: a function of the model, the learning rate and the weight decay, such as train.optimizers.adamw. watch:
+    called before every step with the step, the model and the history. progress: shows a bar on standard output.
 
-    The same seed gives the same model. An interruption from the keyboard ends the training: the model and its history
-    are returned as far as they got. The model is in eval mode, on a GPU if there is one.
+    The same seed gives the same model. An interruption from the keyboard ends the training early. The model is in eval
+    mode, on a GPU if there is one.
 
     Raises: ValueError for steps or a batch_size below 1, data that do not fit the model, and weights of less than 32
     bits; TypeError for data without `sample`; FloatingPointError for a loss or weights that explode.
@@ -185,7 +177,7 @@ def fit(
                 watch(step, model, history)
             set_rates(chosen, schedule(step, steps, warmup))
             images, labels = (part.to(device) for part in data.sample(batch_size, draw=step)[:2])
-            measured = train_step(model, chosen, images, labels, clip=clip, seed=1_000_003 * seed + step)
+            measured = train_step(model, chosen, images, labels, seed=1_000_003 * seed + step)
             loss, accuracy = measured.tolist()
             history.loss.append(loss)
             history.accuracy.append(accuracy)
@@ -199,10 +191,8 @@ def fit(
 @plain_torch()
 @torch.inference_mode()
 def evaluate(model: nn.Module, data, count: int = 2000) -> float:
-    """The share of `count` images that the model names right. The images are always the same for the same data.
-
-    Raises: ValueError for a count below 1; TypeError for data without `sample`.
-    """
+    """The share of `count` images that the model names right. The images are always the same for the same data. Raises:
+    ValueError for a count below 1; TypeError for data without `sample`."""
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
     _check_data(data)
@@ -220,10 +210,8 @@ def evaluate(model: nn.Module, data, count: int = 2000) -> float:
 
 def _check_data(data) -> None:
     if not hasattr(data, "sample"):
-        raise TypeError(
-            f"data is a {type(data).__name__} without the method sample(count, draw=number); "
-            f"vit_walkthrough.train.finetune.Pictures(images, labels) gives a set of images this method"
-        )
+        told = f"data is a {type(data).__name__} without the method sample(count, draw=number)"
+        raise TypeError(f"{told}; vit_walkthrough.train.finetune.Pictures(images, labels) gives it to images")
 
 
 def _check_fit(model: nn.Module, data) -> None:

@@ -12,10 +12,8 @@ def adamw(model: nn.Module, lr: float = 3e-3, weight_decay: float = 0.1, betas=(
 
 
 def muon(model: nn.Module, lr: float = 4e-3, weight_decay: float = 0.5) -> Optimizer:
-    """Muon for the matrices of a model's blocks, at 2.5 times the rate, and AdamW for all other parameters.
-
-    Their decay is the same: Muon's weight_decay is smaller by as much as its rate is larger.
-    """
+    """Muon for the matrices of a model's blocks, at 2.5 times the rate, and AdamW for all other parameters. Their decay
+    is the same: Muon's weight_decay is smaller by as much as its rate is larger."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "blocks" in name.split(".") else others).append(parameter)
@@ -37,8 +35,7 @@ class Muon(AdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step. closure: as for every optimizer of torch, computes the gradients anew."""
-        loss = None if closure is None else torch.enable_grad()(closure)()
+        """One step. closure: only there because every optimizer of torch has it; gradients come before the step."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = {}
             for matrix in group["params"] if group.get("orthogonal") else ():
@@ -46,8 +43,7 @@ class Muon(AdamW):
                     shapes.setdefault(matrix.shape, []).append(matrix)
             for matrices in shapes.values():
                 self._step(matrices, group["lr"], group["weight_decay"], group["betas"][0])
-        super().step()
-        return loss
+        return super().step(closure)
 
     def _step(self, matrices: list[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
         means = []
@@ -64,10 +60,8 @@ class Muon(AdamW):
 
 
 def orthogonal(matrices: Float[Tensor, "count rows cols"]) -> Float[Tensor, "count rows cols"]:
-    """Matrices with the same singular vectors, and all singular values near 1 (0.7 to 1.2).
-
-    Five times x becomes a x + b x³ + c x⁵ of its singular values, by products alone. Source: as Muon.
-    """
+    """Matrices with the same singular vectors, and all singular values near 1 (0.7 to 1.2): five times x becomes
+    a x + b x³ + c x⁵ of its singular values, by products alone. Source: as Muon."""
     tall = matrices.shape[1] > matrices.shape[2]
     result = matrices.mT if tall else matrices
     result = result / result.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)

@@ -14,11 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, unwrapped
+from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 
 TINY = Path(__file__).parent / "bundled"
-# What torch.compile, DataParallel, activation checkpoints and FSDP put before the names of what they wrap.
-WRAPPERS = re.compile(r"\b(_orig_mod|module|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
 
 
 @contextmanager
@@ -33,10 +31,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the facts of a file that save_checkpoint wrote.
-
-    Raises: FileNotFoundError; ValueError for a file that is truncated or not safetensors.
-    """
+    """The tensors and the facts of a file that save_checkpoint wrote. Raises: FileNotFoundError; ValueError for a file
+    that is truncated or not safetensors."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = {name: json.loads(fact) for name, fact in (file.metadata() or {}).items() if name != "format"}
@@ -48,13 +44,11 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
 def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bool = False, **scores) -> None:
     """Save a model with its config and `scores`, which are anything that JSON can hold.
 
-    A model that torch.compile or DataParallel wrapped is saved as the model inside, whole or not at all. The file keeps
-    the precision of the numbers, or with eight_bits a quarter of it; load_checkpoint reads them as 32 bits.
+    The file keeps the precision of the numbers, or with eight_bits a quarter of it, and is written whole or not at all.
 
     Raises: ValueError for a model that load_checkpoint could not fill again, such as a converted one without logits.
     """
-    model, path = unwrapped(model), Path(path)
-    state = {WRAPPERS.sub("", name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path, state = Path(path), {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     if wrong := misfits(empty_model(model.config), state):
         raise ValueError(f"this model is not what its config says, so nobody could load it again: {wrong}")
     facts = dict(config=asdict(model.config), eps=model.norm.eps, scores=scores)
@@ -65,10 +59,8 @@ def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bo
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
-    """The model of a checkpoint, in eval mode, and its scores.
-
-    Raises: as read_tensors; ValueError for no config, one that is not a ViTConfig, or one that the weights do not fit.
-    """
+    """The model of a checkpoint, in eval mode, and its scores. Raises: as read_tensors; ValueError for no config, one
+    that is not a ViTConfig, or one that the weights do not fit."""
     tensors, facts = read_tensors(path)
     tensors, name = in_full(tensors), Path(path).name
     try:  # JSON has no tuples
@@ -144,8 +136,5 @@ def load_tiny(patch_size: int = 8, heads: int = 4) -> VisionTransformer:
 
 
 def load_cued(seed: int = 0) -> VisionTransformer:
-    """A ViT trained from seed 0, 1 or 2 on PlantedCue (8 x 8 patches, 4 heads), in eval mode; ValueError for others."""
-    if seed not in (0, 1, 2):
-        train = f"python -m vit_walkthrough.train --cue 0.95 --steps 300 --seed {seed}"
-        raise ValueError(f"the bundled models with a cue are of seeds 0, 1 and 2, not {seed!r}. To train one: {train}")
+    """A ViT trained from seed 0, 1 or 2 on PlantedCue (8 x 8 patches, 4 heads), in eval mode."""
     return load_checkpoint(TINY / f"cue_s{seed}.safetensors")[0]

@@ -9,8 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_walkthrough.model.config import SIZES, ViTConfig
-from vit_walkthrough.model.vit import VisionTransformer, unwrapped
-from vit_walkthrough.weights.checkpoint import WRAPPERS, empty_model, misfits
+from vit_walkthrough.model.vit import VisionTransformer
+from vit_walkthrough.weights.checkpoint import empty_model, misfits
 
 SOURCES = ("timm", "torchvision", "transformers", "google")
 # Our names, and those in the files of each source. Names within a block begin with BLOCK, where {} is its number. After
@@ -69,10 +69,8 @@ PUBLISHED_HEADS = {dim: heads for dim, _, heads, _ in SIZES.values()}
 
 
 def tensor_names(source: str, depth: int) -> dict[str, tuple[str, ...]]:
-    """Every parameter of a ViT with `depth` blocks -> the tensors that fill it in a checkpoint of the source.
-
-    Raises: ValueError for an unknown source.
-    """
+    """Every parameter of a ViT with `depth` blocks -> the tensors that fill it in a checkpoint of the source. Raises:
+    ValueError for an unknown source."""
     if source not in SOURCES:
         raise ValueError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
     column, found = SOURCES.index(source), {}
@@ -94,9 +92,9 @@ def convert_weights(
 ) -> VisionTransformer:
     """Our ViT with the weights of another one, in eval mode and in 32 bits. The two share no memory.
 
-    model_or_state: a library's model, which says its own heads, image size and eps; or names to tensors or arrays, as
-    safetensors.torch.load_file, torch.load and numpy.load give them. source: one of SOURCES; Google's tensors show the
-    heads. heads: by default those of the published ViT of this dim. eps: of every LayerNorm; transformers' is 1e-12.
+    model_or_state: a library's model, which says its own heads, image size and eps; or names to tensors or arrays.
+    source: one of SOURCES; Google's tensors show the heads. heads: by default those of the published ViT of this dim.
+    eps: of every LayerNorm; transformers' is 1e-12.
 
     Weights without a classification head give a model that returns what the head would read, (batch dim), and whose
     config.classes is dim. A hidden layer before the logits is kept, with its tanh.
@@ -107,10 +105,9 @@ def convert_weights(
     """
     facts, state = {}, model_or_state
     if isinstance(state, nn.Module):
-        facts, state = _facts(unwrapped(state)), unwrapped(state).state_dict()
+        facts, state = _facts(state), state.state_dict()
     theirs = {}
     for name, tensor in state.items():
-        name = WRAPPERS.sub("", name)
         for today, published in RESPELLED.get(source, {}).items():
             name = name.replace(today, published)
         theirs[name] = tensor

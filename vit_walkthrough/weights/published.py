@@ -1,32 +1,25 @@
 """Published weights by name: timm fetches them, reads them and prepares the pictures; we convert its model."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.weights.convert import convert_weights
 
 OFFLINE = "load_tiny() gives a bundled ViT and needs no network"
-OTHERS = (
-    "A repository of timm's is called like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k; "
-    "convert_weights takes the weights of other files and libraries"
-)
+OTHERS = "Take a name like timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k; convert_weights takes weights of other files"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """(images - mean) / std, as in the training of certain weights. Other numbers cost accuracy, and raise no error.
-
-    mean, std: of the channels. size: (height, width) of the images that the model reads.
-    """
+    """(images - mean) / std of the channels, as in the training of certain weights; size: (height, width) of images.
+    Other numbers cost accuracy, and raise no error."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -49,30 +42,21 @@ class Preprocessing:
 class Pretrained:
     """A model with published weights, in eval mode, and what belongs to it.
 
-    preprocessing: for images as tensors; None where the publisher says nothing. class_names: in the order of the
-    logits; none without logits. source: where the weights are from. transform: timm's own, which also scales and crops:
-    from a Pillow picture to one image that the model reads.
+    prepare: makes of images in [0, 1] what the model reads; None where the publisher does not say how. class_names: in
+    the order of the logits; none without logits. source: where the weights are from.
     """
 
     model: VisionTransformer
-    preprocessing: Preprocessing | None
+    prepare: Preprocessing | None
     class_names: tuple[str, ...]
     source: str
-    transform: Callable[[Image.Image], Tensor] | None = None
-
-    def prepare(self, images: Tensor) -> Float[Tensor, "batch channels height width"]:
-        """Images in [0, 1], cut to the size of the model, as the model wants them. Raises: as Preprocessing."""
-        if self.preprocessing is None:
-            raise ValueError(f"{self.source} does not say how to prepare images, and a wrong guess would stay unseen")
-        return self.preprocessing(images)
 
 
 def load_pretrained(name: str | Path) -> Pretrained:
     """Published weights in our ViT, with the preprocessing and the names of the classes.
 
-    name: a repository of the Hugging Face hub that timm wrote, such as "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-    or "timm/vit_small_patch16_224.dino"; or a folder with the same files. What was fetched once needs no network again.
-    No code in a file is run.
+    name: a repository of the Hugging Face hub that timm wrote, such as "timm/vit_small_patch16_224.dino", or a folder
+    with the same files. What was fetched once needs no network again. No code in a file is run.
 
     Raises: ModuleNotFoundError if timm cannot be imported; ConnectionError if the weights are neither cached nor can be
     fetched; ValueError for whatever else is refused.
@@ -91,14 +75,13 @@ def load_pretrained(name: str | Path) -> Pretrained:
         raise ConnectionError(f"{source} is not in the cache and cannot be fetched. {OFFLINE}") from error
     except Exception as error:  # what timm raises for files that it does not understand
         raise ValueError(f"timm cannot load {source} ({error!r}). {OTHERS}") from error
-    model, preprocessing, transform = convert_weights(theirs, "timm"), None, None
+    model, prepare = convert_weights(theirs, "timm"), None
     if model.config.channels == 3:  # for others timm has no mean and std
         size = model.config.height, model.config.width
         settings = timm.data.resolve_model_data_config(theirs, args=dict(input_size=(3, *size)))
-        preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), size)
-        transform = timm.data.create_transform(**settings)
+        prepare = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), size)
     class_names = () if isinstance(model.head.logits, nn.Identity) else _class_names(timm, theirs)
-    return Pretrained(model, preprocessing, class_names, source, transform)
+    return Pretrained(model, prepare, class_names, source)
 
 
 def _class_names(timm, theirs: nn.Module) -> tuple[str, ...]:

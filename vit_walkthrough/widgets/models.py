@@ -1,6 +1,5 @@
 """Panels over the bundled tiny ViTs, which were trained on digits: what one knows, says and looks at."""
 
-from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -8,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vit_walkthrough.living import live
+from vit_walkthrough.look.explain import mass_on_object
 from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train.finetune import adapt
 from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint
-from vit_walkthrough.widgets.panel import Panel, choice, number, toggle
-from vit_walkthrough.widgets.pictures import TINY_SIZE, digit, unseen_digits
+from vit_walkthrough.widgets.panel import Panel, choice, counted, number, toggle
+from vit_walkthrough.widgets.pictures import TINY_SIZE, PictureChooser, digit, picture, unseen_digits
 
 DIGITS = list("0123456789")
 
@@ -36,13 +36,6 @@ def answer(model: VisionTransformer, images: Tensor) -> Trace:
     with record(model, "*.attention.weights", "output") as trace:
         model(images)
     return trace
-
-
-@torch.no_grad()
-def share_right(model: VisionTransformer, count: int, change: Callable[[Tensor], Tensor]) -> float:
-    """The share of `count` unseen digits that the model names right once their images are changed."""
-    images, labels, _ = unseen_digits().sample(count, draw=0)
-    return (model(change(images)).argmax(-1) == labels).float().mean().item()
 
 
 def said(probabilities: Tensor) -> str:
@@ -73,8 +66,10 @@ def explore_resolution() -> Panel:
         return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
     @cache
+    @torch.no_grad()
     def right(size: int, kind: str) -> float:
-        return share_right(at(size, kind), 40, lambda images: scaled(images, size))
+        images, labels, _ = unseen_digits().sample(40, draw=0)
+        return (at(size, kind)(scaled(images, size)).argmax(-1) == labels).float().mean().item()
 
     def show(place: int, size: int, kind: str):
         image, label, _ = digit(place)
@@ -94,4 +89,34 @@ def explore_resolution() -> Panel:
         hint="Try: 72 and 32 pixels, with the positions resampled and not. Then other sizes and digits. Notice: cut or "
         "filled up, the positions slip, because a row of the new grid has another length. Resampled, they fit. Still, "
         "fewer digits are right far from 48 pixels: a patch then holds another piece of the digit than in training.",
+    )
+
+
+def explore_vit() -> Panel:
+    """The control panel: what a trained ViT says of an unseen digit, of a photograph or of the reader's own picture,
+    and where it looks. Each patch size and number of heads is a model of its own, trained alike."""
+
+    def show(chosen, patch_size, heads):
+        (model, scores), (image, label, mask) = tiny(patch_size, heads), picture(chosen)
+        trace = answer(model, image)
+        probabilities, weights = trace["output"][0].softmax(-1), trace.attention[-1, :, :, 0, 1:].mean(1)
+        if mask is None:
+            seen = "this picture" if chosen[0] == "own" else f"the {chosen[0]}"
+            what, where = f"This ViT knows digits and nothing else. Of {seen} it says", ""
+        else:
+            what = f"This is {a(label)}. The model says"
+            mass, area = mass_on_object(weights, mask).item(), mask.float().mean()
+            where = f" Its square, {area:.0%} of the picture, gets {mass:.0%} of the attention to patches."
+        return live("attention", trace, image[0], classes=DIGITS), (
+            f"{what} {said(probabilities)}.{where} With patches of {patch_size} pixels and {counted(heads, 'head')} "
+            f"this ViT names {scores['test_accuracy']:.1%} of {scores['images']:,} unseen pictures right."
+        )
+
+    return Panel(
+        show,
+        chosen=PictureChooser(),
+        **sizes_of_tiny(),
+        groups={"chosen": "Picture", "patch_size": "Model"},
+        hint="Try another digit, or write one of your own, about half as high as the picture. Then point at a patch. "
+        "Notice how soon the model looks at the digit: go through the blocks one by one.",
     )

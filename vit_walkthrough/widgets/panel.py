@@ -4,7 +4,7 @@ import base64
 import gc
 import io
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -20,26 +20,13 @@ from vit_walkthrough.draw import render, side_by_side
 from vit_walkthrough.draw.theme import style
 from vit_walkthrough.living.page import Living
 
-# Only the page can tell that its kernel is gone: JupyterLab and Notebook 7 then mark the widgets of that kernel.
-# An alert has a white ground of its own, because its red could not be read on the ground of a dark theme.
+HERE = Path(__file__).parent
 LOST = (
-    "<style>.vit-alert {color: #a00000; background: white; font-weight: bold; max-width: 52em; line-height: 1.4} "
-    ".vit-lost {display: none} .jupyter-widgets-disconnected .vit-lost {display: block} "
-    # Labels above their controls; the controls beside the picture where there is room, else below it.
-    ".vit-panel {container-type: inline-size} .vit-both {display: grid !important; gap: 8px 20px} "
-    ".vit-panel p {max-width: 52em; line-height: 1.4; margin: 4px 0} "
-    ".vit-group {border-left: 3px solid #0072b2; padding-left: 10px; margin: 0 0 10px} "
-    ".vit-group .widget-inline-hbox {flex-flow: row wrap; width: 210px; height: auto; margin: 2px 0} "
-    ".vit-group .widget-label:first-child {width: 100% !important; text-align: left; justify-content: left} "
-    ".vit-group :is(.slider-container, .slider) {flex: 1 1 130px} "
-    ".vit-knobs {order: 2; flex-flow: row wrap; align-content: flex-start; align-items: flex-start} "
-    "@container (min-width: 700px) {.vit-both {grid-template-columns: 230px minmax(0, 1fr)} .vit-knobs {order: 0}}"
-    "</style>"
+    f"<style>{(HERE / 'panel.css').read_text(encoding='utf-8')}</style>"
     '<p class="vit-alert vit-lost" role="alert">The kernel behind these controls is gone. Run the notebook again from '
     "its first cell, and the controls answer again.</p>"
 )
-
-ARRIVED = f"({escape(Path(__file__).with_name('arrived.js').read_text(encoding='utf-8'))})(this)"
+ARRIVED = f"({escape((HERE / 'arrived.js').read_text(encoding='utf-8'))})(this)"
 NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # one transparent pixel
 
 
@@ -52,15 +39,15 @@ class Panel:
     An error of `draw` is shown in the panel, above the last good picture, and raised again, so that a test sees it.
     """
 
-    def __init__(self, draw: Callable, *, hint: str = "", groups: dict[str, str] | None = None, **controls):
+    def __init__(self, draw: Callable, *, hint: str = "", groups: Mapping[str, str] = {}, **controls):
         self.draw, self.controls = draw, controls
         self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
         self._drawing, self._shown, self._one_at_a_time = False, None, threading.RLock()
         words = f"<p>{escape(hint)}</p>" if hint else ""
         columns: list[list] = []
         for name, control in controls.items():
-            if name in (groups or {}) or not columns:
-                columns.append([ipywidgets.HTML(f"<b>{(groups or {}).get(name, '')}</b>")])
+            if name in groups or not columns:
+                columns.append([ipywidgets.HTML(f"<b>{groups.get(name, '')}</b>")])
             columns[-1].append(control)
         self.knobs = ipywidgets.HBox([ipywidgets.VBox(column) for column in columns])
         for group in self.knobs.children:
@@ -75,34 +62,29 @@ class Panel:
         self.update()
 
     def update(self, change=None) -> None:
-        """Draw what the controls say now.
-
-        A change that leaves them as they were last drawn draws nothing. A change during a drawing is drawn after it.
-        """
+        """Draw what the controls say now. A change that leaves them as they were last drawn draws nothing. A change
+        during a drawing is drawn after it."""
         with self._one_at_a_time:  # a training draws from a thread of its own
-            self._update(again=change is None)
-
-    def _update(self, again: bool) -> None:
-        if self._drawing:
-            return
-        if again:
-            self._shown = None
-        self._drawing = True
-        collecting, threads = gc.isenabled(), torch.get_num_threads()
-        gc.disable()  # with torch in memory a garbage collection takes longer than the drawing
-        torch.set_num_threads(1)  # enough for models this small; two threads on a busy machine wait for each other
-        try:
-            with self.tell():
-                while (chosen := self.chosen()) != self._shown:
-                    self._shown = None  # if the drawing fails, the way back is drawn again
-                    self._put(*self.draw(**chosen))
-                    self._shown = chosen
-            self.message.value = ""
-        finally:
-            self._drawing = False
-            torch.set_num_threads(threads)
-            if collecting:
-                gc.enable()
+            if self._drawing:
+                return
+            if change is None:
+                self._shown = None
+            self._drawing = True
+            collecting, threads = gc.isenabled(), torch.get_num_threads()
+            gc.disable()  # with torch in memory a garbage collection takes longer than the drawing
+            torch.set_num_threads(1)  # enough for models this small; two threads on a busy machine wait for each other
+            try:
+                with self.tell():
+                    while (chosen := self.chosen()) != self._shown:
+                        self._shown = None  # if the drawing fails, the way back is drawn again
+                        self._put(*self.draw(**chosen))
+                        self._shown = chosen
+                self.message.value = ""
+            finally:
+                self._drawing = False
+                torch.set_num_threads(threads)
+                if collecting:
+                    gc.enable()
 
     def _put(self, figure, text: str) -> None:
         words = escape(text)
@@ -160,11 +142,6 @@ def choice(description: str, options: Iterable, value) -> ipywidgets.SelectionSl
 def number(description: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
     """A slider over whole numbers."""
     return ipywidgets.IntSlider(value=value, min=low, max=high, description=description)
-
-
-def menu(description: str, options: Iterable) -> ipywidgets.Dropdown:
-    """A menu, which begins with the first option."""
-    return ipywidgets.Dropdown(options=list(options), description=description)
 
 
 def toggle(description: str, *options: str) -> ipywidgets.ToggleButtons:

@@ -11,7 +11,7 @@ import traitlets
 from torch import Tensor
 
 from vit_walkthrough import data
-from vit_walkthrough.widgets.panel import alert, menu, number
+from vit_walkthrough.widgets.panel import alert, number
 
 MAX_UPLOAD = 7_000_000  # bytes of a file: a Jupyter server silently cuts a connection that brings 10 MiB in one message
 TINY_SIZE = 48  # pixels from side to side of what the tiny ViTs read
@@ -57,16 +57,15 @@ class PictureChooser(ipywidgets.HBox):
     """A control whose value says which picture: ("digit", its number), (a photo's name,), or ("own", the bytes of a
     file that load_image can read, whether dark and light are exchanged).
 
-    A script in the page (source.js beside this file) sends a file as text. ipywidgets' own FileUpload has another value
-    in version 7 than in 8, and on a file above 10 MB it hangs without a word. A file that is no picture is refused
-    beside the control, raises an error, and changes nothing.
+    A script in the page (source.js beside this file) sends a file as text: ipywidgets' own FileUpload has another value
+    in version 7 than in 8, and on a file above 10 MB it hangs without a word.
     """
 
     value = traitlets.Tuple(("digit", 0))
 
     def __init__(self):
         script = escape(Path(__file__).with_name("source.js").read_text(encoding="utf-8"))
-        self.kind = menu("picture", ["digit", *data.PHOTOS, "my own"])
+        self.kind = ipywidgets.Dropdown(options=["digit", *data.PHOTOS, "my own"], description="picture")
         self.number = number("digit no.", 0, 0, 99)
         self.dark_on_light = ipywidgets.Checkbox(description="dark on light", indent=False, layout={"width": "auto"})
         self.page = ipywidgets.HTML(

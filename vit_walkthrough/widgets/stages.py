@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from ipywidgets import Dropdown
 from torch.nn.functional import layer_norm
 
 from vit_walkthrough import data, draw
@@ -14,19 +15,12 @@ from vit_walkthrough.model.config import divisors
 from vit_walkthrough.model.patches import patchify
 from vit_walkthrough.model.vit import count_parameters
 from vit_walkthrough.train.loop import seeded
-from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, emptied, menu
+from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, emptied
 from vit_walkthrough.widgets.pictures import photo
-
-
-def _random(build, *sizes):
-    """A module with the weights of seed 0. The global random generator is left untouched."""
-    with seeded(0):
-        return build(*sizes).eval()
 
 
 def explore_patches() -> Panel:
     """Patch size against the length of the sequence, on a photo of 224 x 224 pixels."""
-
     axes = axes_row(2, width=8, height=3.9, margins=(0.01, 0.02, 0.99, 0.91, 0.06))
 
     def show(photo_name: str, patch_size: int):
@@ -44,7 +38,7 @@ def explore_patches() -> Panel:
 
     return Panel(
         show,
-        photo_name=menu("photo", data.PHOTOS),
+        photo_name=Dropdown(options=data.PHOTOS, description="photo"),
         patch_size=choice("patch size", [side for side in divisors(224) if side >= 4], 32),
         hint="Try: 16, as in ViT-B/16, then 8, then 112. Notice from which size on a single patch shows what it belongs"
         " to. Half the size makes four times the patches and about sixteen times the pairs.",
@@ -61,7 +55,8 @@ def explore_heads() -> Panel:
 
     @cache
     def look(heads: int) -> tuple[Living, str]:
-        attention = _random(MultiHeadSelfAttention, dim, heads)
+        with seeded(0):
+            attention = MultiHeadSelfAttention(dim, heads).eval()
         with torch.no_grad(), record(attention, "weights") as trace:
             attention(tokens)
         weights, alike = trace["weights"], 1 / tokens.shape[1]
