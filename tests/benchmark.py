@@ -9,16 +9,21 @@ time is measured instead of the clock's, for a machine that others use at the sa
 import argparse
 import contextlib
 import gc
+import math
 import os
 import random
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median, quantiles
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file
@@ -27,13 +32,20 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.exercises.answers import RIGHT  # noqa: E402
+from tests.exercises import answers_stages, answers_whole  # noqa: E402
 from tests.peers.libraries import build_peer, import_peer  # noqa: E402
 from tests.widgets.panels import PANELS, address, ends, leaves  # noqa: E402
 from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters, exercises  # noqa: E402
-from vit_walkthrough.weights import convert_weights, load_pretrained  # noqa: E402
+from vit_walkthrough.data import ClutteredDigits  # noqa: E402
+from vit_walkthrough.living import live  # noqa: E402
+from vit_walkthrough.living.page import ROOM  # noqa: E402
+from vit_walkthrough.train import loop  # noqa: E402
+from vit_walkthrough.train.loop import evaluate, train_step  # noqa: E402
+from vit_walkthrough.train.optimizers import adamw  # noqa: E402
+from vit_walkthrough.weights import convert_weights, load_pretrained, load_tiny  # noqa: E402
 
 BASE = ViTConfig.named("B/16")
+TINY = ViTConfig(image_size=48, patch_size=12, dim=64, depth=4, heads=4, hidden=128, classes=10)
 
 
 @dataclass
@@ -143,6 +155,15 @@ def loading(rounds: int) -> Iterator[Row]:
     yield from compare("forward of the converted B/16", ways, rounds * 4, 1.02)
 
 
+def import_time(rounds: int) -> Iterator[Row]:
+    """In a process of its own each time; the first fills the disk's cache."""
+    code = "from time import perf_counter as now; a = now(); import torch; b = now(); import vit_walkthrough; "
+    command = [sys.executable, "-c", code + "print(b - a, now() - b)"]
+    runs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(rounds + 1)]
+    torch_alone, beyond = zip(*(map(float, run.stdout.split()) for run in runs[1:]), strict=True)
+    yield Row("import, beyond torch", median(beyond), median(beyond), 0.3, other="torch", its=median(torch_alone))
+
+
 def places(control, dice: random.Random) -> list:
     """Every option; or both ends and a place between, so that what was computed before is not all that is asked for."""
     found = ends(control)
@@ -182,20 +203,141 @@ def panels(rounds: int) -> Iterator[Row]:
         yield Row(f"{name}, 95th percentile", late, late, 0.12)
 
 
+class Logits(nn.Module):
+    """A peer whose forward gives its logits, as `fit` expects; transformers gives an object that holds them."""
+
+    def __init__(self, peer: nn.Module):
+        super().__init__()
+        self.peer = peer
+
+    def forward(self, images: Tensor) -> Tensor:
+        given = self.peer(images)
+        return getattr(given, "logits", given)
+
+
+def learning(rounds: int) -> Iterator[Row]:
+    """A step of `fit` beside the same step of peers of the same size; what drawing its digits takes of it; and how soon
+    three runs by the recipe and three by the one before (AdamW, half the batch, a cosine) know nine digits in ten."""
+    digits = ClutteredDigits("train")
+    images, labels, _ = digits.sample(128, draw=0)
+    ways = {}
+    for name in ("ours", "ours again", *(name for name in peers() if name in ("timm", "transformers"))):
+        model = build(name, TINY).train()
+        model = Logits(model) if name in peers() else model
+        ways[name] = partial(train_step, model, adamw(model), images, labels)
+    yield from compare("a step on 128 digits", ways, 10 * rounds, 1.05)
+    step, drawing = (
+        median(timed(way) for _ in range(10 * rounds)) for way in (ways["ours"], partial(digits.sample, 128))
+    )
+    yield Row("drawing 128 digits", drawing, drawing, 0.2 * step, note=f"{drawing / step:.0%} of a step (at most 20%)")
+    for seed in range(3):
+        (steps, seconds, wrong), before = learn(seed), learn(seed, **BEFORE)
+        share = [steps / before[0]] * 3
+        note = f"{steps} steps, {before[0]} before; {1 - wrong:.1%} at the end, {1 - before[2]:.1%} before"
+        yield Row(f"seed {seed}, 90% on validation", seconds, share[0], 0.5, "before", before[1], share, note)
+        yield Row(f"seed {seed}, share wrong at the end", seconds, wrong, 0.04, ratios=[wrong] * 3)
+
+
+BEFORE = dict(steps=1600, batch_size=64, learning_rate=3e-3, weight_decay=0.1, warmup=0.1, optimizer=adamw)
+
+
+def learn(seed: int, **recipe) -> tuple[int, float, float]:
+    """Train TINY: the steps and the seconds until 90% on validation, asked every 50 steps, and the share that is wrong
+    at the end. The old recipe fell in a cosine."""
+
+    def cosine(step: int, steps: int, warmup: float) -> float:
+        rising = round(warmup * steps)
+        return min((step + 1) / rising, 0.5 + 0.5 * math.cos(math.pi * max(0, step - rising) / (steps - rising)))
+
+    def watch(step: int, model: nn.Module, history: loop.History) -> None:
+        if step % 50 == 0 and not reached:
+            began = clock()
+            if evaluate(model, validation, 1000) >= 0.9:
+                reached.extend((step, began - start - sum(asking)))
+            asking.append(clock() - began)
+
+    reached, asking, validation = [], [], ClutteredDigits("validation")
+    start = clock()
+    with mock.patch.object(loop, "schedule", cosine if recipe else loop.schedule):
+        model = loop.fit(TINY, ClutteredDigits("train"), seed=seed, watch=watch, progress=False, **recipe).model
+    log(f"  seed {seed}, {'before' if recipe else 'ours'}: {reached}")
+    return *(reached or (10**9, clock() - start)), 1 - evaluate(model, validation, 2000)
+
+
+# Puts the milliseconds that each drawing takes, once its frame has come, into `spent`.
+SPY = """window.spent = []; const real = requestAnimationFrame;
+window.requestAnimationFrame = (draw) => real((time) => {
+  const start = performance.now(); draw(time); spent.push(performance.now() - start); });"""
+FORWARD = """([module, data]) => {
+  const { forward, inFull, decode } = new Function(module + "; return { forward, inFull, decode }")();
+  const { weights, config } = decode(JSON.parse(data)), full = inFull(weights);
+  const image = new Float32Array(3 * 48 * 48).map(Math.random), spent = [[], []];
+  const roots = () => { let sum = 0; for (let one = 0; one < 3e6; one++) sum += Math.sqrt(one); return sum; };
+  for (let time = 0; time < 120; time++)
+    for (const [at, act] of [() => forward(full, config, image), roots].entries()) {
+      const start = performance.now();
+      act();
+      spent[at].push((performance.now() - start) / 1000);
+    }
+  return spent.map((all) => all.slice(20)); }"""
+
+
+def pictures(rounds: int) -> Iterator[Row]:
+    """The model in Chromium, beside three million square roots, and the pictures that compute it: from a pointer's move
+    or drag, once its frame has come, to the picture; also on a processor four times slower, as a phone's."""
+    playwright = import_module("playwright.sync_api")
+    image, hero = ClutteredDigits("test").sample(1, draw=0)[0][0], load_tiny(8, 4)
+    module = "".join((ROOM / file).read_text(encoding="utf-8").replace("export ", "") for file in ("vit.js", "view.js"))
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for slower, bounds in ((1, (0.010, 0.016, 0.033)), (4, (None, 0.1, 0.1))):
+            for name in ("attention", "cover", "order", "stream"):
+                picture, page = live(name, hero, image), browser.new_page()
+                page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+                page.add_init_script(SPY)
+                page.goto("about:blank")
+                page.set_content(picture.html)
+                page.locator(".vit-alive").wait_for()
+                if name == "attention":
+                    mine, its = page.evaluate(FORWARD, [module, picture.payload])
+                    ratios = quantiles(one / other for one, other in zip(mine, its, strict=True))
+                    row = Row(f"forward, {slower} times slower", median(mine), median(mine), bounds[0], "3e6 roots")
+                    yield replace(row, its=median(its), ratios=ratios)
+                box = page.locator(".vit-points, .vit-alive").last.bounding_box()
+                for act in ("pointer", "drag")[: 2 if name in ("cover", "order") else 1]:
+                    page.evaluate("spent.length = 0")
+                    for lap in range(10 * rounds):
+                        across, down = random.random() * box["width"], random.random() * box["height"]
+                        page.mouse.move(box["x"] + across, box["y"] + down)
+                        if act == "drag" and not lap:
+                            page.mouse.down()
+                        page.wait_for_timeout(20)
+                    page.mouse.up()
+                    spent = [one / 1000 for one in page.evaluate("spent")]
+                    what, late = f"{name}, {act} to picture, {slower} times slower", quantiles(spent, n=20)[-1]
+                    bound = bounds[2] if act == "drag" else bounds[1]
+                    yield Row(what, median(spent), median(spent), bound, note=f"{len(spent)} drawings")
+                    yield Row(f"{name}, {act}, 95th percentile", late, late, None if act == "drag" else bounds[2])
+                page.close()
+
+
 def every_check(rounds: int) -> Iterator[Row]:
-    """What a reader waits for after a right answer to an exercise."""
-    for name, answer in RIGHT.items():
+    """What a reader waits for after a right answer to an exercise; of several right ones the slowest."""
+    for name, answers in (answers_stages.RIGHT | answers_whole.RIGHT).items():
         check, seconds = getattr(exercises, f"check_{name}"), []
         for _ in range(rounds):
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-                seconds.append(timed(check, answer))
+                seconds.append(max(timed(check, answer) for answer in answers))
         yield Row(f"check_{name}", median(seconds), median(seconds), 0.05)
 
 
 SECTIONS = {
     "forward": forward,
     "loading": loading,
+    "import": import_time,
     "widgets": panels,
+    "pictures": pictures,
+    "learning": learning,
     "exercises": every_check,
 }
 

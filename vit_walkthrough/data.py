@@ -114,7 +114,8 @@ class ClutteredDigits:
     whether each scan is turned, sheared and scaled a little; by default those of train are. dim_fragments: how bright a
     fragment is, as a share of the digit.
 
-    Raises: ValueError for an unknown split, a size that is odd or below 32, scans that there are not.
+    Raises: ValueError for an unknown split, a size that is odd or below 32, scans that there are not, and dim_fragments
+    outside 0 to 1.
     Source: after the cluttered MNIST of Mnih et al. 2014 (arXiv 1406.6247), section 4.2.
     """
 
@@ -125,6 +126,8 @@ class ClutteredDigits:
             raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
         if size < 32 or size % 2:
             raise ValueError(f"size {size} is odd or too small; choose an even size, at least 32")
+        if not 0 <= dim_fragments <= 1:
+            raise ValueError(f"dim_fragments is {dim_fragments}; it is a share from 0 to 1")
         pixels, labels = load_digits(return_X_y=True)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")
         own = order[SPLITS[split]].numpy()

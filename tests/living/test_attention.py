@@ -94,6 +94,45 @@ def test_blocks_and_heads_are_chosen_in_their_order(model, images, blocks, heads
     assert (data_of(of_weights).weights == data.weights).all()
 
 
+def test_an_image_may_be_larger_or_grey_and_is_cut_off_at_black_and_white(attention):
+    image = torch.full((1, 36, 60), -0.4)
+    image[:, :, 30:] = 1.7
+    data = data_of(live("attention", attention, image))
+    assert (data.rows, data.cols, data.image.shape) == (3, 5, (36, 60, 3))
+    assert (data.image[:, :30] == 0).all()
+    assert (data.image[:, 30:] == 255).all()
+
+
+def test_fewer_axes_are_those_of_one_block_of_one_image_of_one_head_and_any_precision_is_shown(attention, images):
+    expected = live("attention", attention[1:2, 1:2, 2:3], images[1])
+    assert_carries(expected, attention[1:2, 1, 2:3])
+    for weights in (attention[1, 1:2, 2:3], attention[1, 1, 2:3], attention[1, 1, 2], attention[1, 1, 2].double()):
+        assert live("attention", weights, images[1]).html == expected.html
+    halves = attention.bfloat16()
+    assert_carries(live("attention", halves, images[0].bfloat16()), halves[:, 0].double())
+
+
+def test_a_trace_on_an_autograd_graph_stays_as_it_is_and_no_random_number_is_drawn(model, images):
+    images.requires_grad_()
+    with record(model) as trace:
+        model(images)
+    before, dice = {name: tensor.clone() for name, tensor in trace.items()}, torch.random.get_rng_state()
+    assert_carries(live("attention", trace, heads=[1]), trace.attention[:, 0, 1:2].detach())
+    assert all(torch.equal(trace[name], tensor) for name, tensor in before.items())
+    assert torch.equal(torch.random.get_rng_state(), dice)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-2.1, 2.6), (0, 255), (0.2, 0.9), (2, 2)])
+def test_a_recorded_input_that_was_normalised_is_stretched(model, images, low, high):
+    images = (images - images.min()) / (images.max() - images.min())
+    images[0, 0, 0, :2] = torch.tensor([0.0, 1.0])
+    with torch.no_grad(), record(model) as trace:
+        model(low + (high - low) * images)
+    expected = {(0.2, 0.9): 0.2 + 0.7 * images[0], (2, 2): torch.zeros(3, 12, 20)}.get((low, high), images[0])
+    shown = data_of(live("attention", trace)).image
+    np.testing.assert_allclose(shown / 255, expected.permute(1, 2, 0), atol=0.51 / 255)
+
+
 def test_the_html_needs_nothing_from_elsewhere_and_styles_nothing_else(attention, images):
     html = live("attention", attention, images[0]).html
     assert "://" not in html.replace("http://www.w3.org/2000/svg", "")  # the name of a kind of element, never asked
@@ -126,6 +165,13 @@ RIGHT = {"seen": torch.full((3, 2, 4, 16, 16), 1 / 16), "image": torch.full((3, 
 def test_what_cannot_be_shown_is_refused_with_its_value(wrong, words):
     with pytest.raises(ValueError, match=words):
         live("attention", **RIGHT | wrong)
+
+
+def test_a_trace_without_attention_says_so(model, images):
+    with torch.no_grad(), record(model, "input") as trace:
+        model(images)
+    with pytest.raises(KeyError, match="no attention weights"):
+        live("attention", trace, images[0])
 
 
 def test_a_picture_that_is_too_large_is_refused_with_its_size(monkeypatch, attention, images):

@@ -28,6 +28,7 @@ def options(config: ViTConfig, seed: int) -> list[dict]:
         {"skipped": [dice.choice(blocks), dice.choice(halves)]},
         {"alone": [dice.choice(halves)]},
         {"unnormed": [dice.choice(norms)]},
+        {"temperature": dice.choice([0.3, 2.5])},
     ]
 
 
@@ -86,3 +87,9 @@ def test_weights_and_images_of_another_config_are_refused(wrong, words, tmp_path
     model.config = replace(config, **wrong)
     with pytest.raises(AssertionError, match=words):
         differences(model, torch.rand(1, 3, 16, 16), [{}], tmp_path)
+
+
+def test_an_image_with_nan_is_refused(tmp_path):
+    model = VisionTransformer(ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20)).eval()
+    with pytest.raises(AssertionError, match="NaN or infinite"):
+        differences(model, torch.full((1, 3, 16, 16), float("nan")), [{}], tmp_path)

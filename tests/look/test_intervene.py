@@ -21,7 +21,7 @@ def traced(model, images, **changes):
 def test_nothing_is_changed_without_options_and_after_the_block(model, images):
     before, plain = {name: len(one._forward_hooks) for name, one in model.named_modules()}, traced(model, images)
     changes = dict(order=[*range(15)][::-1], positions=False, hidden=[0], covered=[1], silenced=[(0, 1)])
-    changes |= dict(skipped=["blocks.1"], alone=["blocks.0.mlp"], unnormed=["norm"])
+    changes |= dict(skipped=["blocks.1"], alone=["blocks.0.mlp"], unnormed=["norm"], temperature=2.0)
     with pytest.raises(KeyError), intervene(model, **changes):
         raise KeyError
     assert {name: len(one._forward_hooks) for name, one in model.named_modules()} == before
@@ -76,10 +76,13 @@ def test_what_is_skipped_adds_nothing_and_what_is_alone_replaces_the_stream(mode
     torch.testing.assert_close(alone["blocks.0"], alone["blocks.0.mlp"])
 
 
-def test_norms_that_are_off_pass_the_tokens(model, images):
+def test_norms_that_are_off_pass_the_tokens_and_temperature_flattens_the_softmax(model, images):
     off = traced(model, images, unnormed=["blocks.1.norm_1", "norm"])
     for name in ("blocks.1.norm_1", "norm"):
         assert torch.equal(off[name], off[f"{name}.input"])
+    plain, cool = (traced(model, images, temperature=degrees).attention[0] for degrees in (1.0, 2.0))
+    expected = plain.sqrt() / plain.sqrt().sum(-1, keepdim=True)
+    torch.testing.assert_close(cool, expected)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,7 @@ def test_norms_that_are_off_pass_the_tokens(model, images):
         (dict(skipped=["blocks.2"]), "skipped has 'blocks.2'; .*blocks.1.mlp"),
         (dict(alone=["blocks.0"]), "alone has 'blocks.0'"),
         (dict(unnormed=["head"]), "unnormed has 'head'; .*norm_1"),
+        (dict(temperature=0.0), "temperature is 0.0"),
     ],
 )
 def test_what_the_model_lacks_is_refused_with_the_choices(model, wrong, words):

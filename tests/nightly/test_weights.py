@@ -1,11 +1,19 @@
-"""The largest peer by its numbers."""
+"""The largest peer by its numbers, and 2,000 damaged checkpoints: equal logits or a clear error, never silent."""
+
+import json
+import random
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
 
 from tests.peers.conftest import build  # noqa: F401  a fixture
 from tests.peers.test_weights import equal_inside
+from tests.weights.test_convert import config, images, write  # noqa: F401  fixtures
 from vit_walkthrough import ViTConfig, count_parameters
-from vit_walkthrough.weights.convert import convert_weights
+from vit_walkthrough.weights.checkpoint import load_checkpoint, read_tensors, save_checkpoint
+from vit_walkthrough.weights.convert import SOURCES, convert_weights
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision", "transformers"])
@@ -14,3 +22,44 @@ def test_the_whole_of_l_16_agrees(build, library):  # noqa: F811
     model = convert_weights(theirs, library)
     assert count_parameters(model) == 304_326_632
     equal_inside(model, theirs)
+
+
+DAMAGES = {  # what each does to the tensor of a name
+    "missing": lambda state, name, dice: state.pop(name),
+    "renamed": lambda state, name, dice: state.update(
+        {name.replace(dice.choice(name), dice.choice("xyz_."), 1): state.pop(name)}
+    ),
+    "doubled": lambda state, name, dice: state.update(
+        {dice.choice(("vit.", "module.", "encoder.")) + name: state[name]}
+    ),
+    "misshapen": lambda state, name, dice: state.update(
+        {name: dice.choice((state[name][None], state[name].flatten(), state[name][..., :-1], state[name][:0]))}
+    ),
+    "nested": lambda state, name, dice: state.update({name: dice.choice(({"w": state[name]}, [state[name]], None, 7))}),
+}
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model, images, write, block):  # noqa: F811
+    refused = 0
+    for seed in range(100 * block, 100 * (block + 1)):
+        dice = random.Random(seed)
+        source = dice.choice((*SOURCES[:3], "own"))
+        state = dict(model.state_dict()) if source == "own" else write(source)
+        for _ in range(dice.randint(1, 2)):
+            name = dice.choice(sorted(name for name in state if isinstance(state[name], torch.Tensor)))
+            DAMAGES[dice.choice([*DAMAGES])](state, name, dice)
+        try:
+            if source == "own":
+                path = tmp_path / "vit.safetensors"
+                save_checkpoint(path, model)
+                tensors = {name: one.clone() for name, one in state.items() if isinstance(one, torch.Tensor)}
+                save_file(tensors, path, {fact: json.dumps(known) for fact, known in read_tensors(path)[1].items()})
+                loaded = load_checkpoint(path)[0]
+            else:
+                loaded = convert_weights(state, source, heads=4)
+        except ValueError:
+            refused += 1
+        else:
+            assert_close(loaded(images), model(images), rtol=0, atol=1e-4)
+    assert refused > 50

@@ -1,6 +1,8 @@
 """The web site, built by its one command and walked from the disk: no request, no error, no link that leads nowhere."""
 
+import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -18,14 +20,26 @@ axe = pytest.importorskip(
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("site")
+def build(root: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "site", "build/site"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def copied(folder: Path, *notebooks: str) -> Path:
+    """What the site is made of, with these notebooks or all, in a folder of its own."""
     for part in ("site", "images", "notebooks"):
         there = shutil.ignore_patterns("__pycache__", "photos", *(["notebooks"] if part == "site" else []))
-        shutil.copytree(ROOT / part, root / part, ignore=there)
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "site", "build/site"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        shutil.copytree(ROOT / part, folder / part, ignore=there)
+    for path in (folder / "notebooks").rglob("*.ipynb"):
+        if notebooks and path.name not in notebooks:
+            path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    root = copied(tmp_path_factory.mktemp("site"))
+    done = build(root)
     assert not done.returncode, done.stderr
     return root / "build/site"
 
@@ -84,3 +98,54 @@ def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictu
             assert [(one["id"], node["html"]) for one in found for node in one["nodes"]] == [], path.name
             assert page.locator("math").count() or "$$" not in page.inner_text("body"), path.name
     assert alive >= 12
+
+
+def test_the_first_page_has_a_pad_on_which_a_digit_gets_an_answer(site, browser):  # noqa: F811
+    page = browser.new_page()
+    page.goto((site / "index.html").as_uri())
+    page.get_by_text("draw here").or_(page.locator(".vit-steps-pad canvas").first).first.wait_for()
+    page.get_by_role("button", name="4", exact=True).click()
+    page.wait_for_function("document.querySelector('.vit-text').textContent.includes('4')")
+    page.close()
+
+
+def test_search_finds_a_term_from_the_disk(site, browser):  # noqa: F811
+    page = browser.new_page()
+    page.goto((site / "search.html").as_uri() + "?q=class+token")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.locator("#search-results li a").count() >= 5
+    page.close()
+
+
+def not_run(cells: list) -> None:
+    next(cell for cell in cells if cell["cell_type"] == "code")["execution_count"] = None
+
+
+def without_alt(cells: list) -> None:
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    shown = [one for one in outputs if "image/png" in one.get("data", {}) and "text/html" not in one["data"]]
+    shown[0]["metadata"] = {}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(not_run, "cell 1 was not executed"), (without_alt, r"cell \d+: a picture without alternative")],
+)
+def test_a_notebook_that_is_not_whole_is_refused(tmp_path, change, told):
+    path = copied(tmp_path, "00_start_here.ipynb") / "notebooks/00_start_here.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    change(notebook["cells"])
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"00_start_here.ipynb, {told}"):
+        runpy.run_path(str(tmp_path / "site/conf.py"))
+
+
+def test_the_build_fails_and_says_where_a_link_leads_nowhere_and_a_term_is_unknown(tmp_path):
+    root = copied(tmp_path, "00_start_here.ipynb")
+    path = root / "site/glossary.md"
+    text = path.read_text(encoding="utf-8").replace("{term}`stream`", "{term}`streaming`")
+    path.write_text(f"{text}\n\n[nowhere](nothing_here.ipynb)\n", encoding="utf-8")
+    done = build(root)
+    assert done.returncode
+    assert re.search(r"glossary.md.*nothing_here.ipynb", done.stderr)
+    assert re.search(r"glossary.md.*streaming", done.stderr)

@@ -107,7 +107,12 @@ def position_similarity(positions: Float[Tensor, "1 tokens dim"]) -> Float[Tenso
 
 
 def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -> Float[Tensor, "count patch_dim"]:
-    """The directions of patch_dim in which the filters of the patch embedding vary most. Source: Figure 7, left."""
+    """The directions of patch_dim in which the filters of the patch embedding vary most. Source: Figure 7, left.
+
+    Raises: ValueError for a count below 1, or above patch_dim or the number of filters.
+    """
+    if not 1 <= count <= min(weight.shape):
+        raise ValueError(f"count {count} is not between 1 and {min(weight.shape)}")
     centred = weight.detach() - weight.detach().mean(0)
     return torch.linalg.svd(centred, full_matrices=False).Vh[:count]
 

@@ -24,6 +24,7 @@ def intervene(
     skipped: Sequence[str] = (),
     alone: Sequence[str] = (),
     unnormed: Sequence[str] = (),
+    temperature: float = 1.0,
 ) -> Iterator[None]:
     """Change what the model computes in the `with` block. Its weights stay, and afterwards it is as it was.
 
@@ -31,11 +32,11 @@ def intervene(
     look. covered: patches painted in the image's median colour. silenced: pairs (block, head) whose output is 0.
     skipped: "blocks.1", "blocks.1.attention" or "blocks.1.mlp", which then adds nothing. alone: "blocks.1.attention"
     or "blocks.1.mlp", whose result is not added to the stream, but replaces it. unnormed: LayerNorms that the tokens
-    pass as they are, as "blocks.1.norm_2" or "norm".
+    pass as they are, as "blocks.1.norm_2" or "norm". temperature: divides the queries, and so the scores.
 
     `with intervene(model, ...), record(model) as trace:` records the changed tensors.
 
-    Raises: ValueError for a patch, head or name that the model lacks.
+    Raises: ValueError for a patch, head or name that the model lacks, and for a temperature that is not above 0.
     """
     config, modules = model.config, dict(model.named_modules())
     blocks = [name for name, module in modules.items() if isinstance(module, EncoderBlock)]
@@ -55,6 +56,8 @@ def intervene(
             raise ValueError(f"{what} has {wrong[0]!r}; choose from {choices}")
     if order is not None and sorted(order) != [*range(config.patches)]:
         raise ValueError(f"order must hold each of the {config.patches} patches once; not {list(order)}")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0")
     undo = ExitStack()  # takes away again what was put into the model
 
     def change(name: str, new: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -85,6 +88,8 @@ def intervene(
         if not positions:
             change("position_embedding", lambda _, tokens: tokens)
         for number, block in enumerate(blocks):
+            if temperature != 1:
+                change(f"{block}.attention.queries", lambda queries, _: queries / temperature)
             if hidden:
                 change(f"{block}.attention.weights", seen)
             if quiet := [head for where, head in silenced if where == number]:
