@@ -152,7 +152,8 @@ class AttentionPooled(VisionTransformer):
 
     def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
         patches = tokens[:, 1:]
-        return attend(attention_weights(self.query, self.keys(patches)), patches)[:, 0]
+        query = self.query.expand(len(patches), -1, -1)
+        return attend(attention_weights(query, self.keys(patches)), patches)[:, 0]
 
 
 def attention_pooling(model: VisionTransformer) -> VisionTransformer:
