@@ -1,4 +1,4 @@
-"""Notebooks 06 to 10: two right answers to each exercise, other than the reference, and answers with a remark."""
+"""Notebooks 06 to 11: two right answers to each exercise, other than the reference, and answers with a remark."""
 
 import math
 
@@ -144,6 +144,20 @@ def folded_by_channel(weight, bias, mean, std):
     return by_channel.flatten(1), bias - (by_channel.sum(2) @ mean)
 
 
+def turned_by_matrices(vectors, angles):
+    cos, sin = angles.cos(), angles.sin()
+    matrices = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
+    return (matrices @ vectors.unflatten(1, (-1, 2))[..., None]).flatten(1)
+
+
+def windows_one_by_one(patches, rows, cols, side):
+    grid, found = patches.unflatten(1, (rows, cols)), []
+    for image in grid:
+        for down in image.split(side, 0):
+            found += [window.flatten(0, 1) for window in down.split(side, 1)]
+    return torch.stack(found)
+
+
 RIGHT = dict(
     layer_norm=[norm_token_by_token, lambda x, weight, bias: layer_norm(x, weight.shape, weight, bias, 1e-6)],
     block_parameters=[
@@ -178,6 +192,16 @@ RIGHT = dict(
         lambda kernel: rearrange(kernel, "h d dim -> dim (h d)"),
     ],
     folded=[folded_by_channel, folded_by_asking],
+    turn=[
+        turned_by_matrices,
+        lambda x, angles: torch.view_as_real(
+            torch.view_as_complex(x.unflatten(1, (-1, 2))) * torch.exp(1j * angles)
+        ).flatten(1),
+    ],
+    to_windows=[
+        windows_one_by_one,
+        lambda x, rows, cols, side: rearrange(x, "b (r y c x) d -> (b r c) (y x) d", r=rows // side, y=side, x=side),
+    ],
 )
 
 REMARKED = [
