@@ -129,9 +129,10 @@ class Windows(nn.Module):
                 f"windows of {side} x {side} patches do not tile a grid of {rows} x {cols}; choose a side of {sides}"
             )
         super().__init__()
-        window = torch.cartesian_prod((torch.arange(rows) + shift) // side, (torch.arange(cols) + shift) // side)
+        places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
+        window = (places + shift) // side
         own = (window[:, None] == window).all(dim=-1)
-        self.register_buffer("together", torch.block_diag(torch.tensor([[True]]), own).bool(), persistent=False)
+        self.register_buffer("together", torch.block_diag(torch.ones(1, 1), own) > 0, persistent=False)
 
     def forward(self, weights: Float[Tensor, "batch heads tokens tokens"]):
         weights = weights * self.together
