@@ -1,4 +1,4 @@
-"""Notebooks 06 to 11: two right answers to each exercise, other than the reference, and answers with a remark."""
+"""Notebooks 06 to 12: two right answers to each exercise, other than the reference, and answers with a remark."""
 
 import math
 

@@ -65,7 +65,8 @@ class Rotary(nn.Module):
         speeds = stretch * 100 ** -(torch.arange(head_dim // 4) / (head_dim // 4))
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
         angles = F.pad((places[..., None] * speeds).flatten(1), (0, 0, 1, 0))  # (tokens pairs)
-        self.register_buffer("turn", torch.polar(torch.ones_like(angles), angles), persistent=False)
+        turn = torch.polar(torch.ones_like(angles), angles)
+        self.register_buffer("turn", turn, persistent=False)
 
     def forward(self, vectors: Float[Tensor, "batch heads tokens head_dim"]):
         pairs = torch.view_as_complex(vectors.unflatten(-1, (-1, 2)).contiguous())
@@ -90,7 +91,8 @@ class RelativeBias(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(heads, 2 * rows - 1, 2 * cols - 1))
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
-        self.down, self.right = (places[:, None] - places + torch.tensor([rows - 1, cols - 1])).unbind(-1)
+        offsets = places[:, None] - places + torch.tensor([rows - 1, cols - 1])
+        self.down, self.right = offsets.unbind(-1)
 
     def forward(self, weights: Float[Tensor, "batch heads tokens tokens"]):
         bias = F.pad(self.table[:, self.down, self.right], (1, 0, 1, 0))
@@ -132,7 +134,8 @@ class Windows(nn.Module):
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
         window = (places + shift) // side
         own = (window[:, None] == window).all(dim=-1)
-        self.register_buffer("together", torch.block_diag(torch.ones(1, 1), own) > 0, persistent=False)
+        together = torch.block_diag(torch.ones(1, 1), own) > 0
+        self.register_buffer("together", together, persistent=False)
 
     def forward(self, weights: Float[Tensor, "batch heads tokens tokens"]):
         weights = weights * self.together
