@@ -8,6 +8,7 @@ from vit_walkthrough.exercises.attention import (
     check_scores,
     check_weights,
 )
+from vit_walkthrough.exercises.built import check_to_windows, check_turn
 from vit_walkthrough.exercises.encoder import check_block_parameters, check_layer_norm, check_post_norm
 from vit_walkthrough.exercises.explain import check_cover, check_duels, check_relevance, check_rollout
 from vit_walkthrough.exercises.model import check_added_parameters, check_largest_side, check_mean_over

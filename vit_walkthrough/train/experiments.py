@@ -72,6 +72,7 @@ def at_72_px(change: Callable[[VisionTransformer], nn.Module] = lambda model: mo
     return lambda model: evaluate(change(adapt(model, image_size=72)).eval(), ClutteredDigits("test", 72), IMAGES)
 
 
+TOKENS = {"longest token": longest_token, "mass": map_mass}
 NETWORKS = {"ViT": None, "CNN": variants.small_cnn, "linear": variants.linear_classifier}
 
 # group -> what is changed -> how.
@@ -81,6 +82,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "twice as many": Experiment(recipe=dict(steps=2 * STEPS)),
         "the work of overlap": Experiment(recipe=dict(steps=round(3.25 * STEPS))),
         "the work of two convolutions": Experiment(recipe=dict(steps=round(1.44 * STEPS))),
+        "the work of registers": Experiment(recipe=dict(steps=round(1.214 * STEPS)), measure=TOKENS),
     },
     "positions": {
         "none": Experiment(config=dict(positions="none")),
@@ -155,7 +157,6 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     },
 }
 
-TOKENS = {"longest token": longest_token, "mass": map_mass}
 SMALL = dict(patch_size=8, pooling="mean")
 
 # Notebook 11.

@@ -1,8 +1,7 @@
-"""What came after the paper, each on top of the package's classes. Notebooks 11 and 12 build them.
+"""What came after the paper, each on top of the package's classes. Notebooks 11 and 12 build them."""
 
-Modules that are put in the place of `queries` and `keys`, or of `weights`, in MultiHeadSelfAttention see what its
-fused kernel never holds; what puts them there turns the kernel off.
-"""
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,16 @@ from vit_walkthrough.model.attention import attend, attention_weights
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 from vit_walkthrough.train.loop import fit
 from vit_walkthrough.train.variants import small_cnn
+
+
+def in_attention(model: VisionTransformer, make: Callable[[int], nn.Module], *points: str) -> VisionTransformer:
+    """The model with make(number of the block) at these points of every block's attention, such as "weights". The fused
+    kernel, which never holds what passes there, is turned off."""
+    for number, block in enumerate(model.blocks):
+        block.attention.fused = False
+        for point in points:
+            setattr(block.attention, point, make(number))
+    return model
 
 
 class Registers(nn.Module):
@@ -48,12 +57,16 @@ class Rotary(nn.Module):
 
     def __init__(self, rows: int, cols: int, head_dim: int, stretch: float = 1.0):
         if head_dim % 4:
-            raise ValueError(f"head_dim {head_dim} is not a multiple of 4; choose fewer heads or another dim")
+            raise ValueError(
+                f"head_dim {head_dim} is not a multiple of 4: a pair of numbers for the row, and one for the column; "
+                f"choose dim and heads so that dim / heads is one, such as {max(4, head_dim // 4 * 4)}"
+            )
         super().__init__()
         speeds = stretch * 100 ** -(torch.arange(head_dim // 4) / (head_dim // 4))
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
         angles = F.pad((places[..., None] * speeds).flatten(1), (0, 0, 1, 0))  # (tokens pairs)
-        self.register_buffer("turn", torch.polar(torch.ones_like(angles), angles), persistent=False)
+        turn = torch.polar(torch.ones_like(angles), angles)
+        self.register_buffer("turn", turn, persistent=False)
 
     def forward(self, vectors: Float[Tensor, "batch heads tokens head_dim"]):
         pairs = torch.view_as_complex(vectors.unflatten(-1, (-1, 2)).contiguous())
@@ -63,11 +76,8 @@ class Rotary(nn.Module):
 def rotary(model: VisionTransformer, stretch: float = 1.0) -> VisionTransformer:
     """The model with rotary positions in every block; the config should have positions "none"."""
     config = model.config
-    for block in model.blocks:
-        turn = Rotary(config.rows, config.cols, config.dim // config.heads, stretch)
-        block.attention.queries = block.attention.keys = turn
-        block.attention.fused = False
-    return model
+    sizes = config.rows, config.cols, config.dim // config.heads
+    return in_attention(model, lambda block: Rotary(*sizes, stretch), "queries", "keys")
 
 
 class RelativeBias(nn.Module):
@@ -81,7 +91,8 @@ class RelativeBias(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(heads, 2 * rows - 1, 2 * cols - 1))
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
-        self.down, self.right = (places[:, None] - places + torch.tensor([rows - 1, cols - 1])).unbind(-1)
+        offsets = places[:, None] - places + torch.tensor([rows - 1, cols - 1])
+        self.down, self.right = offsets.unbind(-1)
 
     def forward(self, weights: Float[Tensor, "batch heads tokens tokens"]):
         bias = F.pad(self.table[:, self.down, self.right], (1, 0, 1, 0))
@@ -92,13 +103,15 @@ class RelativeBias(nn.Module):
 def relative(model: VisionTransformer) -> VisionTransformer:
     """The model with a relative bias in every block, resampled if it has one for another grid."""
     config = model.config
-    for block in model.blocks:
-        bias, before = RelativeBias(config.rows, config.cols, config.heads), block.attention.weights
+
+    def bias_of(block: int) -> RelativeBias:
+        bias, before = RelativeBias(config.rows, config.cols, config.heads), model.blocks[block].attention.weights
         if isinstance(before, RelativeBias):
             shape = bias.table.shape[1:]
             bias.table.data = F.interpolate(before.table[None], shape, mode="bicubic", align_corners=True)[0].detach()
-        block.attention.weights, block.attention.fused = bias, False
-    return model
+        return bias
+
+    return in_attention(model, bias_of, "weights")
 
 
 class Windows(nn.Module):
@@ -107,20 +120,22 @@ class Windows(nn.Module):
     shift: rows and columns by which the windows are moved up and to the left; those at the border are then smaller.
     `together` says who may look at whom.
 
-    Raises: ValueError if the side does not divide the grid.
+    Raises: ValueError if the side does not divide the grid; the message lists those that do.
     Source: Swin, Liu et al. 2021, arXiv 2103.14030, section 3.2.
     """
 
     def __init__(self, rows: int, cols: int, side: int, shift: int = 0):
-        if rows % side or cols % side:
+        if side < 1 or rows % side or cols % side:
+            sides = ", ".join(str(one) for one in range(1, rows + 1) if math.gcd(rows, cols) % one == 0)
             raise ValueError(
-                f"windows of {side} x {side} patches do not tile a grid of {rows} x {cols}; choose a side "
-                f"that divides {rows} and {cols}"
+                f"windows of {side} x {side} patches do not tile a grid of {rows} x {cols}; choose a side of {sides}"
             )
         super().__init__()
-        window = torch.cartesian_prod((torch.arange(rows) + shift) // side, (torch.arange(cols) + shift) // side)
+        places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
+        window = (places + shift) // side
         own = (window[:, None] == window).all(dim=-1)
-        self.register_buffer("together", torch.block_diag(torch.tensor([[True]]), own).bool(), persistent=False)
+        together = torch.block_diag(torch.ones(1, 1), own) > 0
+        self.register_buffer("together", together, persistent=False)
 
     def forward(self, weights: Float[Tensor, "batch heads tokens tokens"]):
         weights = weights * self.together
@@ -129,10 +144,8 @@ class Windows(nn.Module):
 
 def windows(model: VisionTransformer, side: int = 2, shift: int = 0) -> VisionTransformer:
     """The model with windows, shifted in every second block; the config should have pooling "mean"."""
-    for number, block in enumerate(model.blocks):
-        block.attention.weights = Windows(model.config.rows, model.config.cols, side, shift * (number % 2))
-        block.attention.fused = False
-    return model
+    rows, cols = model.config.rows, model.config.cols
+    return in_attention(model, lambda block: Windows(rows, cols, side, shift * (block % 2)), "weights")
 
 
 class AttentionPooled(VisionTransformer):
@@ -143,7 +156,8 @@ class AttentionPooled(VisionTransformer):
 
     def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
         patches = tokens[:, 1:]
-        return attend(attention_weights(self.query, self.keys(patches)), patches)[:, 0]
+        query = self.query.expand(len(patches), -1, -1)
+        return attend(attention_weights(query, self.keys(patches)), patches)[:, 0]
 
 
 def attention_pooling(model: VisionTransformer) -> VisionTransformer:
