@@ -1,4 +1,4 @@
-"""Notebooks 06 to 10: two right answers to each exercise, other than the reference, and answers with a remark."""
+"""Notebooks 06 to 12: two right answers to each exercise, other than the reference, and answers with a remark."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, layer_norm, one_hot
+from torch.nn.functional import cross_entropy, interpolate, layer_norm, mse_loss, one_hot
 
 from vit_walkthrough import VisionTransformer, ViTConfig
 
@@ -144,6 +144,11 @@ def folded_by_channel(weight, bias, mean, std):
     return by_channel.flatten(1), bias - (by_channel.sum(2) @ mean)
 
 
+def soft_loss_row_by_row(student, teacher, temperature):
+    rows = zip(student / temperature, (teacher / temperature).softmax(1), strict=True)
+    return sum(temperature**2 * -(shares * row.log_softmax(0)).sum() for row, shares in rows) / len(student)
+
+
 RIGHT = dict(
     layer_norm=[norm_token_by_token, lambda x, weight, bias: layer_norm(x, weight.shape, weight, bias, 1e-6)],
     block_parameters=[
@@ -178,6 +183,14 @@ RIGHT = dict(
         lambda kernel: rearrange(kernel, "h d dim -> dim (h d)"),
     ],
     folded=[folded_by_channel, folded_by_asking],
+    hidden_error=[
+        lambda believed, patches, hidden: mse_loss(believed[hidden], patches[hidden]),
+        lambda x, y, hidden: torch.where(hidden[..., None], (x - y) ** 2, torch.nan).nanmean(),
+    ],
+    soft_loss=[
+        soft_loss_row_by_row,
+        lambda x, y, t: t**2 * cross_entropy(x / t, (y / t).softmax(1)),
+    ],
 )
 
 REMARKED = [
