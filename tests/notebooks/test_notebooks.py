@@ -19,7 +19,7 @@ QUESTIONS = sorted((ROOT / "notebooks/questions").glob("*.ipynb"))
 NOTEBOOKS = STORY + QUESTIONS
 README = (ROOT / "README.md").read_text()
 
-# What a notebook defines and the package owns, line for line: the module of model/, and the names.
+# What a notebook defines and the package owns, line for line: the module, of model/ if no room is named, and the names.
 WELDED = {
     "01_image_to_patches": {"patches": ["patchify", "unpatchify"]},
     "02_patches_to_tokens": {"patches": ["PatchEmbedding"], "tokens": ["ClassToken"]},
@@ -27,6 +27,7 @@ WELDED = {
     "04_one_head": {"attention": ["attention_weights", "attend", "SelfAttention"]},
     "06_encoder_block": {"encoder": ["MLP", "EncoderBlock", "Encoder"]},
     "07_whole_vit": {"vit": ["ClassificationHead", "VisionTransformer"]},
+    "12_trained_otherwise": {"train.successors": ["TwoHeads", "Student"], "train.masked": ["MaskedAutoencoder"]},
 }
 # The package adds the fused kernel and the named points: equal by behaviour, which the notebook asserts itself.
 WELDED_BY_BEHAVIOUR = {"05_many_heads": {"attention": ["MultiHeadSelfAttention"]}}
@@ -199,7 +200,8 @@ def definitions(tree):
 
 
 def owned(module):
-    source = inspect.getsource(importlib.import_module(f"vit_walkthrough.model.{module}"))
+    module = module if "." in module else f"model.{module}"
+    source = inspect.getsource(importlib.import_module(f"vit_walkthrough.{module}"))
     return definitions(ast.parse(source))
 
 
