@@ -21,8 +21,7 @@ def answer(model, images):
 def test_nothing_that_is_hidden_is_seen_and_all_that_is_not_is():
     model, images = init_masked(DIGITS), DIGITS.sample(4, draw=0)[0]
     believed, hidden = answer(model, images)
-    assert believed.shape == (4, 36, 192)
-    assert hidden.sum(dim=1).tolist() == [27] * 4
+    assert (believed.shape, hidden.sum(dim=1).tolist()) == ((4, 36, 192), [27] * 4)
     for which, changes in ((hidden, False), (~hidden, True)):
         noise = torch.where(which[..., None], torch.rand(4, 36, 192), patchify(images, 8))
         again, same_places = answer(model, unpatchify(noise, 8, 48, 48))
@@ -45,8 +44,7 @@ def test_it_learns_to_fill_in_and_the_same_seed_gives_the_same_losses():
 
 
 def test_the_bundled_ones_fill_in_digits_of_scans_that_they_have_not_seen():
-    images = ClutteredDigits("test").sample(100, draw=0)[0]
-    patches = patchify(images, 8)
+    patches = patchify(images := ClutteredDigits("test").sample(100, draw=0)[0], 8)
     guess = patches.mean(dim=1, keepdim=True).expand_as(patches)  # the mean patch of each image
     for seed in (0, 1, 2):
         believed, hidden = answer(load_masked(seed), images)
@@ -59,8 +57,8 @@ def test_an_experiment_begins_with_the_encoder_or_trains_the_head_alone():
     arms, encoder = EXPERIMENTS["without labels"], load_masked(1).encoder.state_dict()
     for name, learns in (("all weights, pretrained", True), ("the head, pretrained", False)):
         model = arms[f"{name}, 100 scans"].begin(init_model(CONFIG, DIGITS, 1), 1)
-        body = {name: part for name, part in model.named_parameters() if "head" not in name}
-        assert all(torch.equal(part, encoder[name]) and part.requires_grad == learns for name, part in body.items())
+        body = [(part, encoder[name]) for name, part in model.named_parameters() if "head" not in name]
+        assert all(torch.equal(*pair) and pair[0].requires_grad == learns for pair in body)
     fit(model, DIGITS, steps=2, batch_size=8, progress=False)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, encoder[name])}
     assert changed == {"head.logits.weight", "head.logits.bias"}
