@@ -48,6 +48,8 @@ LIBRARIES = {
     "torchvision": set(),
     "huggingface_hub": set(),
     "accelerate": {"train.__main__"},
+    "onnx": set(),  # weights.export asks by import_module, so that a missing one is told in a sentence
+    "onnxruntime": set(),
 }
 
 

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, layer_norm, one_hot
+from torch.nn.functional import cross_entropy, interpolate, layer_norm, mse_loss, one_hot
 
 from vit_walkthrough import VisionTransformer, ViTConfig
 
@@ -158,6 +158,11 @@ def windows_one_by_one(patches, rows, cols, side):
     return torch.stack(found)
 
 
+def soft_loss_row_by_row(student, teacher, temperature):
+    rows = zip(student / temperature, (teacher / temperature).softmax(1), strict=True)
+    return sum(temperature**2 * -(shares * row.log_softmax(0)).sum() for row, shares in rows) / len(student)
+
+
 RIGHT = dict(
     layer_norm=[norm_token_by_token, lambda x, weight, bias: layer_norm(x, weight.shape, weight, bias, 1e-6)],
     block_parameters=[
@@ -201,6 +206,14 @@ RIGHT = dict(
     to_windows=[
         windows_one_by_one,
         lambda x, rows, cols, side: rearrange(x, "b (r y c x) d -> (b r c) (y x) d", r=rows // side, y=side, x=side),
+    ],
+    hidden_error=[
+        lambda believed, patches, hidden: mse_loss(believed[hidden], patches[hidden]),
+        lambda x, y, hidden: torch.where(hidden[..., None], (x - y) ** 2, torch.nan).nanmean(),
+    ],
+    soft_loss=[
+        soft_loss_row_by_row,
+        lambda x, y, t: t**2 * cross_entropy(x / t, (y / t).softmax(1)),
     ],
 )
 

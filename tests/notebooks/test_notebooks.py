@@ -34,6 +34,7 @@ WELDED = {
         ],
         "train.variants": ["convolutions"],
     },
+    "12_trained_otherwise": {"train.successors": ["TwoHeads", "Student"], "train.masked": ["MaskedAutoencoder"]},
 }
 # The package adds the fused kernel and the named points: equal by behaviour, which the notebook asserts itself.
 WELDED_BY_BEHAVIOUR = {"05_many_heads": {"attention": ["MultiHeadSelfAttention"]}}

@@ -56,15 +56,18 @@ class MaskedAutoencoder(nn.Module):
     ) -> tuple[Float[Tensor, "batch patches patch_dim"], Bool[Tensor, "batch patches"]]:
         """What it believes of every patch, and which patches were hidden; torch's generator chooses them."""
         encoder, batch = self.encoder, len(images)
-        tokens = encoder.position_embedding(encoder.class_token(encoder.patch_embedding(images)))
-        seen = torch.rand(batch, tokens.shape[1] - 1, device=images.device).argsort(dim=1)[:, : self.seen]
-        places = seen[..., None].expand(-1, -1, tokens.shape[2])
+        tokens = encoder.class_token(encoder.patch_embedding(images))
+        tokens = encoder.position_embedding(tokens)
+        count, dim = tokens.shape[1] - 1, tokens.shape[2]
+        order = torch.rand(batch, count, device=images.device).argsort(dim=1)
+        seen = order[:, : self.seen]
+        places = seen[..., None].expand(-1, -1, dim)
         visible = tokens[:, 1:].gather(1, places)
         read = encoder.norm(encoder.blocks(torch.cat([tokens[:, :1], visible], dim=1)))
-        patches = self.hidden_token.expand(batch, tokens.shape[1] - 1, -1).scatter(1, places, read[:, 1:])
-        tokens = self.norm(self.blocks(self.positions(torch.cat([read[:, :1], patches], dim=1))))
-        hidden = torch.ones(patches.shape[:2], dtype=torch.bool, device=images.device).scatter(1, seen, False)
-        return self.pixels(tokens[:, 1:]), hidden
+        patches = self.hidden_token.expand(batch, count, dim).scatter(1, places, read[:, 1:])
+        tokens = self.positions(torch.cat([read[:, :1], patches], dim=1))
+        hidden = torch.ones_like(order, dtype=torch.bool).scatter(1, seen, False)
+        return self.pixels(self.norm(self.blocks(tokens))[:, 1:]), hidden
 
 
 def init_masked(data, seed: int = 0) -> MaskedAutoencoder:

@@ -1,0 +1,46 @@
+"""export.py: what goes to other runtimes. The sixteen bundled models are compared in tests/nightly/test_export.py."""
+
+import sys
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from vit_walkthrough.weights import export
+
+pytestmark = pytest.mark.usefixtures("unchecked")  # what is exported is the model, not a type checker around it
+
+
+def test_a_graph_takes_any_number_of_images(model, images):
+    run = export.export(model).module()
+    for batch in (images[:1], images, images.repeat(2, 1, 1, 1)[:3]):
+        with torch.no_grad():
+            assert_close(run(batch), model(batch), rtol=0, atol=1e-5)
+
+
+def test_an_onnx_file_gives_the_same_logits_and_in_eight_bits_nearly(tmp_path, model, images):
+    pytest.importorskip("onnxruntime", reason="no onnxruntime; pip install -r tests/requirements.txt")
+    whole, small = tmp_path / "vit.onnx", tmp_path / "small.onnx"
+    export.save_onnx(whole, model)
+    export.save_in_eight_bits(small, whole)
+    with torch.no_grad():
+        logits = model(images)
+    assert_close(export.load_onnx(whole, threads=1)(images), logits, rtol=0, atol=1e-4)
+    assert_close(export.load_onnx(whole, threads=1)(images[:1]), logits[:1], rtol=0, atol=1e-4)
+    assert 0 < (export.load_onnx(small, threads=1)(images) - logits).abs().max() < 0.1 * logits.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("onnxscript", lambda model, path: export.save_onnx(path, model)),
+        ("onnxruntime", lambda model, path: export.save_in_eight_bits(path, path)),
+        ("onnxruntime", lambda model, path: export.load_onnx(path)),
+    ],
+)
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path, model, monkeypatch, name, use):
+    for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"pip install onnx onnxruntime onnxscript"):
+        use(model, tmp_path / "vit.onnx")
