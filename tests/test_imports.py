@@ -48,8 +48,9 @@ LIBRARIES = {
     "torchvision": set(),
     "huggingface_hub": set(),
     "accelerate": {"train.__main__"},
-    "onnx": set(),  # weights.export asks by import_module, so that a missing one is told in a sentence
-    "onnxruntime": set(),
+    "onnx": {"weights.export"},
+    "onnxscript": {"weights.export"},
+    "onnxruntime": {"weights.export"},
 }
 
 

@@ -24,13 +24,6 @@ def kernel_in_loops(channels, patch_size):
     return kernel
 
 
-def registers_by_place(tokens, registers):
-    longer = tokens.new_empty(len(tokens), tokens.shape[1] + len(registers), tokens.shape[2])
-    longer[:, 0], longer[:, 1 : 1 + len(registers)] = tokens[:, 0], registers
-    longer[:, 1 + len(registers) :] = tokens[:, 1:]
-    return longer
-
-
 def embed_by_matrix(images, kernel, bias):
     patches = rearrange(images, "b c (rows ph) (cols pw) -> b (rows cols) (ph pw c)", ph=len(kernel), pw=len(kernel))
     return patches @ kernel.flatten(0, 2) + bias
@@ -112,10 +105,6 @@ RIGHT = dict(
         lambda h, w, p, c, dim: sum(one.numel() for one in nn.Linear(c * p**2, dim, device="meta").parameters()) + dim,
         lambda h, w, p, channels, dim: (p**2 * channels + 1 + 1) * dim,
     ],
-    add_registers=[
-        lambda tokens, registers: torch.stack([torch.cat([one[:1], registers, one[1:]]) for one in tokens]),
-        registers_by_place,
-    ],
     embed=[embed_by_einsum, embed_by_matrix],
     positions_2d=[
         lambda row_table, col_table: torch.stack([torch.cat([row, col]) for row in row_table for col in col_table]),
@@ -144,8 +133,6 @@ REMARKED = [
     ("probabilities", lambda logits: logits.softmax(1) / 2, "Row 0 sums to 0.5"),
     ("most_attended", lambda weights: weights.mean(0)[1:].argmax().float(), "expected a whole number"),
     ("patchify_kernel", lambda *sizes: kernel_in_loops(*sizes) / 4, "Filter 0"),
-    ("add_registers", lambda *given: 2 * registers_by_place(*given), "the class token stands at place 0"),
-    ("add_registers", lambda t, r: registers_by_place(t, r[:1].expand_as(r)), "register 1 stands at place 2"),
     ("is_blind_to_order", lambda model, x: model.__name__ == "add_place" or blind_in_loops(model, x), "said True"),
     ("weights", lambda *given: weights_row_by_row(*given) * 3, "The first row sums to 3"),
     ("hide_padding", lambda weights, real: weights.clone(), "Key 2 of image 0 is padding, and query 0 still"),

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, layer_norm, mse_loss, one_hot
+from torch.nn.functional import cross_entropy, layer_norm, mse_loss, one_hot
 
 from vit_walkthrough import VisionTransformer, ViTConfig
 
@@ -114,22 +114,6 @@ def relevance_by_einsum(attention, gradients):
     return arrived[:, 0, 1:]
 
 
-def cover_in_loops(images, maps, count, patch_size, ground):
-    covered, cols = images.clone(), images.shape[3] // patch_size
-    for image, best in enumerate(maps.topk(count).indices.tolist()):
-        for patch in best:
-            y, x = patch // cols * patch_size, patch % cols * patch_size
-            covered[image, :, y : y + patch_size, x : x + patch_size] = ground[image]
-    return covered
-
-
-def cover_by_scatter(images, maps, count, patch_size, ground):
-    chosen = torch.zeros_like(maps).scatter_(1, maps.topk(count).indices, 1)
-    chosen = chosen.reshape(len(maps), 1, images.shape[2] // patch_size, -1)
-    chosen = interpolate(chosen, images.shape[2:], mode="nearest")
-    return images * (1 - chosen) + ground * chosen
-
-
 def folded_by_asking(weight, bias, mean, std):
     """Nothing but what the old layer answers: to a black picture, and to one with a single bright pixel."""
     pixels = weight.shape[1]
@@ -191,7 +175,6 @@ RIGHT = dict(
         lambda maps, inside: torch.tensor([roc_auc_score(on, each) for each, on in zip(maps, inside, strict=True)]),
     ],
     relevance=[relevance_backwards, relevance_by_einsum],
-    cover=[cover_in_loops, cover_by_scatter],
     projection=[
         lambda kernel: torch.stack([column for head in kernel for column in head], 1),
         lambda kernel: rearrange(kernel, "h d dim -> dim (h d)"),
@@ -230,5 +213,4 @@ REMARKED = [
     ("learning_rate", lambda step, steps, warmup, peak: None if step < warmup else peak, "is there a `return`"),
     ("rollout", lambda attention: rollout_of_a_row(attention) / 2, "The proportions are right"),
     ("relevance", lambda *given: relevance_backwards(*given) / 3, "The proportions are right"),
-    ("cover", lambda x, m, count, p, g: cover_in_loops(x, m, count, p, g + 0.5), "ground as its colour"),
 ]

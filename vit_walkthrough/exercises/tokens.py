@@ -25,33 +25,6 @@ def check_count_learned(height, width, patch_size, channels, dim):
     yield "You counted a matrix for each patch, but all patches share one", patches * matrix + 2 * dim
 
 
-@exercise(
-    cases=[
-        (tensor([[[9.0, -9], [1, 1], [2, 2], [3, 3]]]), tensor([[50.0, 51], [60, 61]])),
-        (randn(2, 6, 5), randn(3, 5, seed=1)),
-        (randn(3, 8, 2), randn(4, 2, seed=1)),
-    ],
-    axes="batch tokens dim",
-    holds="Class token, registers, patches: the class token is still at place 0, and no patch is lost.",
-)
-def check_add_registers(tokens, registers):
-    """yours(tokens, registers): tokens (batch tokens dim), the class token at place 0, with registers
-    (registers dim), the same for every image, put between it and the patches."""
-    batch, count = len(tokens), len(registers)
-    first, patches, added = tokens[:, :1], tokens[:, 1:], registers.expand(batch, -1, -1)
-    joined = partial(torch.cat, dim=1)
-    right = joined([first, added, patches])
-    got = yield right
-    yield "The registers stand before the class token, but the answer is read at place 0", joined([added, tokens])
-    yield "The registers stand behind the patches; put them right behind the class token", joined([tokens, added])
-    yield "The registers replace patches; put them between", joined([first, added, patches[:, count:]])
-    yield "The class token is gone; it stays at place 0, before the registers", joined([added, patches])
-    names = ["the class token", *(f"register {number}" for number in range(count))]
-    names += [f"patch {number}" for number in range(patches.shape[1])]
-    place = (got != right).any(2).any(0).int().argmax()
-    yield f"Something other than {names[place]} stands at place {place}"
-
-
 UPPER_LEFT, UPPER_RIGHT = tensor([[1.0, 0], [0, 0]]), tensor([[0.0, 1], [0, 0]])
 OF_ONE_CHANNEL = torch.stack([UPPER_LEFT, UPPER_RIGHT], -1)[:, :, None]
 OF_TWO_CHANNELS = torch.stack([UPPER_LEFT, UPPER_RIGHT], -1)[..., None] * torch.eye(2)

@@ -58,8 +58,8 @@ def longest_token(model: VisionTransformer) -> float:
 
 
 def map_mass(model: VisionTransformer) -> float:
-    """How much of the class token's attention in the last block lies on the digit, as a multiple of the digit's share
-    of the picture; among the patches alone, and a mean over 500 test images."""
+    """How much of the class token's attention to patches lies on the digit, in the last block, as a multiple of the
+    digit's share of the picture: a mean over 500 test images."""
     images, _, masks = ClutteredDigits("test").sample(500, draw=0)
     with torch.no_grad(), record(model, "*.weights") as trace:
         model(images)
@@ -225,10 +225,7 @@ def multiply_adds(model: nn.Module) -> int:
 def run(group: str, name: str, seed: int = 0) -> dict:
     """Train one experiment once. Returns its accuracy on IMAGES test images and on as many training images without
     augmentation, its accuracy on validation on the way (ten equal parts), its parameters, the multiply-adds of all
-    forward passes, and the seconds that the training took.
-
-    Raises: ValueError for an unknown experiment.
-    """
+    forward passes, and the seconds that the training took. Raises: ValueError for an unknown experiment."""
     if name not in EXPERIMENTS.get(group, {}):
         known = "; ".join(f"{known}: {', '.join(names)}" for known, names in EXPERIMENTS.items())
         raise ValueError(f"experiment {group!r}, {name!r} is unknown; choose from {known}")
@@ -259,10 +256,8 @@ def run(group: str, name: str, seed: int = 0) -> dict:
 
 
 def results() -> dict[str, dict[str, dict[str, dict]]]:
-    """What was measured: group -> what was changed -> seed -> a result of `run`.
-
-    Raises: ValueError for a file that is cut off, or was measured with another version of the recipe.
-    """
+    """What was measured: group -> what was changed -> seed -> a result of `run`. Raises: ValueError for a file that is
+    cut off, or was measured with another version of the recipe."""
     try:
         stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

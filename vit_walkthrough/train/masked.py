@@ -20,7 +20,7 @@ from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train.loop import init_model, plain_torch, schedule, seeded, set_rates
 from vit_walkthrough.train.optimizers import muon
 from vit_walkthrough.train.variants import BASE
-from vit_walkthrough.weights.checkpoint import TINY, atomic_write, in_eight_bits, in_full, read_tensors
+from vit_walkthrough.weights.checkpoint import TINY, in_eight_bits, in_full, read_tensors
 
 CONFIG = replace(BASE, patch_size=8, pooling="mean")
 STEPS = 3000
@@ -31,10 +31,7 @@ class MaskedAutoencoder(nn.Module):
 
     encoder: its class token and its patches that are not hidden pass its blocks; nothing stands for the hidden ones.
     In front of the two blocks, one learned token stands in the place of each hidden patch. share: of hidden patches.
-
-    Raises: ValueError for a share at which no patch is hidden, or none is left.
-    Source: He et al. 2022, arXiv 2111.06377.
-    """
+    Raises: ValueError if none is hidden, or none left. Source: He et al. 2022, arXiv 2111.06377."""
 
     def __init__(self, encoder: VisionTransformer, share: float = 0.75):
         super().__init__()
@@ -84,10 +81,8 @@ def init_masked(data, seed: int = 0) -> MaskedAutoencoder:
 
 @plain_torch()
 def reconstruct(model: MaskedAutoencoder, data, *, steps: int = STEPS, batch_size: int = 128, seed: int = 0):
-    """Train the autoencoder in place on data.sample(batch_size, draw=step), without the labels.
-
-    Its loss is the mean squared error on the patches that were hidden. Returns it for every step.
-    """
+    """Train the autoencoder in place on data.sample(batch_size, draw=step), without the labels. Its loss is the mean
+    squared error on the patches that were hidden. Returns it for every step."""
     optimizer, losses = muon(model.train(), 4e-3, 0.05), []
     for step in range(steps):
         set_rates(optimizer, schedule(step, steps))
@@ -131,17 +126,15 @@ def head_alone(model: VisionTransformer, seed: int = 0) -> VisionTransformer:
 def main(arguments: list[str] | None = None) -> None:
     """Train an autoencoder and save it in 8 bits."""
     parser = argparse.ArgumentParser("python -m vit_walkthrough.train.masked", description=main.__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    for name, default in (("--seed", 0), ("--steps", STEPS)):
+        parser.add_argument(name, type=int, default=default)
     parser.add_argument("--output", type=Path, help="by default among the bundled checkpoints")
     chosen = parser.parse_args(arguments)
     data = ClutteredDigits("train", seed=chosen.seed)
     model = init_masked(data, chosen.seed)
     losses = reconstruct(model, data, steps=chosen.steps, seed=chosen.seed)
     path = chosen.output or TINY / f"masked_s{chosen.seed}.safetensors"
-    with atomic_write(path) as unfinished:
-        state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(in_eight_bits(state), unfinished)
+    save_file(in_eight_bits(model.state_dict()), path)
     print(f"{path.name}: mean squared error on hidden patches {sum(losses[-100:]) / len(losses[-100:]):.5f}")
 
 

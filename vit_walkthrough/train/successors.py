@@ -26,10 +26,7 @@ def in_attention(model: VisionTransformer, make: Callable[[int], nn.Module], *po
 
 
 class Registers(nn.Module):
-    """Append learned tokens that nobody reads: patches may keep notes there.
-
-    Source: Darcet et al. 2024, arXiv 2309.16588.
-    """
+    """Append learned tokens that nobody reads: patches may keep notes there (Darcet et al. 2024, arXiv 2309.16588)."""
 
     def __init__(self, dim: int, count: int = 4):
         super().__init__()
@@ -47,9 +44,8 @@ def registers(model: VisionTransformer, count: int = 4) -> VisionTransformer:
 
 class Rotary(nn.Module):
     """Turn each query or key by angles that grow with its patch's row and column. Scores then depend on the offset of
-    two patches alone. The class token is not turned.
-
-    The first half of the pairs of numbers is turned by the row, the second by the column, each pair at its own speed.
+    two patches alone. The first half of the pairs of numbers is turned by the row, the second by the column, each pair
+    at its own speed. The class token is not turned.
 
     Raises: ValueError if head_dim is not a multiple of 4: two numbers a pair, one pair for the row, one for the column.
     Source: Su et al. 2021, arXiv 2104.09864; two axes and speeds as in Heo et al. 2024, arXiv 2403.13298.
@@ -82,10 +78,8 @@ def rotary(model: VisionTransformer, stretch: float = 1.0) -> VisionTransformer:
 
 class RelativeBias(nn.Module):
     """Multiply each weight by exp of a learned number for its head and for the offset of key and query, and let the
-    rows sum to 1 again: this is the softmax of scores plus a bias. Zero at the start, and for the class token.
-
-    Source: Swin, Liu et al. 2021, arXiv 2103.14030, Equation 4.
-    """
+    rows sum to 1 again: this is the softmax of scores plus a bias. Zero at the start, and for the class token. Source:
+    Swin, Liu et al. 2021, arXiv 2103.14030, Equation 4."""
 
     def __init__(self, rows: int, cols: int, heads: int):
         super().__init__()
@@ -149,10 +143,8 @@ def windows(model: VisionTransformer, side: int = 2, shift: int = 0) -> VisionTr
 
 
 class AttentionPooled(VisionTransformer):
-    """The head reads an average of the patches, weighted by how well each answers one learned query.
-
-    Source: Zhai et al. 2021, arXiv 2106.04560, section 3.2. Differs: one head, and no MLP.
-    """
+    """The head reads an average of the patches, weighted by how well each answers one learned query. Source: Zhai et
+    al. 2021, arXiv 2106.04560, section 3.2. Differs: one head, and no MLP."""
 
     def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
         patches = tokens[:, 1:]
@@ -182,10 +174,8 @@ class TwoHeads(nn.Module):
 
 
 class Student(VisionTransformer):
-    """A ViT with a second class token at the end, which learns what a teacher says.
-
-    Source: DeiT, Touvron et al. 2021, arXiv 2012.12877, section 4 (hard distillation).
-    """
+    """A ViT with a second class token at the end, which learns what a teacher says. Source: hard distillation in DeiT,
+    Touvron et al. 2021, arXiv 2012.12877, section 4."""
 
     def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch 2 dim"]:
         return tokens[:, [0, -1]]
