@@ -242,7 +242,7 @@ def strip(values, role, width: Number, *, cells: int = 10, scale=None) -> Part:
     return Part(width, height, paint)
 
 
-def page(title: str, subtitle: str, body: Part, note: str) -> Page:
+def page(title: str, subtitle: str, body: Part, note: str = "") -> Page:
     """A page: its title, the sentence with which it makes sense by itself, a body, and what its colours mean."""
     top = body.height + 1.45
     sheet = Page(10, top)
