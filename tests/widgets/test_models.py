@@ -46,11 +46,11 @@ def test_explore_resolution_reads_digits_at_another_size(kind):
         if kind == "cut or filled up":
             positions = model.position_embedding.positions.data.zero_()
             positions[:, :37] = learned[:, : side**2 + 1]
-        (image, label, _), (images, labels, _) = digit(place), data.ClutteredDigits("test").sample(64, draw=0)
+        (image, label, _), (images, labels, _) = digit(place), data.ClutteredDigits("test").sample(40, draw=0)
         resized = (F.interpolate(each, size, mode="bicubic", antialias=True) for each in (image, images))
         image, images = (each.clamp(0, 1) for each in resized)
         _, expected = assert_shows(panel, model, image)
-        pattern = rf"^An? (\d) at (\d+) .* 37 positions, {kind}, serve (\d+) .* (\d) \(([\d.]+)%\)\. .* (\d+)% of 64"
+        pattern = rf"^An? (\d) at (\d+) .* 37 positions, {kind}, serve (\d+) .* (\d) \(([\d.]+)%\)\. .* (\d+)% of 40"
         said = numbers(panel.text, pattern)
         assert said[:5] == pytest.approx([label.item(), size, side**2 + 1, *best(expected)], abs=0.06)
         right = (model(images).argmax(-1) == labels).float().mean().item()

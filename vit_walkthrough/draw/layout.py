@@ -249,7 +249,8 @@ def page(title: str, subtitle: str, body: Part, note: str = "") -> Page:
     sheet.put(head(title, TITLE, 0), 0.25, top - 0.3)
     sheet.put(words(subtitle, LABEL, align=0), 0.25, top - 0.6)
     sheet.put(body, 5, top - 0.9 - body.height / 2)
-    colours = picture(np.linspace(0, 1, 256)[None], 0.9, 0.11, cmap=COLORMAPS["signed"], line=0.6)
-    legend = row(sign("−", NOTE), colours, sign("+", NOTE), words(note, NOTE), across=0.08)
-    sheet.put(replace(legend, align=0), 0.25, 0.22)
+    if note:
+        colours = picture(np.linspace(0, 1, 256)[None], 0.9, 0.11, cmap=COLORMAPS["signed"], line=0.6)
+        legend = row(sign("−", NOTE), colours, sign("+", NOTE), words(note, NOTE), across=0.08)
+        sheet.put(replace(legend, align=0), 0.25, 0.22)
     return sheet

@@ -238,7 +238,7 @@ def run(
         draw.plot_curves(curve, role="patch", xlabel="step", title="right answers", ax=left)
         looks = kept["maps"][[0, -1], 0].unflatten(1, (data["rows"], data["cols"]))
         for step, seen, ax in zip((steps[0], steps[-1]), looks, (middle, right), strict=True):
-            draw.plot_attention(images[0], seen, peak=looks.max(), title=f"a map at step {step:,}", ax=ax)
+            draw.plot_attention(images[0], seen, peak=looks.max().item(), title=f"a map at step {step:,}", ax=ax)
         return left
 
     return Living("run", data, still, text, "drag along the curve")
