@@ -85,7 +85,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "the work of registers": Experiment(recipe=dict(steps=round(1.214 * STEPS)), measure=TOKENS),
     },
     "positions": {
-        "none": Experiment(config=dict(positions="none")),
+        "none": Experiment(config=dict(positions="none"), measure={"at 72 px": at_72_px()}),
         "sincos": Experiment(config=dict(positions="sincos")),
         "start at 0.02": Experiment(change=variants.start("position_embedding.positions", nn.init.normal_, std=0.02)),
     },
