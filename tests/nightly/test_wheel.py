@@ -31,6 +31,6 @@ def test_a_wheel_has_the_photographs_and_its_panel_shows_them(tmp_path):
     command = [sys.executable, "-I", "-c", SCRIPT, str(tmp_path / "unpacked")]
     said = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True).stdout.splitlines()
     for line, name in zip(said, PHOTOS, strict=True):
-        assert f"of the {name} it says" in line
+        assert f"of the {name} it says" in line.lower()
     photos = tmp_path / "unpacked/vit_walkthrough/photos"
     assert {path.name for path in photos.iterdir()} == {"CREDITS.md", *(f"{name}.jpg" for name in PHOTOS)}
