@@ -266,3 +266,13 @@ class View:
             act()
             changed = until(self.page, lambda before=before: self.shown() != before, 5)
             assert changed, f"{what} shows nothing else"
+
+
+def drag(slider, part: float) -> None:
+    """Pull the handle of a slider there: 0 is the left end of its track, 1 the right one."""
+    mouse, track = slider.page.mouse, slider.locator(".noUi-base").bounding_box()
+    handle = slider.locator(".noUi-handle").bounding_box()
+    mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    mouse.down()
+    mouse.move(track["x"] + part * track["width"], track["y"] + track["height"] / 2, steps=5)
+    mouse.up()

@@ -13,7 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from vit_walkthrough.look import explain
-from vit_walkthrough.look.intervene import cover
+from vit_walkthrough.look.intervene import intervene
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.vit import VisionTransformer
 
@@ -207,7 +207,7 @@ def test_occlusion_is_what_a_cover_takes_of_the_probability(model, images, wante
     classes = before.argmax(-1) if wanted is None else torch.tensor(wanted)
     expected = torch.zeros(2, 15, dtype=torch.float64)
     for patch in range(15):
-        after = model(cover(images, [patch], model.config.patch_size)).softmax(-1)
+        after = model(explain.cover(images, [patch], model.config.patch_size)).softmax(-1)
         expected[:, patch] = (before - after).gather(1, classes[:, None])[:, 0]
     assert expected.min() < -1e-4  # a class may gain by a cover
     assert expected.max() > 1e-4
@@ -253,3 +253,12 @@ def test_the_model_and_the_images_stay_as_they_were(ask, model, images):
     assert all(block.attention.fused for block in model.blocks)
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(images, pixels)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_model_of_another_kind_is_refused(ask, images):
+    for call in (lambda other: ask(other, images, [0, 1]), lambda other: explain.logit_lens(other, images)):
+        with pytest.raises(TypeError, match=r"Flatten .* VisionTransformer$"):
+            call(nn.Flatten())
+    with pytest.raises(TypeError, match=r"Flatten .* VisionTransformer$"), intervene(nn.Flatten()):
+        raise AssertionError("too late")

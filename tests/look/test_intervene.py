@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vit_walkthrough import record
-from vit_walkthrough.look.intervene import cover, intervene
+from vit_walkthrough.look.explain import cover
+from vit_walkthrough.look.intervene import intervene
 
 
 @pytest.fixture(autouse=True)

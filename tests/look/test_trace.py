@@ -150,3 +150,10 @@ def test_a_name_that_was_not_recorded_is_refused_with_those_that_were(model, ima
             _ = empty.attention
     with pytest.raises(KeyError, match=r"'output' .*: nothing yet"):
         Trace()["output"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_hides_its_modules_is_refused_before_anything_is_computed(model):
+    for hidden in (torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), torch.compile(model)):
+        with pytest.raises(TypeError, match="^a scripted or traced model"), record(hidden):  # noqa: RUF043
+            raise AssertionError("too late")

@@ -9,19 +9,11 @@ from copy import deepcopy
 
 import pytest
 import torch
+from einops import repeat
 
 from vit_walkthrough import record
 from vit_walkthrough.data import ClutteredDigits, PlantedCue, plant
-from vit_walkthrough.look.explain import (
-    deletion_curve,
-    insertion_curve,
-    mass_on_object,
-    occlusion,
-    pointing_game,
-    relevance,
-    rollout,
-)
-from vit_walkthrough.look.intervene import cover
+from vit_walkthrough.look.explain import cover, ground_of, mass_on_object, occlusion, pointing_game, relevance, rollout
 from vit_walkthrough.model.patches import patchify
 from vit_walkthrough.train import init_model
 from vit_walkthrough.weights import bundled, load_cued, load_tiny
@@ -182,6 +174,19 @@ def one_patch(model, draws=20):
     return counts | shares | {f"mass, {kind}": round(torch.cat(each).mean().item(), 4) for kind, each in mass.items()}
 
 
+@torch.no_grad()
+def curve_of(model, images, maps, classes, what):
+    """The probability of each image's class while its patches, the strongest of the map first, are "deleted" (covered
+    with the image's median colour) or "inserted" (uncovered from it). Source: Petsiuk et al. 2018, arXiv 1806.07421."""
+    rank = maps.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)  # 0 for the strongest patch
+    probabilities = []
+    for count in COUNTS:
+        touched = repeat(rank < count, "batch (rows cols) -> batch 1 (rows ph) (cols pw)", rows=6, ph=8, pw=8)
+        shown = torch.where(touched == (what == "inserted"), images, ground_of(images))
+        probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
+    return torch.stack(probabilities, dim=1)
+
+
 def covered_in_order(model, count=500):
     """The probability of the predicted class while patches are covered or uncovered in the order of each map."""
     images, _, _ = ClutteredDigits("test", seed=1).sample(count, draw=0)
@@ -191,8 +196,8 @@ def covered_in_order(model, count=500):
     maps["untrained"] = last_block(strangers(model, 1)[0], images)
     maps["random"] = torch.rand(count, 36, generator=torch.Generator().manual_seed(0))
     found = {"counts": COUNTS}
-    for what, curve in (("deleted", deletion_curve), ("inserted", insertion_curve)):
-        curves = {name: curve(model, images, each, said, COUNTS) for name, each in maps.items()}
+    for what in ("deleted", "inserted"):
+        curves = {name: curve_of(model, images, each, said, what) for name, each in maps.items()}
         found[what] = {name: [round(one, 4) for one in each.mean(0).tolist()] for name, each in curves.items()}
     return found
 

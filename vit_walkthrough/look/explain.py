@@ -10,11 +10,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vit_walkthrough.look.trace import record
+from vit_walkthrough.model.config import ViTConfig
 
 Images = Float[Tensor, "batch channels height width"]
 Maps = Float[Tensor, "batch patches"]
 Attention = Float[Tensor, "blocks batch heads queries keys"]
 Classes = Int[Tensor, " batch"] | Sequence[int]
+
+
+def config_of(model) -> ViTConfig:
+    """The config of a ViT of this package. Raises: TypeError for another model."""
+    if not isinstance(config := getattr(model, "config", None), ViTConfig):
+        raise TypeError(f"the model is a {type(model).__name__} without a ViTConfig; give a VisionTransformer")
+    return config
 
 
 def _check_attention(attention: Tensor) -> None:
@@ -58,6 +66,7 @@ def relevance(model, images: Images, classes: Classes | None = None) -> Maps:
     Source: Chefer et al. 2021, arXiv 2103.15679, Equations 5 and 6. Differs: with mean pooling the mean over the rows
     of the patches is read, because the class token is not.
     """
+    config = config_of(model)
     with torch.inference_mode(False), torch.enable_grad():
         watched = images.detach().clone().requires_grad_()  # so that there is a graph, whatever of the model is frozen
         with record(model, "*.attention.weights") as trace:
@@ -68,7 +77,7 @@ def relevance(model, images: Images, classes: Classes | None = None) -> Maps:
     arrived = torch.eye(weights[0].shape[-1]).to(weights[0]).expand(len(images), -1, -1)
     for weight, gradient in zip(weights, gradients, strict=True):
         arrived = arrived + (weight.detach() * gradient).clamp(min=0).mean(dim=1) @ arrived
-    return arrived[:, 0, 1:] if model.config.pooling == "class" else arrived[:, 1:, 1:].mean(dim=1)
+    return arrived[:, 0, 1:] if config.pooling == "class" else arrived[:, 1:, 1:].mean(dim=1)
 
 
 def attention_distance(attention: Attention, rows: int, cols: int, patch_size: int) -> Float[Tensor, "blocks heads"]:
@@ -94,7 +103,7 @@ def attention_distance(attention: Attention, rows: int, cols: int, patch_size: i
 def logit_lens(model, images: Images) -> Float[Tensor, "stations batch classes"]:
     """What the classification head would say before the first block and after every block. Source: nostalgebraist
     2020, "interpreting GPT: the logit lens", with the ViT's own final norm and head."""
-    blocks = [f"blocks.{block}" for block in range(model.config.depth)]
+    blocks = [f"blocks.{block}" for block in range(config_of(model).depth)]
     with record(model, "blocks.0.norm_1.input", *blocks) as trace:
         model(images)
     return torch.stack([model.head(model.pool(model.norm(tokens))) for tokens in trace.values()])
@@ -167,10 +176,10 @@ def occlusion(model, images: Images, classes: Classes | None = None) -> Maps:
     classes: one for each image; by default the one that the model predicts.
     Source: Zeiler and Fergus 2014, arXiv 1311.2901, for patches instead of a sliding square.
     """
-    before = model(images).softmax(-1)
+    config, before = config_of(model), model(images).softmax(-1)
     classes = _check_classes(before.argmax(-1) if classes is None else classes, images, before.shape[1])
     falls = []
-    for patch in range(model.config.patches):
-        after = model(cover(images, [patch], model.config.patch_size)).softmax(-1)
+    for patch in range(config.patches):
+        after = model(cover(images, [patch], config.patch_size)).softmax(-1)
         falls.append((before - after)[range(len(images)), classes])
     return torch.stack(falls, dim=1)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vit_walkthrough.look.explain import cover
+from vit_walkthrough.look.explain import config_of, cover
 from vit_walkthrough.model.encoder import EncoderBlock
 from vit_walkthrough.model.vit import VisionTransformer
 
@@ -38,7 +38,7 @@ def intervene(
 
     Raises: ValueError for a patch, head or name that the model lacks, and for a temperature that is not above 0.
     """
-    config, modules = model.config, dict(model.named_modules())
+    config, modules = config_of(model), dict(model.named_modules())
     blocks = [name for name, module in modules.items() if isinstance(module, EncoderBlock)]
     halves = [f"{block}.{half}" for block in blocks for half in ("attention", "mlp")]
     norms = [name for name, module in modules.items() if isinstance(module, nn.LayerNorm)]

@@ -45,8 +45,10 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Trace]:
 
     Attention is computed step by step and not by the fused kernel, so that its weights exist; the output is the same to
     rounding (1e-6). The tensors stay in the autograd graph, if there is one. Afterwards, also after an error, the model
-    is as it was.
+    is as it was. Raises: TypeError for a scripted, traced or compiled model.
     """
+    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
+        raise TypeError("a scripted or traced model, or a compiled one, shows nothing; record the original model")
     trace = Trace()
 
     def wanted(name: str) -> bool:
