@@ -1,13 +1,6 @@
 """What nbval leaves out of its comparison, here: the pages of explorers, which hold attention weights as bytes, in which
 the last digits of another processor show. Their texts are compared, as those of every picture are."""
 
-import os
-
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # two kernels of two threads each on two cores wait for one another
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 
 def pytest_collectstart(collector):
     if hasattr(collector, "skip_compare"):

@@ -1,10 +1,5 @@
 """What the tests share: seeds, a small model on a grid that is not square, and torch's own modules as references."""
 
-import os
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core already; the notebooks' kernels inherit it
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import jaxtyping
 import pytest
 import torch

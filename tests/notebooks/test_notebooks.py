@@ -29,10 +29,10 @@ WELDED = {
     "07_whole_vit": {"vit": ["ClassificationHead", "VisionTransformer"]},
     "11_built_otherwise": {
         "train.successors": [
-            *("in_attention", "Registers", "registers", "Rotary", "rotary", "RelativeBias"),
+            *("Registers", "registers", "Rotary", "rotary", "RelativeBias"),
             *("AttentionPooled", "attention_pooling", "Windows", "windows", "reach"),
         ],
-        "train.variants": ["convolutions"],
+        "train.variants": ["convolutions", "in_attention"],
     },
     "12_trained_otherwise": {"train.successors": ["TwoHeads", "Student"], "train.masked": ["MaskedAutoencoder"]},
 }

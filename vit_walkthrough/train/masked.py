@@ -22,7 +22,8 @@ from vit_walkthrough.train.optimizers import muon
 from vit_walkthrough.train.variants import BASE
 from vit_walkthrough.weights.checkpoint import TINY, in_eight_bits, in_full, read_tensors
 
-CONFIG = replace(BASE, patch_size=8, pooling="mean")
+SIZES = dict(patch_size=8, pooling="mean")
+CONFIG = replace(BASE, **SIZES)
 STEPS = 3000
 
 
@@ -38,10 +39,8 @@ class MaskedAutoencoder(nn.Module):
         config = encoder.config
         self.encoder, self.seen = encoder, round((1 - share) * config.patches)
         if not 0 < self.seen < config.patches:
-            raise ValueError(
-                f"with a share of {share}, {self.seen} of {config.patches} patches are seen; "
-                f"choose a share that hides some and leaves some, as 0.75"
-            )
+            told = f"with a share of {share}, {self.seen} of {config.patches} patches are seen"
+            raise ValueError(f"{told}; choose a share that hides some and leaves some, as 0.75")
         self.hidden_token = nn.Parameter(0.02 * torch.randn(1, 1, config.dim))
         self.positions = PositionEmbedding(config.rows, config.cols, config.dim, "sincos")
         self.blocks = Encoder(2, config.dim, config.heads, config.hidden)

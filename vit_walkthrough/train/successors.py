@@ -1,7 +1,6 @@
 """What came after the paper, each on top of the package's classes. Notebooks 11 and 12 build them."""
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +11,7 @@ from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.attention import attend, attention_weights
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
 from vit_walkthrough.train.loop import fit
-from vit_walkthrough.train.variants import small_cnn
-
-
-def in_attention(model: VisionTransformer, make: Callable[[int], nn.Module], *points: str) -> VisionTransformer:
-    """The model with make(number of the block) at these points of every block's attention, such as "weights". The fused
-    kernel, which never holds what passes there, is turned off."""
-    for number, block in enumerate(model.blocks):
-        block.attention.fused = False
-        for point in points:
-            setattr(block.attention, point, make(number))
-    return model
+from vit_walkthrough.train.variants import in_attention, small_cnn
 
 
 class Registers(nn.Module):
@@ -53,9 +42,9 @@ class Rotary(nn.Module):
 
     def __init__(self, rows: int, cols: int, head_dim: int, stretch: float = 1.0):
         if head_dim % 4:
+            told = f"head_dim {head_dim} is not a multiple of 4: a pair of numbers for the row, and one for the column"
             raise ValueError(
-                f"head_dim {head_dim} is not a multiple of 4: a pair of numbers for the row, and one for the column; "
-                f"choose dim and heads so that dim / heads is one, such as {max(4, head_dim // 4 * 4)}"
+                f"{told}; choose dim and heads so that dim / heads is, such as {max(4, head_dim // 4 * 4)}"
             )
         super().__init__()
         speeds = stretch * 100 ** -(torch.arange(head_dim // 4) / (head_dim // 4))
@@ -121,9 +110,8 @@ class Windows(nn.Module):
     def __init__(self, rows: int, cols: int, side: int, shift: int = 0):
         if side < 1 or rows % side or cols % side:
             sides = ", ".join(str(one) for one in range(1, rows + 1) if math.gcd(rows, cols) % one == 0)
-            raise ValueError(
-                f"windows of {side} x {side} patches do not tile a grid of {rows} x {cols}; choose a side of {sides}"
-            )
+            told = f"windows of {side} x {side} patches do not tile a grid of {rows} x {cols}"
+            raise ValueError(f"{told}; choose a side of {sides}")
         super().__init__()
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
         window = (places + shift) // side

@@ -32,14 +32,26 @@ def put(new: Callable[[], nn.Module], *places: str) -> Callable[[VisionTransform
     return change
 
 
-def start(name: str, init: Callable[..., Tensor], **settings) -> Callable[[VisionTransformer], nn.Module]:
-    """A change that gives one parameter other numbers to start from."""
+def start(init: Callable[..., Tensor], *names: str, **settings) -> Callable[[VisionTransformer], nn.Module]:
+    """A change that gives every parameter that one of the patterns matches other numbers to start from."""
 
     def change(model: VisionTransformer) -> VisionTransformer:
-        init(model.get_parameter(name), **settings)
+        for name, parameter in model.named_parameters():
+            if any(fnmatchcase(name, pattern) for pattern in names):
+                init(parameter, **settings)
         return model
 
     return change
+
+
+def in_attention(model: VisionTransformer, make: Callable[[int], nn.Module], *points: str) -> VisionTransformer:
+    """The model with make(number of the block) at these points of every block's attention, such as "weights". The fused
+    kernel, which never holds what passes there, is turned off."""
+    for number, block in enumerate(model.blocks):
+        block.attention.fused = False
+        for point in points:
+            setattr(block.attention, point, make(number))
+    return model
 
 
 class Repeat(nn.Module):
@@ -91,14 +103,6 @@ def keep_patches_from_class_token(model: VisionTransformer) -> nn.Module:
 def small_start(model: VisionTransformer) -> nn.Module:
     """Linear layers start with normal numbers of 0.02, as in timm and DeiT; the authors' own code takes Xavier's."""
     return VisionTransformer(model.config)
-
-
-def small_matrices(model: VisionTransformer) -> VisionTransformer:
-    """Only the matrices of the blocks start with normal numbers of 0.02; all else is as `init_model` leaves it."""
-    for module in model.blocks.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-    return model
 
 
 def small_cnn(model: VisionTransformer | None = None) -> nn.Module:
@@ -160,10 +164,7 @@ def no_additions(model: VisionTransformer) -> nn.Module:
 
 def dropout_on_weights(model: VisionTransformer) -> nn.Module:
     """Dropout on the attention weights as well."""
-    for block in model.blocks:
-        block.attention.weights = nn.Dropout(model.config.dropout)
-        block.attention.fused = False
-    return model
+    return in_attention(model, lambda block: nn.Dropout(model.config.dropout), "weights")
 
 
 class DropPath(nn.Module):
