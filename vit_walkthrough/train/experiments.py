@@ -73,6 +73,7 @@ def at_72_px(change: Callable[[VisionTransformer], nn.Module] = lambda model: mo
 
 
 TOKENS = {"longest token": longest_token, "mass": map_mass}
+MATRICES = [f"blocks.*.{name}.weight" for name in ("qkv", "projection", "expand", "contract")]
 NETWORKS = {"ViT": None, "CNN": variants.small_cnn, "linear": variants.linear_classifier}
 
 # group -> what is changed -> how.
@@ -87,7 +88,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     "positions": {
         "none": Experiment(config=dict(positions="none"), measure={"at 72 px": at_72_px()}),
         "sincos": Experiment(config=dict(positions="sincos")),
-        "start at 0.02": Experiment(change=variants.start("position_embedding.positions", nn.init.normal_, std=0.02)),
+        "start at 0.02": Experiment(change=variants.start(nn.init.normal_, "position_embedding.positions", std=0.02)),
     },
     "class token": {
         "mean of the patches instead": Experiment(config=dict(pooling="mean")),
@@ -112,7 +113,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     },
     "additions": {"none": Experiment(change=variants.no_additions)},
     "head": {
-        "random start": Experiment(change=variants.start("head.logits.weight", nn.init.xavier_uniform_)),
+        "random start": Experiment(change=variants.start(nn.init.xavier_uniform_, "head.logits.weight")),
     },
     "data": {
         f"{name}, {scans:,} scans": Experiment(change=change, data=dict(scans=scans))
@@ -147,7 +148,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "SGD 0.1": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.1)),
         "no augmentation": Experiment(data=dict(augment=False)),
         "all weights 0.02": Experiment(change=variants.small_start),
-        "matrices 0.02": Experiment(change=variants.small_matrices),
+        "matrices 0.02": Experiment(change=variants.start(nn.init.trunc_normal_, *MATRICES, std=0.02)),
     },
     "depth and dim": {
         f"{depth} blocks, dim {dim}": Experiment(config=dict(depth=depth, dim=dim, hidden=2 * dim))
@@ -157,7 +158,6 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     },
 }
 
-SMALL = dict(patch_size=8, pooling="mean")
 
 # Notebook 11.
 EXPERIMENTS["since"] = {
@@ -185,7 +185,7 @@ EXPERIMENTS["since"] = {
 # from that it needs a far larger rate: with that of `fit` it is not half trained after STEPS.
 PROBE = dict(learning_rate=1.0, weight_decay=0.0)
 EXPERIMENTS["without labels"] = {
-    f"{name}, {scans:,} scans": Experiment(config=SMALL, data=dict(scans=scans), begin=begin, recipe=recipe)
+    f"{name}, {scans:,} scans": Experiment(config=masked.SIZES, data=dict(scans=scans), begin=begin, recipe=recipe)
     for name, begin, recipe in (
         ("all weights, random start", None, {}),
         ("all weights, pretrained", masked.pretrained, {}),
@@ -197,6 +197,8 @@ EXPERIMENTS["without labels"] = {
 
 # Readers ask for these. After STEPS they know fewer of the training images, too, than the base: they get twice that.
 RISING = {
+    "class token": ["mean of the patches instead"],  # for windows
+    "since": ["windows", "shifted windows"],
     "patches": ["24 px"],
     "attention": ["1 heads", "one matrix for q, k and v"],
     "norms": ["last, as in 2017"],
