@@ -1,10 +1,10 @@
 """The largest peer by its numbers, and 2,000 damaged checkpoints: equal logits or a clear error, never silent."""
 
-import json
 import random
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -12,7 +12,7 @@ from tests.peers.conftest import build  # noqa: F401  a fixture
 from tests.peers.test_weights import equal_inside
 from tests.weights.test_convert import config, images, write  # noqa: F401  fixtures
 from vit_walkthrough import ViTConfig, count_parameters
-from vit_walkthrough.weights.checkpoint import load_checkpoint, read_tensors, save_checkpoint
+from vit_walkthrough.weights.checkpoint import load_checkpoint, save_checkpoint
 from vit_walkthrough.weights.convert import SOURCES, convert_weights
 
 
@@ -53,8 +53,10 @@ def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model,
             if source == "own":
                 path = tmp_path / "vit.safetensors"
                 save_checkpoint(path, model)
+                with safe_open(path, framework="pt") as file:
+                    facts = file.metadata()
                 tensors = {name: one.clone() for name, one in state.items() if isinstance(one, torch.Tensor)}
-                save_file(tensors, path, {fact: json.dumps(known) for fact, known in read_tensors(path)[1].items()})
+                save_file(tensors, path, facts)
                 loaded = load_checkpoint(path)[0]
             else:
                 loaded = convert_weights(state, source, heads=4)

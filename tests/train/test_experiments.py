@@ -206,3 +206,23 @@ def test_an_unknown_group_is_refused_before_anything_runs_and_an_error_keeps_wha
         main([])
     assert results() == {"one": {"b": {"0": ALL["0"]}, "a": {}}, "two": {"c": {}}}
     assert json.loads(kept.path.read_text()) | {"results": 0} == {"recipe": 2, "torch": torch.__version__, "results": 0}
+
+
+def test_what_was_measured_stands_in_the_order_of_the_seeds(kept):
+    main(["one"])
+    assert experiments.measured(("one", "a")) == [0.5, 0.625, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ([0.5, 0.7, 0.9], "no effect"),
+        ([0.3, 0.4, 0.5], "no effect"),  # they touch
+        ([0.7, 0.71, 0.72], "higher, a hint"),
+        ([0.8, 0.9, 1.0], "higher"),
+        ([0.4, 0.45, 0.49], "lower, a hint"),
+        ([0.1, 0.1, 0.2], "lower"),
+    ],
+)
+def test_an_effect_needs_runs_apart_and_means_further_apart_than_the_runs(new, said):
+    assert experiments.compared(new, [0.5, 0.6, 0.69]) == said

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.patches import patchify, unpatchify
 from vit_walkthrough.train.experiments import EXPERIMENTS
 from vit_walkthrough.train.loop import fit, init_model, seeded
 from vit_walkthrough.train.masked import CONFIG, MaskedAutoencoder, init_masked, load_masked, main, reconstruct
-from vit_walkthrough.weights.checkpoint import in_full, read_tensors
+from vit_walkthrough.weights.checkpoint import in_full
 
 DIGITS = ClutteredDigits("train", scans=20)
 
@@ -66,5 +67,5 @@ def test_an_experiment_begins_with_the_encoder_or_trains_the_head_alone():
 
 def test_the_command_writes_what_load_reads(tmp_path, capsys):
     main(["--seed", "5", "--steps", "1", "--output", str(tmp_path / "masked.safetensors")])
-    init_masked(DIGITS).load_state_dict(in_full(read_tensors(tmp_path / "masked.safetensors")[0]))
+    init_masked(DIGITS).load_state_dict(in_full(load_file(tmp_path / "masked.safetensors")))
     assert "mean squared error" in capsys.readouterr().out

@@ -237,9 +237,8 @@ def blend(image, weights, peak: float | None = None) -> np.ndarray:
     (height, width), (rows, cols) = picture.shape[:2], weights.shape
     side = height // rows
     if (rows * side, cols * side) != (height, width):
-        raise ValueError(
-            f"weights of {rows, cols} do not tile an image of {height} x {width} pixels with square patches"
-        )
+        told = f"weights of {rows, cols} do not tile an image of {height} x {width} pixels"
+        raise ValueError(f"{told} with square patches")
     peak = weights.max() if peak is None else peak
     heat = matplotlib.colormaps["inferno"](weights / (float(peak) if peak > 0 else 1))[..., :3].astype(np.float32)
     heat = heat.repeat(side, axis=0).repeat(side, axis=1)

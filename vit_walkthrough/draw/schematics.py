@@ -11,21 +11,7 @@ from matplotlib.axes import Axes
 
 from vit_walkthrough.draw import layout, parts
 from vit_walkthrough.draw.images import COLORMAPS
-from vit_walkthrough.draw.layout import (
-    Part,
-    arrow,
-    box,
-    column,
-    columns,
-    head,
-    matrix,
-    picture,
-    row,
-    shape,
-    sign,
-    strip,
-    words,
-)
+from vit_walkthrough.draw.layout import Part, arrow, box, column, columns, head, picture, row, shape, sign, strip, words
 from vit_walkthrough.draw.theme import ROLES, style
 from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.patches import patchify
@@ -40,7 +26,7 @@ def draw_embedding(config: ViTConfig, image, *, model) -> Axes:
     flat, embedding = patchify(look.image[None], config.patch_size)[0].numpy(), look.model.patch_embedding.projection
     faces, before = parts.faces(look, slots, less=1), parts.strips(flat, rows, 1.9, "patch")
     after = parts.strips(look["patch_embedding"], rows, 1.9, "patch")
-    weight = matrix(look.weight("patch_embedding.projection")[:8, :8], 1.44, 1.44)
+    weight = layout.matrix(look.weight("patch_embedding.projection")[:8, :8], 1.44, 1.44)
     table = column(row(weight, layout.dots(down=False), across=0.05), layout.dots())
     bias = strip(embedding.bias.detach().numpy(), "neutral", 1.5, scale=parts.scale_of(rows, look["patch_embedding"]))
     body = columns(
@@ -100,7 +86,7 @@ def draw_heads(config: ViTConfig, image, *, model, block: int = 0, token: int | 
     one = column(head(f"1 of {config.tokens:,}"), words(f"rows of {config.dim:,} numbers"), down=-0.01)
     mixed = row(
         sign("×"),
-        matrix(look.weight(f"blocks.{block}.attention.projection")[:6, :12], 0.8, 0.4),
+        layout.matrix(look.weight(f"blocks.{block}.attention.projection")[:6, :12], 0.8, 0.4),
         words("$U_{msa}$", 12, colour=layout.INK),
         arrow(0.5),
         strip(look[f"blocks.{block}.attention.projection"][token], "patch", 2.4, cells=14),
@@ -197,9 +183,8 @@ def draw_shapes(config: ViTConfig, image, *, model) -> Axes:
             body += [[arrow(0.25, step), None], [table, shape(sizes, axes)]]
         rows += [replace(head(name), align=0), replace(columns(*body, across=0.15, down=0.06), align=0)]
     how = "Every cell takes up the same area; a pixel of three colours is one cell. Single rows are drawn thicker."
-    sheet = layout.page(
-        "From image to answer, shape by shape", how, column(*rows), f"{look.note} ★ is the class token."
-    )
+    title, note = "From image to answer, shape by shape", f"{look.note} ★ is the class token."
+    sheet = layout.page(title, how, column(*rows), note)
     for table in stars:
         sheet.put(words("★", colour=ROLES["class"]), table.left - 0.08, table.top - 0.03)
     return sheet.done()

@@ -11,7 +11,7 @@ export function arrows(stage, data, draw) {
   const { values } = data, count = values.shape[0];
   const query = data.query.slice(), offered = data.keys.slice();
   const seen = new Uint8Array(count).fill(1);
-  let temperature = data.temperature, weights = null, output = null;
+  let temperature = 1, weights = null, output = null;
 
   hint(stage, "Drag the round tip of the query, or of a key, and watch the weights and the output."
     + " With keys, Tab chooses a tip and the arrows move it.");
@@ -173,7 +173,7 @@ export function arrows(stage, data, draw) {
   function putBack() {
     query.set(data.query);
     offered.set(data.keys);
-    temperature = data.temperature;
+    temperature = 1;
     draw();
   }
 

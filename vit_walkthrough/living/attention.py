@@ -19,7 +19,7 @@ Names = Sequence[str] | None
 
 def attention(
     seen: VisionTransformer | Trace | Tensor | np.ndarray,
-    image: Tensor | np.ndarray | None = None,
+    image: Tensor | np.ndarray,
     *,
     blocks: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
@@ -29,11 +29,11 @@ def attention(
 
     seen: a model, which the page then computes, with its answer, and with heads silenced; or a recorded forward pass,
     or attention weights alone, (blocks batch heads queries keys) or fewer axes, with or without a class token. Of a
-    batch the first image is shown. image: in [0, 1]; by default the recorded input, stretched to that range if it was
-    normalised. blocks, heads: only these, counted from 0. classes: names of a model's classes.
+    batch the first image is shown. image: in [0, 1]. blocks, heads: lists of those to show, counted from 0; by default
+    all. classes: names of a model's classes.
 
-    Raises: KeyError for a trace without attention; ValueError for negative weights, a trace without image, an image
-    that its patches do not tile, blocks or heads that are not there.
+    Raises: KeyError for a trace without attention; ValueError for negative weights, an image that its patches do not
+    tile, blocks or heads that are not there.
     """
     data = {}
     if isinstance(seen, VisionTransformer):
@@ -41,7 +41,7 @@ def attention(
         weights = trace.attention
     else:
         weights = seen.attention if isinstance(seen, Trace) else torch.as_tensor(seen)
-        image = _recorded(seen) if image is None else torch.as_tensor(image).detach().float().cpu()
+        image = torch.as_tensor(image).detach().float().cpu()
         data["image"] = photo(image)
         if isinstance(seen, Trace) and "output" in seen and seen["output"].ndim == 2:
             data |= {"logits": seen["output"][0], "classes": names_of(classes, seen["output"].shape[1])}
@@ -80,10 +80,8 @@ def attention(
     )
 
 
-def of_model(model: VisionTransformer, image: Tensor | None, classes: Names) -> tuple[dict, Trace]:
+def of_model(model: VisionTransformer, image: Tensor, classes: Names = None) -> tuple[dict, Trace]:
     """What the page needs to compute a model on an image, and what torch computes on exactly that."""
-    if image is None:
-        raise ValueError("a model needs an image to look at; give one in [0, 1], (channels, height, width)")
     given = torch.as_tensor(levels(image).astype(np.float32) / 65535)
     with torch.no_grad(), record(model) as trace:
         model(given[None])
@@ -98,17 +96,6 @@ def names_of(classes: Names, count: int) -> list[str]:
     if len(names) != count:
         raise ValueError(f"{len(names)} names of classes, but the model has {count}")
     return names
-
-
-def _recorded(trace) -> Tensor:
-    """The recorded input, stretched to [0, 1] if it was normalised, as models want it."""
-    if not isinstance(trace, Trace) or "input" not in trace or trace["input"].ndim != 4:
-        raise ValueError("no picture was recorded; record the whole model, with its input, or pass an image")
-    image = trace["input"][0].detach().float().cpu()
-    low, high = image.aminmax()
-    if low < 0 or high > 1:
-        image = (image - low) / ((high - low) or 1)  # a picture of one colour has no range
-    return image
 
 
 def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:

@@ -22,6 +22,11 @@ from vit_walkthrough.draw.theme import as_png
 
 MAX_BYTES = 2_000_000  # of one picture: several larger ones in a notebook, and GitHub shows it no longer
 ROOM = Path(__file__).parent
+MAPS = {"inferno": "inferno", "viridis": "viridis", "signed": "PRGn"}
+PALETTES = {  # the colours of maps, 256 of red, green and blue in 8 bits
+    name: np.round(255 * matplotlib.colormaps[known](range(256))[:, :3]).astype(np.uint8)
+    for name, known in MAPS.items()
+}
 
 
 class Living:
@@ -35,19 +40,12 @@ class Living:
     """
 
     def __init__(
-        self,
-        script: str,
-        data: dict,
-        still: Callable[[], Figure | Axes],
-        text: str,
-        invitation: str,
-        *,
-        speaks: bool = False,
+        self, script: str, data: dict, still: Callable[[], Figure | Axes], text: str, invitation: str, *, speaks=False
     ):
         self.script, self.still, how = script, still, f"Run this cell, or open the site: {invitation}."
         self.text = f"{text} {how}"
         self.caption = how if speaks else self.text
-        used = {name: colours for name, colours in palettes().items() if f"data.{name}" in source(script)}
+        used = {name: colours for name, colours in PALETTES.items() if f"data.{name}" in source(script)}
         self.payload = json.dumps(packed(data | used), separators=(",", ":")).replace("<", "\\u003c")
         if len(self.payload) > MAX_BYTES:
             size = f"{len(self.payload) / 1e6:.1f} MB, above {MAX_BYTES / 1e6:g} MB"
@@ -99,14 +97,6 @@ def source(script: str) -> str:
             wanted += [one for one in re.findall(r"\b\w+\b", pieces[name]) if one in pieces and one not in wanted]
     code = re.sub(r"^\s*", "", "".join(used[::-1]), flags=re.MULTILINE)
     return code.encode("ascii", "backslashreplace").decode()  # \u2605 is the same star in a page of any encoding
-
-
-@cache
-def palettes() -> dict[str, np.ndarray]:
-    """The colours of maps, 256 of red, green and blue in 8 bits."""
-    maps = {"inferno": "inferno", "viridis": "viridis", "signed": "PRGn"}
-    colours = {name: matplotlib.colormaps[known](range(256))[:, :3] for name, known in maps.items()}
-    return {name: np.round(255 * colour).astype(np.uint8) for name, colour in colours.items()}
 
 
 def packed(value):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vit_walkthrough import draw
-from vit_walkthrough.living.attention import Names, attention, grid_of, names_of, of_model
+from vit_walkthrough.living.attention import attention, grid_of, of_model
 from vit_walkthrough.living.page import Living
 from vit_walkthrough.look.explain import logit_lens, mass_on_object
 from vit_walkthrough.model.attention import attend, attention_weights
@@ -31,9 +31,9 @@ def live(name: str, *args, **options) -> Living:
     return PICTURES[name](*args, **options)
 
 
-def steps(model: VisionTransformer, image: Tensor, *, classes: Names = None) -> Living:
+def steps(model: VisionTransformer, image: Tensor) -> Living:
     """One picture in seven steps from pixels to probabilities, or a digit that the reader draws."""
-    data, trace = of_model(model, image, classes)
+    data, trace = of_model(model, image)
     config = model.config
     text = (
         f"A picture is cut into {config.patches} patches, which become {config.tokens} tokens of {config.dim} numbers "
@@ -87,7 +87,7 @@ def pixels(image: Tensor, patch_size: int) -> Living:
 
 def embedding(model: VisionTransformer, image: Tensor) -> Living:
     """Point at a patch and at one number of its token, and see the patch, the filter, their products and the sum."""
-    data, trace = of_model(model, image, None)
+    data, trace = of_model(model, image)
     config, tokens = model.config, trace["patch_embedding"][0]
     patch = int(tokens.norm(dim=1).argmax())
     number = int(tokens[patch].abs().argmax())
@@ -108,35 +108,33 @@ def embedding(model: VisionTransformer, image: Tensor) -> Living:
     return Living("embedding", data, still, text, "point at a patch and at a number")
 
 
-def order(model: VisionTransformer, image: Tensor, *, classes: Names = None) -> Living:
+def order(model: VisionTransformer, image: Tensor) -> Living:
     """Drag patches to other places, or shuffle them, with positions or without, and read the answer."""
-    data, trace = of_model(model, image, classes)
+    data, trace = of_model(model, image)
     rows, cols = model.config.rows, model.config.cols
     text = f"An image in {rows} x {cols} patches. The model says {_best(trace['output'][0], data)}."
     still = _still(model, image, data, trace)
     return Living("order", data, still, text, "drag a patch onto another, or shuffle them")
 
 
-def arrows(keys, values, query, *, temperature: float = 1.0) -> Living:
+def arrows(keys, values, query) -> Living:
     """Drag a query among keys, all of two numbers, and see the weights and the output move.
 
-    keys, values: (keys 2), three to six of them. query: (2,). temperature: divides the scores, from 0.1 to 10.
-
-    Raises: ValueError for other shapes, NaN, and a temperature outside.
+    keys, values: (keys 2), three to six of them. query: (2,). Raises: ValueError for other shapes and NaN.
     """
     keys, values, query = (torch.as_tensor(one).detach().float().cpu() for one in (keys, values, query))
     shapes = [tuple(one.shape) for one in (keys, values, query)]
     if shapes not in [[(count, 2), (count, 2), (2,)] for count in range(3, 7)]:
         raise ValueError(f"keys, values, query are {shapes}; they must be (keys, 2), (keys, 2), (2,), with 3 to 6 keys")
-    if not torch.cat([keys, values, query[None]]).isfinite().all() or not 0.1 <= temperature <= 10:
-        raise ValueError(f"numbers are NaN or infinite, or the temperature, {temperature}, is not from 0.1 to 10")
-    weights = attention_weights(query[None] / temperature, keys)
+    if not torch.cat([keys, values, query[None]]).isfinite().all():
+        raise ValueError("the keys, the values or the query hold numbers that are NaN or infinite")
+    weights = attention_weights(query[None], keys)
     output = attend(weights, values)[0]
     text = (
         f"A query ({query[0]:.2g}, {query[1]:.2g}) among {len(keys)} keys, and the weights that it gives them. The "
         f"output, the weighted sum of the values, is ({output[0]:.2f}, {output[1]:.2f})."
     )
-    data = {"keys": keys, "values": values, "query": query, "temperature": float(temperature)}
+    data = {"keys": keys, "values": values, "query": query}
 
     def still():
         axes, weight = draw.side_by_side(2, width=8, height=4), weights[0].tolist()
@@ -149,9 +147,8 @@ def arrows(keys, values, query, *, temperature: float = 1.0) -> Living:
                 look = dict(color=draw.ROLES[role], arrowstyle="-|>", lw=2 + 4 * thick, shrinkA=0, shrinkB=0)
                 ax.annotate("", end, (0, 0), arrowprops=look)
                 low = name in ("query", "output") or end[1] < 0  # so that no two words meet
-                ax.text(
-                    *end, f" {name} ", size=11, ha="left" if end[0] >= 0 else "right", va="top" if low else "bottom"
-                )
+                sides = dict(ha="left" if end[0] >= 0 else "right", va="top" if low else "bottom")
+                ax.text(*end, f" {name} ", size=11, **sides)
             low, high = np.min([[0, 0], *ends.values()], axis=0), np.max([[0, 0], *ends.values()], axis=0)
             middle, half = (low + high) / 2, 1.1 * max(high - low)
             limits = zip(middle - half, middle + half, strict=True)
@@ -161,10 +158,10 @@ def arrows(keys, values, query, *, temperature: float = 1.0) -> Living:
     return Living("arrows", data, still, text, "drag the tip of the query")
 
 
-def stream(model: VisionTransformer, image: Tensor, *, classes: Names = None) -> Living:
+def stream(model: VisionTransformer, image: Tensor) -> Living:
     """What the classification head would say after every block, while the reader skips halves of blocks, lets them
     stand alone, and switches norms off."""
-    data, trace = of_model(model, image, classes)
+    data, trace = of_model(model, image)
     said = logit_lens(model, trace["input"])[:, 0]
     stations = ["after embedding", *(f"after block {block}" for block in range(model.config.depth))]
     answers = [f"{name}: {_best(one, data)}" for name, one in zip(stations, said, strict=True)]
@@ -194,9 +191,7 @@ def parameters(config: ViTConfig) -> Living:
     return Living("parameters", data, lambda: draw.plot_bars(groups), text, "point at a part")
 
 
-def run(
-    moments: Sequence[dict], images: Tensor, labels, *, masks: Tensor | None = None, classes: Names = None
-) -> Living:
+def run(moments: Sequence[dict], images: Tensor, labels, *, masks: Tensor | None = None) -> Living:
     """Drag along a recorded training, and see accuracy, maps, answers and filters as they were at every moment.
 
     moments: dicts with step, loss and accuracy (on validation images), probabilities (images classes), maps (images
@@ -214,7 +209,7 @@ def run(
     }
     if not all(numbers.isfinite().all() for numbers in kept.values()):
         raise ValueError("the moments hold numbers that are not finite")
-    labels, names = [int(label) for label in labels], names_of(classes, kept["probabilities"].shape[-1])
+    labels, names = [int(label) for label in labels], [str(number) for number in range(kept["probabilities"].shape[-1])]
     side, first = grid_of(kept["maps"].shape[-1], *images.shape[-2:])
     counts = {len(images), len(labels), kept["maps"].shape[1], kept["probabilities"].shape[1]}
     if first or len(counts) > 1 or not set(labels) <= set(range(len(names))):
@@ -244,21 +239,14 @@ def run(
     return Living("run", data, still, text, "drag along the curve")
 
 
-def cover(
-    model: VisionTransformer,
-    image: Tensor,
-    *,
-    mask: Tensor | None = None,
-    label: int | None = None,
-    classes: Names = None,
-) -> Living:
+def cover(model: VisionTransformer, image: Tensor, *, mask: Tensor | None = None, label: int | None = None) -> Living:
     """Cover patches or silence heads, and see what becomes of the answer, beside the map of the class token.
 
     mask: true where the object is, (height width). label: the right class.
 
     Raises: ValueError for a mask of another size or without any object, and for a label that the model lacks.
     """
-    data, trace = of_model(model, image, classes)
+    data, trace = of_model(model, image)
     if label is not None and int(label) not in range(model.config.classes):
         raise ValueError(f"label {label} is not among the classes 0 to {model.config.classes - 1}")
     data |= {"label": None if label is None else int(label), "square": None, "onSquare": []}

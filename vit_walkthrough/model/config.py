@@ -65,14 +65,11 @@ class ViTConfig:
             object.__setattr__(self, "image_size", self.height)
         if self.height % self.patch_size or self.width % self.patch_size:
             size = self.height if self.height == self.width else f"{self.height} x {self.width}"
-            raise ValueError(
-                f"patch_size {self.patch_size} does not divide image_size {size}; "
-                f"choose one of {str(divisors(gcd(self.height, self.width)))[1:-1]}"
-            )
+            known = str(divisors(gcd(self.height, self.width)))[1:-1]
+            raise ValueError(f"patch_size {self.patch_size} does not divide image_size {size}; choose one of {known}")
         if self.dim % self.heads:
-            raise ValueError(
-                f"heads {self.heads} does not divide dim {self.dim}; choose one of {str(divisors(self.dim))[1:-1]}"
-            )
+            known = str(divisors(self.dim))[1:-1]
+            raise ValueError(f"heads {self.heads} does not divide dim {self.dim}; choose one of {known}")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, (int, float)):
             raise TypeError(f"dropout is {self.dropout!r}; it must be a number")
         if not 0 <= self.dropout < 1:
@@ -80,11 +77,8 @@ class ViTConfig:
         if self.positions not in ("learned", "sincos", "none"):
             raise ValueError(f"positions {self.positions!r} is unknown; choose learned, sincos or none")
         if self.positions == "sincos" and self.dim % 4:
-            near = sorted({max(4, self.dim - self.dim % 4), self.dim + -self.dim % 4})
-            raise ValueError(
-                f"dim {self.dim} is not a multiple of 4, which sincos positions need; "
-                f"choose {' or '.join(map(str, near))}"
-            )
+            near = " or ".join(map(str, sorted({max(4, self.dim - self.dim % 4), self.dim + -self.dim % 4})))
+            raise ValueError(f"dim {self.dim} is not a multiple of 4, which sincos positions need; choose {near}")
         if self.pooling not in ("class", "mean"):
             raise ValueError(f"pooling {self.pooling!r} is unknown; choose class or mean")
 

@@ -59,14 +59,11 @@ def unpatchify(
         raise ValueError(f"patch_size {patch_size} does not divide images of {height} x {width} pixels")
     rows = height // patch_size
     if patches.shape[1] * patch_size != rows * width:
-        raise ValueError(
-            f"{patches.shape[1]} patches do not tile {height} x {width} pixels, which takes "
-            f"{rows} * {width // patch_size} = {rows * width // patch_size} patches of {patch_size} pixels"
-        )
+        needed = f"{rows} * {width // patch_size} = {rows * width // patch_size} patches of {patch_size} pixels"
+        raise ValueError(f"{patches.shape[1]} patches do not tile {height} x {width} pixels, which takes {needed}")
     if patches.shape[2] % patch_size**2:
-        raise ValueError(
-            f"patch_dim {patches.shape[2]} is not a whole number of channels of {patch_size} x {patch_size} pixels"
-        )
+        channel = f"{patch_size} x {patch_size} pixels"
+        raise ValueError(f"patch_dim {patches.shape[2]} is not a whole number of channels of {channel}")
     return rearrange(
         patches,
         "batch (rows cols) (channels ph pw) -> batch channels (rows ph) (cols pw)",

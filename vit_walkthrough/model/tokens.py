@@ -59,10 +59,9 @@ class PositionEmbedding(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         if tokens.shape[1] != self.positions.shape[1]:
-            raise ValueError(
-                f"{tokens.shape[1]} tokens, but positions for {self.rows} * {self.cols} + 1 = "
-                f"{self.positions.shape[1]}; resample_positions makes them fit another grid"
-            )
+            known = f"{self.rows} * {self.cols} + 1 = {self.positions.shape[1]}"
+            told = f"{tokens.shape[1]} tokens, but positions for {known}"
+            raise ValueError(f"{told}; resample_positions makes them fit another grid")
         return tokens + self.positions
 
 

@@ -59,10 +59,9 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         expected = (self.config.channels, self.config.height, self.config.width)
         if isinstance(images, Tensor) and images.ndim == 4 and images.shape[1:] != expected:
-            raise ValueError(
-                f"images of (channels, height, width) {tuple(images.shape[1:])}, but the config says {expected}; "
-                f"load_image(source, size) resizes, ViTConfig(image_size=...) makes a model for another size"
-            )
+            told = f"images of (channels, height, width) {tuple(images.shape[1:])}, but the config says {expected}"
+            how = "load_image(source, size) resizes, ViTConfig(image_size=...) makes a model for another size"
+            raise ValueError(f"{told}; {how}")
         tokens = self.class_token(self.patch_embedding(images))
         tokens = self.dropout(self.position_embedding(tokens))
         return self.head(self.pool(self.norm(self.blocks(tokens))))

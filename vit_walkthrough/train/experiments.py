@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import nn
@@ -105,7 +106,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "no matrix after the heads": Experiment(change=variants.put(nn.Identity, "*.attention.projection")),
     },
     "norms": {
-        "BatchNorm": Experiment(change=variants.put(partial(variants.TokenBatchNorm, BASE.dim), "*norm_?", "norm")),
+        "BatchNorm": Experiment(change=variants.put(variants.token_batch_norm, "*norm_?", "norm")),
         "none after the last block": Experiment(change=variants.put(nn.Identity, "norm")),
         "last, as in 2017": Experiment(change=variants.norm_last),
         "last, no warm-up": Experiment(change=variants.norm_last, recipe=dict(warmup=0.0)),
@@ -147,7 +148,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "SGD 0.03": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.03)),
         "SGD 0.1": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.1)),
         "no augmentation": Experiment(data=dict(augment=False)),
-        "all weights 0.02": Experiment(change=variants.small_start),
+        "all weights 0.02": Experiment(change=lambda model: VisionTransformer(model.config)),  # as in timm and DeiT
         "matrices 0.02": Experiment(change=variants.start(nn.init.trunc_normal_, *MATRICES, std=0.02)),
     },
     "depth and dim": {
@@ -201,9 +202,10 @@ RISING = {
     "since": ["windows", "shifted windows"],
     "patches": ["24 px"],
     "attention": ["1 heads", "one matrix for q, k and v"],
-    "norms": ["last, as in 2017"],
+    "norms": ["last, as in 2017", "none in the blocks"],
+    "additions": ["none"],
     "dropout": ["0.1"],
-    "training": ["AdamW 3e-3", "all weights 0.02"],
+    "training": ["AdamW 3e-3", "SGD 0.1", "all weights 0.02", "matrices 0.02"],
 }
 EXPERIMENTS["twice the steps"] = {
     f"{group}: {name}": replace(one, recipe=one.recipe | dict(steps=2 * STEPS))
@@ -265,10 +267,24 @@ def results() -> dict[str, dict[str, dict[str, dict]]]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{RESULTS.name} is not complete ({error}); delete it and measure again") from error
     if stored.get("recipe") != RECIPE:
-        raise ValueError(
-            f"{RESULTS.name} has recipe {stored.get('recipe')}, but this is recipe {RECIPE}; measure again"
-        )
+        other = stored.get("recipe")
+        raise ValueError(f"{RESULTS.name} has recipe {other}, but this is recipe {RECIPE}; measure again")
     return stored["results"]
+
+
+def measured(arm: tuple[str, str], what: str = "accuracy") -> list[float]:
+    """What was measured of one experiment, (group, name): a number for each of the SEEDS."""
+    group, name = arm
+    return [results()[group][name][str(seed)][what] for seed in SEEDS]
+
+
+def compared(new: list[float], old: list[float]) -> str:
+    """Runs with something changed beside runs without: "no effect" where the two overlap, else "higher" or "lower", and
+    "a hint" unless the means lie further apart than the runs of either."""
+    if max(min(new), min(old)) <= min(max(new), max(old)):
+        return "no effect"
+    word, spread = "higher" if min(new) > max(old) else "lower", max(max(runs) - min(runs) for runs in (new, old))
+    return word if abs(fmean(new) - fmean(old)) > spread else f"{word}, a hint"
 
 
 def main(arguments: list[str] | None = None) -> None:

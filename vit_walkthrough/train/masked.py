@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vit_walkthrough.data import ClutteredDigits
@@ -20,7 +20,7 @@ from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train.loop import init_model, plain_torch, schedule, seeded, set_rates
 from vit_walkthrough.train.optimizers import muon
 from vit_walkthrough.train.variants import BASE
-from vit_walkthrough.weights.checkpoint import TINY, in_eight_bits, in_full, read_tensors
+from vit_walkthrough.weights.checkpoint import TINY, in_eight_bits, in_full
 
 SIZES = dict(patch_size=8, pooling="mean")
 CONFIG = replace(BASE, **SIZES)
@@ -105,7 +105,7 @@ def load_masked(seed: int = 0) -> MaskedAutoencoder:
         raise ValueError(f"the bundled autoencoders are of seeds 0, 1 and 2, not {seed!r}. To train one: {train}")
     with seeded(0):
         model = MaskedAutoencoder(VisionTransformer(CONFIG))
-    model.load_state_dict(in_full(read_tensors(TINY / f"masked_s{seed}.safetensors")[0]))
+    model.load_state_dict(in_full(load_file(TINY / f"masked_s{seed}.safetensors")))
     return model.eval()
 
 

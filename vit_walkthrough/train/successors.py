@@ -43,9 +43,8 @@ class Rotary(nn.Module):
     def __init__(self, rows: int, cols: int, head_dim: int, stretch: float = 1.0):
         if head_dim % 4:
             told = f"head_dim {head_dim} is not a multiple of 4: a pair of numbers for the row, and one for the column"
-            raise ValueError(
-                f"{told}; choose dim and heads so that dim / heads is, such as {max(4, head_dim // 4 * 4)}"
-            )
+            near = max(4, head_dim // 4 * 4)
+            raise ValueError(f"{told}; choose dim and heads so that dim / heads is, such as {near}")
         super().__init__()
         speeds = stretch * 100 ** -(torch.arange(head_dim // 4) / (head_dim // 4))
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(cols))

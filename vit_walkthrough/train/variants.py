@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
@@ -68,12 +67,10 @@ class Repeat(nn.Module):
         return self.projection(tokens).repeat(1, 1, 3)
 
 
-class TokenBatchNorm(nn.BatchNorm1d):
+def token_batch_norm() -> nn.Module:
     """BatchNorm of every feature over the batch and its tokens."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        flat = rearrange(tokens, "batch tokens dim -> (batch tokens) dim")
-        return rearrange(super().forward(flat), "(batch tokens) dim -> batch tokens dim", batch=len(tokens))
+    back = Rearrange("batch dim tokens -> batch tokens dim")
+    return nn.Sequential(Rearrange("batch tokens dim -> batch dim tokens"), nn.BatchNorm1d(BASE.dim), back)
 
 
 def overlap(model: VisionTransformer) -> nn.Module:
@@ -98,11 +95,6 @@ def keep_patches_from_class_token(model: VisionTransformer) -> nn.Module:
         block.attention.fused = False
         block.attention.weights.register_forward_hook(shut)
     return model
-
-
-def small_start(model: VisionTransformer) -> nn.Module:
-    """Linear layers start with normal numbers of 0.02, as in timm and DeiT; the authors' own code takes Xavier's."""
-    return VisionTransformer(model.config)
 
 
 def small_cnn(model: VisionTransformer | None = None) -> nn.Module:

@@ -30,17 +30,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the facts of a file that save_checkpoint wrote. Raises: FileNotFoundError; ValueError for a file
-    that is truncated or not safetensors."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = {name: json.loads(fact) for name, fact in (file.metadata() or {}).items() if name != "format"}
-            return {name: file.get_tensor(name) for name in file.keys()}, facts
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{Path(path).name} is not a complete safetensors checkpoint ({error})") from error
-
-
 def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bool = False, **scores) -> None:
     """Save a model with its config and `scores`, which are anything that JSON can hold.
 
@@ -59,13 +48,17 @@ def save_checkpoint(path: str | os.PathLike, model: nn.Module, *, eight_bits: bo
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
-    """The model of a checkpoint, in eval mode, and its scores. Raises: as read_tensors; ValueError for no config, one
-    that is not a ViTConfig, or one that the weights do not fit."""
-    tensors, facts = read_tensors(path)
-    tensors, name = in_full(tensors), Path(path).name
-    try:  # JSON has no tuples
-        fields = {key: tuple(field) if isinstance(field, list) else field for key, field in facts["config"].items()}
-        model = empty_model(ViTConfig(**fields), eps=facts.get("eps", 1e-6))
+    """The model of a checkpoint, in eval mode, and its scores. Raises: FileNotFoundError; ValueError for a file that is
+    truncated or not safetensors, no config, one that is not a ViTConfig, or one that the weights do not fit."""
+    name = Path(path).name
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = {fact: json.loads(told) for fact, told in (file.metadata() or {}).items() if fact != "format"}
+            tensors = in_full({tensor: file.get_tensor(tensor) for tensor in file.keys()})
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{name} is not a complete safetensors checkpoint ({error})") from error
+    try:
+        model = empty_model(ViTConfig(**facts["config"]), eps=facts.get("eps", 1e-6))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name} has no config that save_checkpoint wrote ({error})") from error
     if wrong := misfits(model, tensors):
@@ -114,9 +107,8 @@ def misfits(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(one.shape) if one.is_floating_point() else one.dtype for name, one in tensors.items()}
     wrong = [name for name in expected | given if given.get(name) != expected.get(name)]
-    return "; ".join(
-        f"{name}: {given.get(name, 'missing')}, expected {expected.get(name, 'nothing')}" for name in wrong[:4]
-    )
+    both = {name: (given.get(name, "missing"), expected.get(name, "nothing")) for name in wrong[:4]}
+    return "; ".join(f"{name}: {got}, expected {wanted}" for name, (got, wanted) in both.items())
 
 
 def bundled() -> dict[tuple[int, int], Path]:

@@ -24,12 +24,6 @@ def tiny(patch_size: int = 8, heads: int = 4) -> tuple[VisionTransformer, dict]:
     return load_checkpoint(bundled()[patch_size, heads])
 
 
-def sizes_of_tiny() -> dict:
-    """Controls for the patch size and the heads of the bundled models, which exist in every combination."""
-    patch_sizes, heads = (sorted(set(sizes)) for sizes in zip(*bundled(), strict=True))
-    return {"patch_size": choice("patch size", patch_sizes, 8), "heads": choice("heads", heads, 4)}
-
-
 @torch.no_grad()
 def answer(model: VisionTransformer, images: Tensor) -> Trace:
     """What a picture of attention needs of the forward pass: the attention and the logits."""
@@ -112,10 +106,12 @@ def explore_vit() -> Panel:
             f"this ViT names {scores['test_accuracy']:.1%} of {scores['images']:,} unseen pictures right."
         )
 
+    patch_sizes, heads = (sorted(set(sizes)) for sizes in zip(*bundled(), strict=True))  # there is every combination
     return Panel(
         show,
         chosen=PictureChooser(),
-        **sizes_of_tiny(),
+        patch_size=choice("patch size", patch_sizes, 8),
+        heads=choice("heads", heads, 4),
         groups={"chosen": "Picture", "patch_size": "Model"},
         hint="Try another digit, or write one of your own, about half as high as the picture. Then point at a patch. "
         "Notice how soon the model looks at the digit: go through the blocks one by one.",

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from html import escape
 from pathlib import Path
 
@@ -17,12 +17,8 @@ MAX_UPLOAD = 7_000_000  # bytes of a file: a Jupyter server silently cuts a conn
 TINY_SIZE = 48  # pixels from side to side of what the tiny ViTs read
 
 photo = cache(data.photo)
-
-
-@cache
-def unseen_digits() -> data.ClutteredDigits:
-    """The digits that no model was trained on."""
-    return data.ClutteredDigits("test")
+unseen_digits = cache(partial(data.ClutteredDigits, "test"))  # no model was trained on them
+_decoded = lru_cache(maxsize=4)(data.load_image)  # a large photograph takes a second, so it is read once
 
 
 @lru_cache(maxsize=128)
@@ -31,12 +27,6 @@ def digit(place: int) -> tuple[Tensor, int, Tensor]:
     images, labels, masks = unseen_digits().sample(8, draw=place // 8)
     this = slice(place % 8, place % 8 + 1)
     return images[this], int(labels[this]), masks[this]
-
-
-@lru_cache(maxsize=4)
-def _decoded(content: bytes, size: tuple[int, int]) -> Tensor:
-    """A file's picture (3 height width). A large photograph takes a second, so it is read once."""
-    return data.load_image(content, size)
 
 
 def picture(chosen: tuple, size: tuple[int, int] = (TINY_SIZE,) * 2) -> tuple[Tensor, int | None, Tensor | None]:
