@@ -32,7 +32,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.exercises import answers_stages, answers_whole  # noqa: E402
+from tests.exercises.answers import RIGHT  # noqa: E402
 from tests.peers.libraries import build_peer, import_peer  # noqa: E402
 from tests.widgets.panels import PANELS, address, ends, leaves  # noqa: E402
 from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters, exercises  # noqa: E402
@@ -90,7 +90,6 @@ def peers() -> list[str]:
 
 
 def build(name: str, config: ViTConfig) -> nn.Module:
-    """A model of the config's sizes, a peer's or ours."""
     torch.manual_seed(0)
     model = build_peer(name, config) if name in peers() else VisionTransformer(config)
     log(f"  {name}: {count_parameters(model):,} parameters")
@@ -122,7 +121,6 @@ def compare(what: str, ways: dict[str, Callable], rounds: int, bound: float) -> 
 
 @torch.inference_mode()
 def forward(rounds: int) -> Iterator[Row]:
-    """B/16 at 224 pixels, nobody looking."""
     models = {name: build(name, BASE).eval() for name in ("ours", "ours again", *peers())}
     for batch, times in ((1, 4), (8, 1)):
         ways = {name: partial(model, random_images(BASE, batch)) for name, model in models.items()}
@@ -140,15 +138,11 @@ def loading(rounds: int) -> Iterator[Row]:
         import_peer("timm.models").save_for_hf(theirs, folder, safe_serialization=True)  # model.safetensors, and what
         torch.save(theirs.state_dict(), pickled := f"{folder}/vit.pth")  # load_pretrained and local-dir read beside it
         for path, read in ((f"{folder}/model.safetensors", load_file), (pickled, partial(torch.load, mmap=True))):
-            ways = {
-                "ours": lambda path=path, read=read: convert_weights(read(path), "timm"),
-                "timm": lambda path=path: create_model(checkpoint_path=path),
-            }
+            ways = {"ours": lambda path=path, read=read: convert_weights(read(path), "timm")}
+            ways["timm"] = partial(create_model, checkpoint_path=path)
             yield from compare(f"loading B/16 from {path[path.rindex('.') :]}", ways, max(3, rounds // 3), 1.2)
-        ways = {
-            "ours": lambda: load_pretrained(folder),
-            "timm": lambda: import_peer("timm").create_model(f"local-dir:{folder}", pretrained=True),
-        }
+        ways = {"ours": partial(load_pretrained, folder)}
+        ways["timm"] = partial(import_peer("timm").create_model, f"local-dir:{folder}", pretrained=True)
         yield from compare("loading B/16 from a folder", ways, max(3, rounds // 3), 1.2)
     ways = {"ours": partial(convert_weights(theirs, "timm"), random_images(BASE, 1))}
     ways["timm"] = partial(theirs.eval(), random_images(BASE, 1))
@@ -203,18 +197,6 @@ def panels(rounds: int) -> Iterator[Row]:
         yield Row(f"{name}, 95th percentile", late, late, 0.12)
 
 
-class Logits(nn.Module):
-    """A peer whose forward gives its logits, as `fit` expects; transformers gives an object that holds them."""
-
-    def __init__(self, peer: nn.Module):
-        super().__init__()
-        self.peer = peer
-
-    def forward(self, images: Tensor) -> Tensor:
-        given = self.peer(images)
-        return getattr(given, "logits", given)
-
-
 def learning(rounds: int) -> Iterator[Row]:
     """A step of `fit` beside the same step of peers of the same size; what drawing its digits takes of it; and how soon
     three runs by the recipe and three by the one before (AdamW, half the batch, a cosine) know nine digits in ten."""
@@ -223,12 +205,12 @@ def learning(rounds: int) -> Iterator[Row]:
     ways = {}
     for name in ("ours", "ours again", *(name for name in peers() if name in ("timm", "transformers"))):
         model = build(name, TINY).train()
-        model = Logits(model) if name in peers() else model
+        if name in peers():  # transformers gives an object that holds its logits
+            model.register_forward_hook(lambda _, images, given: getattr(given, "logits", given))
         ways[name] = partial(train_step, model, adamw(model), images, labels)
     yield from compare("a step on 128 digits", ways, 10 * rounds, 1.05)
-    step, drawing = (
-        median(timed(way) for _ in range(10 * rounds)) for way in (ways["ours"], partial(digits.sample, 128))
-    )
+    both = ways["ours"], partial(digits.sample, 128)
+    step, drawing = (median(timed(way) for _ in range(10 * rounds)) for way in both)
     yield Row("drawing 128 digits", drawing, drawing, 0.2 * step, note=f"{drawing / step:.0%} of a step (at most 20%)")
     for seed in range(3):
         (steps, seconds, wrong), before = learn(seed), learn(seed, **BEFORE)
@@ -322,24 +304,16 @@ def pictures(rounds: int) -> Iterator[Row]:
 
 
 def every_check(rounds: int) -> Iterator[Row]:
-    """What a reader waits for after a right answer to an exercise; of several right ones the slowest."""
-    for name, answers in (answers_stages.RIGHT | answers_whole.RIGHT).items():
+    for name, answer in RIGHT.items():
         check, seconds = getattr(exercises, f"check_{name}"), []
         for _ in range(rounds):
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-                seconds.append(max(timed(check, answer) for answer in answers))
+                seconds.append(timed(check, answer))
         yield Row(f"check_{name}", median(seconds), median(seconds), 0.05)
 
 
-SECTIONS = {
-    "forward": forward,
-    "loading": loading,
-    "import": import_time,
-    "widgets": panels,
-    "pictures": pictures,
-    "learning": learning,
-    "exercises": every_check,
-}
+SECTIONS = {"forward": forward, "loading": loading, "import": import_time, "widgets": panels, "pictures": pictures}
+SECTIONS |= {"learning": learning, "exercises": every_check}
 
 
 def duration(seconds: float | None) -> str:

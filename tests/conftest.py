@@ -62,12 +62,9 @@ def tokens():
 @pytest.fixture
 def twice():
     """Stands where a dropout stood: what goes through it is doubled, so that the place shows in the result."""
-
-    class Twice(nn.Module):
-        def forward(self, tensor):
-            return 2 * tensor
-
-    return Twice()
+    twice = nn.Identity()
+    twice.register_forward_hook(lambda _, inputs, output: 2 * output)
+    return twice
 
 
 @pytest.fixture(scope="session")

@@ -17,14 +17,9 @@ PACKAGE = Path(vit_walkthrough.__file__).parent
 
 # What a room, or a module of it that is named, may import of the package: rooms, or single modules.
 ARROWS = {
-    "model.config": set(),
-    "model.patches": set(),
-    "model.tokens": set(),
-    "model.attention": set(),
+    **{name: set() for name in ("model", "model.config", "model.patches", "model.tokens", "model.attention", "data")},
     "model.encoder": {"model.attention"},
     "model.vit": {"model.config", "model.patches", "model.tokens", "model.encoder"},
-    "model": set(),
-    "data": set(),
     "look": {"model"},
     "weights": {"model"},
     "train.loop": {"model", "data"},
@@ -44,13 +39,9 @@ LIBRARIES = {
     "ipywidgets": {"widgets"},
     "matplotlib": {"draw", "living", "widgets", "exercises"},
     "timm": {"weights.published"},
-    "transformers": set(),
-    "torchvision": set(),
-    "huggingface_hub": set(),
     "accelerate": {"train.__main__"},
-    "onnx": {"weights.export"},
-    "onnxscript": {"weights.export"},
-    "onnxruntime": {"weights.export"},
+    **{name: set() for name in ("transformers", "torchvision", "huggingface_hub")},
+    **{name: {"weights.export"} for name in ("onnx", "onnxscript", "onnxruntime")},
 }
 
 

@@ -57,7 +57,6 @@ def open_file(browser):
 
 @pytest.fixture
 def open_page(open_file, tmp_path):
-    """Open a page with this HTML, as `open_file` does."""
 
     def open_page(body: str, **options):
         file = tmp_path / f"page{len([*tmp_path.iterdir()])}.html"

@@ -38,12 +38,10 @@ def until(page, holds: Callable, seconds: float = PATIENCE, what: str = ""):
 
 
 def is_panel(data: dict) -> bool:
-    """Whether an output with this data is a panel."""
     return "application/vnd.jupyter.widget-view+json" in data
 
 
 def is_view(data: dict) -> bool:
-    """Whether an output with this data is a view."""
     return "vit-living" in "".join(data.get("text/html", ""))
 
 
@@ -164,7 +162,6 @@ class Notebook:
         return [View(self.page, root) for root in self.page.locator(VIEW).all()]
 
     def places_of(self, holds: Callable[[dict], bool]) -> list[int]:
-        """The places of the cells that have an output with such data."""
         stored = [[output.get("data", {}) for output in cell.get("outputs", [])] for cell in self.cells]
         return [place for place, outputs in enumerate(stored) if any(map(holds, outputs))]
 
@@ -266,13 +263,3 @@ class View:
             act()
             changed = until(self.page, lambda before=before: self.shown() != before, 5)
             assert changed, f"{what} shows nothing else"
-
-
-def drag(slider, part: float) -> None:
-    """Pull the handle of a slider there: 0 is the left end of its track, 1 the right one."""
-    mouse, track = slider.page.mouse, slider.locator(".noUi-base").bounding_box()
-    handle = slider.locator(".noUi-handle").bounding_box()
-    mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
-    mouse.down()
-    mouse.move(track["x"] + part * track["width"], track["y"] + track["height"] / 2, steps=5)
-    mouse.up()

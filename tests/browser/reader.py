@@ -31,7 +31,6 @@ def swipe(page, *spots) -> None:
 
 
 def drag(page, *spots) -> None:
-    """The same with the mouse."""
     page.mouse.move(*spots[0])
     page.mouse.down()
     for place in spots[1:]:

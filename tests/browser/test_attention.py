@@ -39,8 +39,6 @@ def attention():
 
 
 class View(jupyter.View):
-    """One picture of attention on a page, as its reader sees it."""
-
     def __init__(self, page, number: int = 0):
         super().__init__(page, page.locator(".vit-living").nth(number))
         self.told = self.root.locator(".vit-text")

@@ -8,36 +8,19 @@ import pytest
 
 from tests.browser.jupyter import NOTEBOOKS, VIEW, View, expect_picture
 
-# nbconvert's own page asks for require.js and MathJax at a CDN, and forgets what is said of a picture.
-PAGE = ["--config", str(NOTEBOOKS / "page/page.py")]
-
 
 def export(name: str, folder: Path) -> Path:
-    """The page of a notebook."""
     pytest.importorskip("nbconvert", reason="nbconvert cannot be imported", exc_type=ImportError)
     notebook = NOTEBOOKS / f"{name}.ipynb"
-    command = [sys.executable, "-m", "nbconvert", "--to", "html", *PAGE, f"--output-dir={folder}", str(notebook)]
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", f"--output-dir={folder}"]
+    # nbconvert's own page asks for require.js and MathJax at a CDN, and forgets what is said of a picture.
+    command += ["--config", str(NOTEBOOKS / "page/page.py"), str(notebook)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return folder / f"{name}.html"
 
 
-def expect_alive(page) -> None:
-    """Views live, and widgets are pictures with their text."""
-    for root in page.locator(VIEW).all():
-        View(page, root).use()
-    images = page.locator(".jp-OutputArea-output img").locator("visible=true").all()
-    assert images
-    for image in images:
-        expect_picture(image)
-        assert len(image.get_attribute("alt").split()) > 8  # more than where none was given
-    for words in ("Error displaying widget", "Loading widget"):
-        assert words not in page.locator("body").inner_text()
-
-
 def test_an_exported_page_is_read_and_walked_without_a_network(open_file, tmp_path):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="no axe; pip install -r tests/requirements.txt"
-    )
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe; see tests/requirements.txt")
     page = open_file(export("04_one_head", tmp_path), offline=True)
     assert page.title() == "04 · What does a patch look at?"
     assert page.locator("math[display=block]").count() >= 1
@@ -55,4 +38,12 @@ def test_an_exported_page_is_read_and_walked_without_a_network(open_file, tmp_pa
 def test_an_exported_page_lives_without_a_network(open_file, tmp_path):
     page = open_file(export("09_look_inside", tmp_path), offline=True)
     assert page.locator(VIEW).count() == 2
-    expect_alive(page)
+    for root in page.locator(VIEW).all():
+        View(page, root).use()
+    images = page.locator(".jp-OutputArea-output img").locator("visible=true").all()
+    assert images
+    for image in images:  # of widgets
+        expect_picture(image)
+        assert len(image.get_attribute("alt").split()) > 8  # more than where none was given
+    for words in ("Error displaying widget", "Loading widget"):
+        assert words not in page.locator("body").inner_text()

@@ -21,8 +21,7 @@ SOURCES = {
 
 
 @pytest.fixture(scope="module")
-def lab(browser, tmp_path_factory):
-    """The notebook, opened in JupyterLab."""
+def ran(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jupyter")
     (folder / "root").mkdir()
     cells = []
@@ -36,21 +35,17 @@ def lab(browser, tmp_path_factory):
     server = Server("lab", folder)
     try:
         notebook = Notebook(browser, server, "all")
+        notebook.expect_stored_pictures()
+        notebook.run_all()
         yield notebook
         notebook.close()
     finally:
         server.stop()
 
 
-@pytest.fixture(scope="module")
-def ran(lab):
-    lab.expect_stored_pictures()
-    lab.run_all()
-    return lab
-
-
 def test_every_panel_and_view_has_its_picture_before_anything_ran_and_is_alive_afterwards(ran):
     ran.expect_all_alive()
+    ran.views[0].use()
 
 
 MOVES = {
@@ -74,15 +69,12 @@ def test_the_button_trains_stops_and_says_what_it_does(ran):
     panel = ran.panels[1]
     before, button = panel.settled(), panel.root.get_by_role("button", name="train")
     button.click()
-    until(
-        ran.page, lambda: "2 steps" in panel.settled()[1] and "validation" in panel.settled()[1], what="a trained model"
-    )
+    until(ran.page, lambda: "2 steps" in panel.settled()[1] and "validation" in panel.settled()[1], what="a model")
     panel.root.get_by_role("button", name="go on").wait_for()
     assert panel.settled()[0] != before[0]
 
 
 def noise(strength: float) -> dict:
-    """A picture as a file that the browser can be given."""
     content = file_of(Image.effect_noise((90, 90), strength))
     return {"name": "noise.png", "mimeType": "image/png", "buffer": content}
 
@@ -111,10 +103,6 @@ def test_a_reader_s_own_picture_a_broken_one_and_one_too_large(ran, tmp_path):
     good = panel.settled()
     panel.root.locator("input[type=checkbox]").press(" ")
     assert panel.changed(good)
-
-
-def test_the_living_picture_answers_to_mouse_and_keys(ran):
-    ran.views[0].use()
 
 
 def test_a_lost_kernel_is_told_in_every_panel_and_nothing_was_asked_of_the_network(ran):

@@ -4,17 +4,16 @@ import pytest
 import torch
 
 from tests.browser.reader import ask, told
+from tests.model.test_vit import PUBLISHED
 from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters
 from vit_walkthrough.living import live
 
-PUBLISHED = {"Ti/16": 5_717_416, "S/16": 22_050_664, "S/32": 22_878_952, "B/8": 86_576_872, "B/16": 86_567_656}
-PUBLISHED |= {"B/32": 88_224_232, "L/16": 304_326_632, "L/32": 306_535_400, "H/14": 632_045_800}
 TINY = ViTConfig((32, 48), 8, channels=1, dim=64, depth=3, heads=4, hidden=96, classes=10)
 
 
 def test_published_sizes_have_the_published_counts(open_page):
     page = open_page(live("parameters", ViTConfig()).html)
-    for name, count in PUBLISHED.items():
+    for name, (_, count) in PUBLISHED.items():
         size, patch = name.split("/")
         page.get_by_role("button", name=size, exact=True).click()
         page.get_by_role("button", name=patch, exact=True).click()
@@ -24,7 +23,7 @@ def test_published_sizes_have_the_published_counts(open_page):
 
 @pytest.mark.parametrize("positions", ["learned", "sincos", "none"])
 def test_every_part_is_a_tensor_of_the_model_and_has_its_area(open_page, positions):
-    config = ViTConfig((32, 48), 8, channels=1, dim=64, depth=3, heads=4, hidden=96, classes=10, positions=positions)
+    config = ViTConfig(**vars(TINY) | {"positions": positions})
     page = open_page(live("parameters", config).html)
     found = ask(page, "state().areas.map((one) => ({...one, ...one.part, row: null, part: null}))")
     with torch.device("meta"):

@@ -37,9 +37,7 @@ def test_answers_unfold_by_touch_mouse_and_keyboard_and_fold_again(open_page):
 
 
 def test_the_right_answer_is_not_in_the_still_the_text_or_the_page_before_a_tap(open_page):
-    first, other = (
-        live("predict", QUESTION, [(answer, answer == right, "Because.") for answer in "ab"]) for right in "ab"
-    )
+    first, other = (live("predict", QUESTION, [(one, one == right, "Because.") for one in "ab"]) for right in "ab")
     assert (first.png, first.text) == (other.png, other.text)
     width, height = Image.open(io.BytesIO(first.png)).size
     assert 300 < width

@@ -14,22 +14,12 @@ def moments(**last) -> list[dict]:
     """Moments of 4 images before steps 0, 2 and 4 and after the last, 5, in which something may differ."""
     dice = torch.Generator().manual_seed(0)
     found = [
-        {
-            "step": step,
-            "loss": 2.3 - step / 3,
-            "accuracy": 0.1 + step / 7,
-            "probabilities": (2 * torch.randn(4, 10, generator=dice)).softmax(-1),
-            "maps": torch.rand(4, 16, generator=dice),
-            "filters": torch.randn(5, 432, generator=dice),
-        }
+        dict(step=step, loss=2.3 - step / 3, accuracy=0.1 + step / 7)
+        | dict(probabilities=(2 * torch.randn(4, 10, generator=dice)).softmax(-1))
+        | dict(maps=torch.rand(4, 16, generator=dice), filters=torch.randn(5, 432, generator=dice))
         for step in (0, 2, 4, 5)
     ]
     return [*found[:-1], found[-1] | last]
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    return moments(), *ClutteredDigits("test").sample(4, draw=0)[:2]
 
 
 def assert_shows(page, moment, labels):
@@ -43,19 +33,18 @@ def assert_shows(page, moment, labels):
         assert shown == pytest.approx(100 * probabilities[label].item(), abs=0.051)
 
 
-def test_mouse_touch_keys_and_play_go_along_the_recorded_moments(open_page, recorded):
-    moments, _, labels = recorded
-    masks = ClutteredDigits("test").sample(4, draw=0)[2]
-    page = open_page(live("run", *recorded, masks=masks).html, has_touch=True)
-    assert_shows(page, moments[3], labels)
+def test_mouse_touch_keys_and_play_go_along_the_recorded_moments(open_page):
+    recorded, (images, labels, masks) = moments(), ClutteredDigits("test").sample(4, draw=0)
+    page = open_page(live("run", recorded, images, labels, masks=masks).html, has_touch=True)
+    assert_shows(page, recorded[3], labels)
     curve = page.locator("svg").nth(1).bounding_box()
     x = [curve["x"] + curve["width"] * (46 + 400 * step / 5) / 460 for step in (0, 2, 4, 5)]  # as in PLOT
     page.mouse.move(x[1] + 3, curve["y"] + 60)
-    assert_shows(page, moments[1], labels)
+    assert_shows(page, recorded[1], labels)
     page.touchscreen.tap(x[2], curve["y"] + 60)
-    assert_shows(page, moments[2], labels)
+    assert_shows(page, recorded[2], labels)
     page.locator("[role=slider]").press("Home")
-    assert_shows(page, moments[0], labels)
+    assert_shows(page, recorded[0], labels)
     page.get_by_role("button", name="play").click()
     page.wait_for_function(f"{STATE}.moment === 3 && !{STATE}.playing")
-    assert_shows(page, moments[3], labels)
+    assert_shows(page, recorded[3], labels)

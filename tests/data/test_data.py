@@ -170,10 +170,7 @@ def test_transparency_is_removed_before_the_resize():
         (ValueError, np.array([[-0.0012, 0.5]]), "floats from -0.0012 to 0.5"),
         (ValueError, np.array([[0.5, 1.0012]]), r"floats from 0.5 to 1.001; .* \[0, 1\]"),
         (FileNotFoundError, "folder/none.png", r"none\.png"),
-        *[
-            (TypeError, np.zeros((2, 2), kind), f"type {np.dtype(kind)}")
-            for kind in (np.int64, np.int8, np.uint32, "U1")
-        ],
+        *[(TypeError, np.zeros((2, 2), k), f"type {np.dtype(k)}") for k in (np.int64, np.int8, np.uint32, "U1")],
         (TypeError, torch.zeros(3, 2, 2, dtype=torch.int64), "type int64"),
         (TypeError, Image.fromarray(np.array([[0, 1]], np.int32)), "type int32"),
     ],

@@ -44,10 +44,6 @@ def tile_places(canvas: np.ndarray) -> list[tuple[slice, slice]]:
     return [place for place in places if inked[place].any()]
 
 
-def tiles(canvas: np.ndarray) -> list[np.ndarray]:
-    return [canvas[place] for place in tile_places(canvas)]
-
-
 def words_drawn(figure: Figure) -> list[Text]:
     """The texts that drawing the figure really draws, ticks outside the picture left out."""
     seen, draw_text = [], Text.draw

@@ -9,10 +9,9 @@ import torch
 from matplotlib.colors import same_color
 
 from tests.draw.artists import linear, outlines, overlapping, segments, ticks, tile_places, words_at
-from vit_walkthrough import draw
+from vit_walkthrough import draw, patchify
 from vit_walkthrough.draw.images import COLORMAPS
 from vit_walkthrough.draw.theme import ROLES
-from vit_walkthrough.model.patches import patchify
 
 SIDE, ROWS, COLS = 2, 2, 3  # the grid is not square, so rows and columns cannot be swapped unseen
 PLACES = list(itertools.product(range(ROWS), range(COLS)))  # of the patches, in reading order
@@ -59,7 +58,6 @@ BETWEEN_PATCHES = [[[-0.5, 1.5], [5.5, 1.5]], [[1.5, -0.5], [1.5, 3.5]], [[3.5, 
         (np.array([[-1.0, 0.5, 2.0]]), np.array([[[0.0] * 3, [0.5] * 3, [1.0] * 3]])),
         (np.eye(4, 6, dtype=int), np.eye(4, 6)[..., None].repeat(3, -1)),
     ],
-    ids=["rgb", "flat", "grey", "beyond 0 to 1", "whole numbers"],
 )
 def test_plot_image_holds_the_image(image, shown):
     ax = draw.plot_image(image)
@@ -266,6 +264,11 @@ WRONG = [
     (lambda: draw.plot_maps(IMAGES, titles=[]), "^0 titles for 4"),
     (lambda: draw.plot_maps(IMAGES, {"a": WEIGHTS[:4], "b": WEIGHTS}), "^5 maps 'b' for 4"),
     *((lambda masks=masks: draw.plot_maps(IMAGES, masks=masks), "masks") for masks in (MASKS[:3], MASKS & False)),
+    (lambda: draw.plot_curves({"a": (np.eye(2), np.eye(2))}), "x has one axis"),
+    (lambda: draw.plot_curves({"a": ([1], [1])}, role="star"), "role 'star' is unknown; choose patch"),
+    (lambda: draw.plot_probabilities(np.eye(2)), r"\(classes,\)"),
+    (lambda: draw.plot_probabilities([0.5, 0.5], names=["a"]), "1 names for 2 classes"),
+    (lambda: draw.plot_dots({"a": [1.0], "b": []}), r"shape \(0,\)"),
 ]
 
 

@@ -82,18 +82,3 @@ def test_plot_dots_draws_every_measurement_and_writes_the_mean_of_each_name_besi
     percent, seconds = ax.xaxis.get_major_formatter(), draw.plot_dots({"a": [1]}, unit="{:.0f} s", limits=(0, 400))
     assert [percent(value, 0) for value in (0.5, 0.125)] == ["50%", "12.5%"]
     assert (seconds.texts[0].get_text(), seconds.get_xlim()) == ("1 s", (0, 400))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: draw.plot_curves({"a": (np.eye(2), np.eye(2))}), "x has one axis"),
-        (lambda: draw.plot_curves({"a": (CURVE, CURVE)}, role="star"), "role 'star' is unknown; choose patch"),
-        (lambda: draw.plot_probabilities(np.eye(2)), r"\(classes,\)"),
-        (lambda: draw.plot_probabilities([0.5, 0.5], names=["a"]), "1 names for 2 classes"),
-        (lambda: draw.plot_dots({"a": [1.0], "b": []}), r"shape \(0,\)"),
-    ],
-)
-def test_wrong_data_are_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -69,7 +69,6 @@ def shape(*sides):
 
 
 def expected(c):
-    """For each drawing what it must say, worked out here."""
     tokens, image = shape(c.height * c.width // c.patch_size**2 + 1, c.dim), shape(c.channels, c.height, c.width)
     flat = shape(c.rows * c.cols, c.channels * c.patch_size**2)
     square = shape(c.tokens, c.tokens)
@@ -138,13 +137,6 @@ def test_what_does_not_fit_together_is_refused(name):
 
 
 def test_what_is_left_out_is_said():
-    assert parts.followed(parts.Look(TINY, torch.rand(3, 48, 48), VisionTransformer(TINY))) == [
-        0,
-        1,
-        2,
-        None,
-        17,
-        None,
-        36,
-    ]
+    look = parts.Look(TINY, torch.rand(3, 48, 48), VisionTransformer(TINY))
+    assert parts.followed(look) == [0, 1, 2, None, 17, None, 36]
     assert "12 more" in said(drawn("many", "heads"))

@@ -31,23 +31,16 @@ PLOTS = {
     "plot_attention": (IMAGE, dict(weights=WEIGHTS[0])),
     "plot_heads": (IMAGE, dict(weights=WEIGHTS)),
     "plot_maps": (IMAGES, dict(maps={"a": WEIGHTS[:4]}, masks=MASKS, titles=["i", "j", "k", "l"])),
-    "plot_curves": (CURVE, {}),
+    "plot_curves": ({"a": (CURVE, CURVE), "b": (CURVE, 2 * CURVE)}, {}),
     "plot_probabilities": (WEIGHTS[0].ravel(), {}),
-    "plot_bars": (CURVE + 1, dict(chance=2.5)),
-    "plot_dots": (CURVE / 10, dict(chance=0.1)),
+    "plot_bars": (dict(a=1.0, b=2.0, c=3.0, d=5.0), dict(chance=2.5)),
+    "plot_dots": ({"a": (CURVE / 10).tolist(), "b": (CURVE / 10)[1:].tolist()}, dict(chance=0.1)),
 }
-NAMED = {  # what takes its data by name
-    "plot_curves": lambda data: {"a": (data, data), "b": (data, 2 * data)},
-    "plot_bars": lambda data: dict(zip("abcd", data.tolist(), strict=True)),
-    "plot_dots": lambda data: {"a": data.tolist(), "b": data[1:].tolist()},
-}
-every_plot = pytest.mark.parametrize("name", PLOTS)
 
 
-def plotted(name: str, data=None, **more):
-    values, options = PLOTS[name]
-    data = NAMED.get(name, lambda data: data)(values if data is None else data)
-    return getattr(draw, name)(data, **options, **more)
+def plotted(name: str):
+    data, options = PLOTS[name]
+    return getattr(draw, name)(data, **options)
 
 
 LOUD = {
@@ -71,7 +64,7 @@ def test_the_settings_of_a_reader_change_no_picture_and_are_left_as_they_are(nam
         assert dict(matplotlib.rcParams) == before
 
 
-@every_plot
+@pytest.mark.parametrize("name", PLOTS)
 def test_words_are_large_apart_and_inside_the_picture(name):
     figure = plotted(name).figure
     words, page = words_drawn(figure), figure.get_tightbbox().padded(0.02)
@@ -131,7 +124,6 @@ def test_few_colours_make_a_large_file_small_and_keep_the_colours_of_the_roles(f
 
 @pytest.fixture
 def shown():
-    """What a notebook would display."""
     InteractiveShell.instance()
     with capture_output() as captured:
         yield captured

@@ -42,8 +42,7 @@ def eight_bit(model):
 
 
 def in_node(model, images, cases: list[dict], folder: Path, ending: str = "") -> list[dict[str, np.ndarray]]:
-    """What vit.js computes for each case of options: name -> (images, numbers), in the order of the computation.
-    ending: only names that end so."""
+    """What vit.js computes for each case of options: name -> (images, numbers), of names with this ending."""
     driver = pytest.importorskip("playwright._impl._driver", reason="no playwright", exc_type=ImportError)
     job = {"weights": packed(in_eight_bits(model.state_dict())), "config": asdict(model.config), "cases": cases}
     (folder / "job.json").write_text(json.dumps(job | {"images": packed(images), "ending": ending}))
@@ -63,8 +62,7 @@ def in_node(model, images, cases: list[dict], folder: Path, ending: str = "") ->
 
 
 def differences(model, images, cases: list[dict], folder: Path, ending: str = "") -> list[dict[str, float]]:
-    """For each case the largest difference between vit.js and torch, by the last part of the tensors' names. The names
-    and their order must be the same."""
+    """For each case the largest difference between vit.js and torch, by the last part of the tensors' names."""
     found, model = [], eight_bit(model)
     for case, here in zip(cases, in_node(model, images, cases, folder, ending), strict=True):
         with torch.no_grad(), intervene(model, **case), record(model) as trace:

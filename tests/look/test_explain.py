@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from vit_walkthrough import VisionTransformer, record
 from vit_walkthrough.look import explain
 from vit_walkthrough.look.intervene import intervene
-from vit_walkthrough.look.trace import record
-from vit_walkthrough.model.vit import VisionTransformer
 
 MEASURES = [explain.mass_on_object, explain.pointing_game]
 
@@ -35,10 +34,7 @@ def test_rollout_equals_the_equations_in_numpy(attention):
     assert_close(explain.rollout(attention.double()), torch.tensor(arrived), rtol=0, atol=1e-12)
 
 
-READERS = [explain.rollout, lambda attention: explain.attention_distance(attention, 3, 5, 4)]
-
-
-@pytest.fixture(params=READERS, ids=["rollout", "distance"])
+@pytest.fixture(params=[explain.rollout, lambda attention: explain.attention_distance(attention, 3, 5, 4)])
 def reader(request):
     return request.param
 
@@ -176,7 +172,6 @@ def test_the_pointing_game_is_won_with_half_of_the_strongest_patch(pixels, won):
         *[(shape, (2, 12, 20)) for shape in [(2, 14), (2, 16), (2, 60_000), (2, 0), (1, 15), (15,), (2, 3, 5)]],
         *[((2, 15), shape) for shape in [(2, 1, 12, 20), (12, 20), (2, 12, 21), (2, 0, 0)]],
     ],
-    ids=str,
 )
 def test_maps_of_another_shape_than_the_masks_are_refused(measure, maps, masks, unchecked):
     with pytest.raises(ValueError, match=rf"{re.escape(str(maps))} .* {re.escape(str(masks))}"):
@@ -214,12 +209,9 @@ def test_occlusion_is_what_a_cover_takes_of_the_probability(model, images, wante
     assert_close(explain.occlusion(model, images, wanted), expected, rtol=0, atol=1e-9)
 
 
-ASKED = {"relevance": explain.relevance, "occlusion": explain.occlusion}
-
-
-@pytest.fixture(params=ASKED)
+@pytest.fixture(params=[explain.relevance, explain.occlusion])
 def ask(request):
-    return ASKED[request.param]
+    return request.param
 
 
 def test_classes_may_be_whole_numbers_of_any_kind(ask, model, images, unchecked):

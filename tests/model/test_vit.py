@@ -7,44 +7,28 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from vit_walkthrough.look.trace import record
-from vit_walkthrough.model.config import VARIANTS, ViTConfig
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer, count_parameters
+from vit_walkthrough import ClassificationHead, VisionTransformer, ViTConfig, count_parameters, record
+from vit_walkthrough.model.config import VARIANTS
 
 
-def shapes_only(config: ViTConfig) -> VisionTransformer:
-    with torch.device("meta"):
-        return VisionTransformer(config)
-
-
-@pytest.fixture
-def out_of_torch(torch_layer):
-    """The same model put together from torch's own modules, with the weights of ours."""
-
-    def build(ours: VisionTransformer):
-        config = ours.config
-        convolution = nn.Conv2d(config.channels, config.dim, config.patch_size, config.patch_size)
-        weight = ours.patch_embedding.projection.weight.reshape(convolution.weight.shape)
-        convolution.load_state_dict({"weight": weight, "bias": ours.patch_embedding.projection.bias})
-        norm = nn.LayerNorm(config.dim, eps=1e-6)
-        norm.load_state_dict(ours.norm.state_dict())
-        encoder = nn.TransformerEncoder(torch_layer(ours.blocks[0]), config.depth, norm, enable_nested_tensor=False)
-        for layer, block in zip(encoder.layers, ours.blocks, strict=True):
-            layer.load_state_dict(torch_layer(block).state_dict())
-        encoder.eval()
-
-        def forward(images):
-            patches = convolution(images).flatten(2).mT
-            tokens = torch.cat([ours.class_token.token.repeat(len(images), 1, 1), patches], dim=1)
-            if config.positions != "none":
-                tokens = tokens + ours.position_embedding.positions
-            tokens = encoder(tokens)
-            features = tokens[:, 0] if config.pooling == "class" else tokens[:, 1:].sum(dim=1) / config.patches
-            return features @ ours.head.logits.weight.T + ours.head.logits.bias
-
-        return forward
-
-    return build
+def out_of_torch(ours: VisionTransformer, images, torch_layer):
+    """The logits of the same model put together from torch's own modules, with the weights of ours."""
+    config = ours.config
+    convolution = nn.Conv2d(config.channels, config.dim, config.patch_size, config.patch_size)
+    weight = ours.patch_embedding.projection.weight.reshape(convolution.weight.shape)
+    convolution.load_state_dict({"weight": weight, "bias": ours.patch_embedding.projection.bias})
+    norm = nn.LayerNorm(config.dim, eps=1e-6)
+    norm.load_state_dict(ours.norm.state_dict())
+    encoder = nn.TransformerEncoder(torch_layer(ours.blocks[0]), config.depth, norm, enable_nested_tensor=False)
+    for layer, block in zip(encoder.layers, ours.blocks, strict=True):
+        layer.load_state_dict(torch_layer(block).state_dict())
+    patches = convolution(images).flatten(2).mT
+    tokens = torch.cat([ours.class_token.token.repeat(len(images), 1, 1), patches], dim=1)
+    if config.positions != "none":
+        tokens = tokens + ours.position_embedding.positions
+    tokens = encoder.eval()(tokens)
+    features = tokens[:, 0] if config.pooling == "class" else tokens[:, 1:].sum(dim=1) / config.patches
+    return features @ ours.head.logits.weight.T + ours.head.logits.bias
 
 
 @pytest.mark.parametrize(
@@ -54,15 +38,14 @@ def out_of_torch(torch_layer):
         dict(image_size=(8, 24), patch_size=8, channels=1, heads=1, depth=1),
         dict(image_size=(10, 4), patch_size=2, channels=4, dim=20, heads=5, depth=3, hidden=7, classes=3),
     ],
-    ids=str,
 )
-def test_the_model_equals_one_made_of_torch_modules(config, randomize, out_of_torch, changes):
+def test_the_model_equals_one_made_of_torch_modules(config, randomize, torch_layer, changes):
     model = randomize(VisionTransformer(replace(config, **changes)))
     images = torch.rand(2, model.config.channels, model.config.height, model.config.width)
     logits = model(images)
     assert logits.shape == (2, model.config.classes)
     assert logits.std() > 0.1
-    assert_close(logits, out_of_torch(model)(images), rtol=0, atol=1e-5)
+    assert_close(logits, out_of_torch(model, images, torch_layer), rtol=0, atol=1e-5)
 
 
 PUBLISHED = {  # heads and parameters; the parameters tell dim, depth, hidden and patch size
@@ -82,14 +65,16 @@ PUBLISHED = {  # heads and parameters; the parameters tell dim, depth, hidden an
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_heads_and_parameters_are_as_many_as_published(variant):
     config = ViTConfig.named(variant)
-    model = shapes_only(config)
+    with torch.device("meta"):
+        model = VisionTransformer(config)
     assert (config.heads, count_parameters(model)) == PUBLISHED[variant]
     model.norm.requires_grad_(False)
     assert count_parameters(model) == PUBLISHED[variant][1] - 2 * config.dim  # what is frozen is not counted
 
 
 def test_positions_of_a_larger_image_are_counted():
-    assert count_parameters(shapes_only(ViTConfig(image_size=384))) == 86_859_496
+    with torch.device("meta"):
+        assert count_parameters(VisionTransformer(ViTConfig(image_size=384))) == 86_859_496
 
 
 def test_weights_start_as_noise_of_standard_deviation_002_and_biases_at_zero():

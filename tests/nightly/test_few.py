@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from tests.nightly.test_maps import near, write
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.train import evaluate, fit
 from vit_walkthrough.train.finetune import Pictures, adapt, features
@@ -15,7 +16,6 @@ from vit_walkthrough.weights import load_tiny
 from vit_walkthrough.weights.checkpoint import TINY
 
 FILE = TINY / "finetuned.json"
-COMMAND = "python -m tests.nightly.test_few"
 STEPS = 600  # from scratch: enough to know the 500 pictures by heart
 LONGER = 1500  # of a new head, to see whether it was only trained too briefly
 
@@ -33,9 +33,7 @@ def said(model, pictures):
 
 
 def from_few(seed):
-    """From one set of 500 pictures: the old head, a new one on the frozen ViT, trained briefly and longer, all of the
-    ViT, and a new ViT. What each names right; and how often two of them called each digit (row) each digit (column).
-    """
+    """From 500 pictures: what each way names right, and how often two called each digit (row) each digit (column)."""
     few, (unseen, beside) = pairs("train", 500, seed)[0], pairs("test", 1000, 5)
     body, recipe, answers, curve = adapt(load_tiny(), image_size=(48, 96)), dict(seed=seed, progress=False), {}, {}
     vectors = features(body, few)
@@ -73,14 +71,11 @@ def at_72_pixels(seed):
     recipe = dict(steps=40, batch_size=32, learning_rate=1e-3, seed=seed, progress=False)
     larger = fit(adapt(load_tiny(), image_size=72), ClutteredDigits("train", size=72, seed=seed), **recipe).model.cpu()
     same = fit(adapt(load_tiny()), ClutteredDigits("train", seed=seed), **recipe).model.cpu()
-    return {
-        "40 steps at 72 px": evaluate(larger, test, 500),
-        "40 steps at 48 px": evaluate(adapt(same, image_size=72), test, 500),
-    }
+    ways = {"40 steps at 72 px": larger, "40 steps at 48 px": adapt(same, image_size=72)}
+    return {name: evaluate(model, test, 500) for name, model in ways.items()}
 
 
 def measured():
-    """All entries, each a name and how it is measured."""
     for seed in range(3):
         yield f"few pictures, seed {seed}", lambda seed=seed: from_few(seed)
         yield f"72 pixels, seed {seed}", lambda seed=seed: at_72_pixels(seed)
@@ -88,22 +83,10 @@ def measured():
 
 @pytest.mark.parametrize("name", ["few pictures, seed 1", "72 pixels, seed 1"])
 def test_an_entry_is_measured_again(name):
-    def near(value):
-        if isinstance(value, dict):
-            return {str(key): near(one) for key, one in value.items()}
-        return [near(one) for one in value] if isinstance(value, list) else pytest.approx(value, abs=margin(value))
-
-    def margin(value):
-        return 0.03 if isinstance(value, float) else 10  # shares, and counts of 1,000 pictures
-
-    assert json.loads(FILE.read_text(encoding="utf-8"))[name] == near(dict(measured())[name]())
-
-
-def write(found):
-    """One line for each entry."""
-    lines = [f"{json.dumps(name)}: {json.dumps(one)}" for name, one in ({"command": COMMAND} | found).items()]
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    found = dict(measured())[name]()
+    wanted = near(found, lambda value: 0.03 if isinstance(value, float) else 10)  # shares, and counts of 1,000 pictures
+    assert json.loads(FILE.read_text(encoding="utf-8"))[name] == wanted
 
 
 if __name__ == "__main__":
-    write({name: measure() for name, measure in measured()})
+    write(FILE, "python -m tests.nightly.test_few", measured())

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from tests.browser.conftest import browser, open_file  # noqa: F401
-from tests.browser.jupyter import NOTEBOOKS, OPENED, Notebook, Panel, Server, drag, until
-from tests.browser.test_exported import expect_alive, export
+from tests.browser.conftest import browser  # noqa: F401
+from tests.browser.jupyter import NOTEBOOKS, OPENED, Notebook, Panel, Server, until
+from tests.browser.reader import drag, spot
 
 
 class Control:
@@ -57,7 +57,9 @@ class Slider(Control):
         self.part.press("Home" if self.at_the_end() else "End")
 
     def mouse(self) -> None:
-        drag(self.root, 0 if self.at_the_end() else 1)
+        track = self.root.locator(".noUi-base").bounding_box()
+        end = track["x"] + (0 if self.at_the_end() else track["width"]), track["y"] + track["height"] / 2
+        drag(self.page, spot(self.part, 0, 0, 1, 1), end)
 
 
 class Dropdown(Control):
@@ -128,8 +130,3 @@ def test_a_notebook_is_opened_run_used_lost_and_run_again(browser, server, name)
         notebook.expect_nothing_asked_elsewhere()
     finally:
         notebook.close()
-
-
-@pytest.mark.parametrize("name", OPENED)
-def test_an_exported_page_lives_without_a_network(open_file, tmp_path, name):  # noqa: F811
-    expect_alive(open_file(export(name, tmp_path), offline=True))

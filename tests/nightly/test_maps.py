@@ -11,16 +11,14 @@ import pytest
 import torch
 from einops import repeat
 
-from vit_walkthrough import record
+from vit_walkthrough import patchify, record
 from vit_walkthrough.data import ClutteredDigits, PlantedCue, plant
 from vit_walkthrough.look.explain import cover, ground_of, mass_on_object, occlusion, pointing_game, relevance, rollout
-from vit_walkthrough.model.patches import patchify
 from vit_walkthrough.train import init_model
 from vit_walkthrough.weights import bundled, load_cued, load_tiny
 from vit_walkthrough.weights.checkpoint import TINY
 
 FILE = TINY / "maps.json"
-COMMAND = "python -m tests.nightly.test_maps"
 COUNTS = [0, 1, 2, 3, 5, 9]  # of covered patches
 # Each map is 0 or more (occlusion counts a rise as 0), and every map is treated in the same way before it is scored.
 TREATED = {
@@ -104,9 +102,7 @@ def likeness(one, other):
 
 
 def randomised(model, images, count=5):
-    """How like its own map each map stays while parts get a stranger's weights, from the top down. The last station
-    is all of a stranger: what the picture alone forces upon a map, whatever the weights are. The class that is asked
-    stays the one that the trained model said."""
+    """How like itself each map of what the model said stays while parts, from the top down, become a stranger's."""
     with torch.no_grad():
         said = model(images).argmax(-1)
     own = maps_of(model, images, said)
@@ -126,7 +122,6 @@ def randomised(model, images, count=5):
 
 
 def hue_matters(model, count=5):
-    """How often a new hue changes the answer while parts of a model that uses the cue get a stranger's weights."""
     images, _, masks, named, places = PlantedCue("test", share=0, seed=1).planted(200, draw=0)
     new_hue = plant(ClutteredDigits("test", seed=1).sample(200, draw=0)[0], masks, (named + 5) % 10, places)
 
@@ -138,9 +133,7 @@ def hue_matters(model, count=5):
 
 
 def broken_models(model, seed):
-    """The model itself, then with more and more parts of an untrained one, from the top down, at last all of it.
-
-    A fresh head is all zeros, so the stranger's gets random numbers as large as the trained one's."""
+    """The model, then with more and more parts of an untrained one, from the top down. A fresh head would be zeros."""
     (stranger,), broken, head = strangers(model, 1, first=1 + seed), deepcopy(model), model.head.logits.weight
     lot = torch.randn(head.shape, generator=torch.Generator().manual_seed(seed))
     fresh = stranger.state_dict() | {"head.logits.weight": lot * head.std().item()}
@@ -203,7 +196,6 @@ def covered_in_order(model, count=500):
 
 
 def measured():
-    """All entries, each a name and how it is measured."""
     digits = ClutteredDigits("test", seed=1).sample(50, draw=0)[0]
     planted = PlantedCue("test", share=0, seed=1).sample(50, draw=0)[0]
     for size in bundled():
@@ -223,20 +215,20 @@ def measured():
 
 @pytest.mark.parametrize("name", ["cue seed 1", "digits p16 h2"])
 def test_an_entry_is_measured_again(name):
-    assert json.loads(FILE.read_text(encoding="utf-8"))[name] == _near(dict(measured())[name]())
+    assert json.loads(FILE.read_text(encoding="utf-8"))[name] == near(dict(measured())[name](), lambda value: 3e-3)
 
 
-def _near(value):
+def near(value, margin):
     if isinstance(value, dict):
-        return {name: _near(one) for name, one in value.items()}
-    return [_near(one) for one in value] if isinstance(value, list) else pytest.approx(value, abs=3e-3)
+        return {str(name): near(one, margin) for name, one in value.items()}
+    return [near(one, margin) for one in value] if isinstance(value, list) else pytest.approx(value, abs=margin(value))
 
 
-def write(found):
-    """One line for each entry."""
-    lines = [f"{json.dumps(name)}: {json.dumps(one)}" for name, one in ({"command": COMMAND} | found).items()]
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+def write(file, command, measured):
+    found = {"command": command} | {name: measure() for name, measure in measured}
+    lines = [f"{json.dumps(name)}: {json.dumps(one)}" for name, one in found.items()]
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write({name: measure() for name, measure in measured()})
+    write(FILE, "python -m tests.nightly.test_maps", measured())

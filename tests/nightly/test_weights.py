@@ -29,9 +29,7 @@ DAMAGES = {  # what each does to the tensor of a name
     "renamed": lambda state, name, dice: state.update(
         {name.replace(dice.choice(name), dice.choice("xyz_."), 1): state.pop(name)}
     ),
-    "doubled": lambda state, name, dice: state.update(
-        {dice.choice(("vit.", "module.", "encoder.")) + name: state[name]}
-    ),
+    "twice": lambda state, name, dice: state.update({dice.choice(["vit.", "module.", "encoder."]) + name: state[name]}),
     "misshapen": lambda state, name, dice: state.update(
         {name: dice.choice((state[name][None], state[name].flatten(), state[name][..., :-1], state[name][:0]))}
     ),

@@ -74,17 +74,12 @@ def session(repository="reader/fork", branch="main", quoted=True, host="https://
 
 
 DRIVE = {"id": "2", "name": "Copy of 04_one_head.ipynb", "path": "fileId=1AbC_d-EfG", "type": "notebook"}
-BRANCHES = {
-    "reader/fork": "main",
-    "reader/vit-walkthrough": "blob/main",
-    "some-body/vit.walk-through_2": "a/notebooks/c",
-}
+BRANCHES = {"reader/fork": "main", "reader/vit-walkthrough": "blob/main", "some-body/vit.walk-thru_2": "a/notebooks/c"}
 
 
 @pytest.fixture(scope="module")
 def github(tmp_path_factory):
-    """A folder in the place of GitHub, and a home whose git looks there. Each package says where it comes from; that of
-    reader/other has another name."""
+    """A folder in the place of GitHub, and a home whose git looks there. Each package says where it comes from."""
     home = tmp_path_factory.mktemp("github")
     (home / ".gitconfig").write_text(GITCONFIG.format(github=home.as_uri()))
     for name, branch in (BRANCHES | {"reader/other": "main"}).items():
@@ -176,9 +171,7 @@ def test_a_fork_is_fetched_once_from_where_the_notebook_was_opened(colab):
     assert (clone / "mine.txt").read_text() == "kept"
 
 
-@pytest.mark.parametrize(
-    ("repository", "quoted"), [("reader/vit-walkthrough", True), ("some-body/vit.walk-through_2", 0)]
-)
+@pytest.mark.parametrize(("repository", "quoted"), [("reader/vit-walkthrough", True), ("some-body/vit.walk-thru_2", 0)])
 def test_a_branch_may_have_slashes_and_the_repository_any_name(colab, repository, quoted):
     result = colab.run([session(repository, BRANCHES[repository], quoted)])
     assert result.package.endswith(f"{repository} {BRANCHES[repository]}"), result.done.stderr

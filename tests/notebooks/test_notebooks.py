@@ -125,7 +125,6 @@ def test_the_story_asks_no_library_but_torch_and_einops_so_that_others_are_tried
 
 
 def cells_of_exercises(notebook):
-    """The cells of each exercise, from its heading to the next."""
     found = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
@@ -142,13 +141,13 @@ def printed(cell):
 
 
 def checked(cell):
-    """The checks that a cell calls, with the name of what is checked."""
     nodes = ast.walk(ast.parse("".join(cell["source"])))
     calls = [(ast.unparse(node.func), node.args) for node in nodes if isinstance(node, ast.Call)]
     return [(name, ast.unparse(given[0])) for name, given in calls if name.startswith("check_")]
 
 
 def test_an_exercise_has_a_hole_a_hint_and_a_hidden_solution_which_goes_through_the_same_check(story):
+    assert any('live(\n    "predict"' in source for source in sources(story, "code"))  # a question before an answer
     assert 2 <= len(cells_of_exercises(story)) <= 4
     for cells in cells_of_exercises(story):
         heading = "".join(cells[0]["source"]).splitlines()[0]
@@ -164,10 +163,6 @@ def test_an_exercise_has_a_hole_a_hint_and_a_hidden_solution_which_goes_through_
         assert solved["metadata"] == {"cellView": "form", "jupyter": folded}, heading
         (hint,) = [cell for cell in cells if "<summary>Hint</summary>" in "".join(cell["source"])]
         assert cells.index(hole) < cells.index(hint) < cells.index(solved), heading
-
-
-def test_the_reader_is_asked_before_an_answer_is_computed(story):
-    assert any('live(\n    "predict"' in source for source in sources(story, "code"))
 
 
 class Bare(ast.NodeTransformer):

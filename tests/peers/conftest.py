@@ -24,7 +24,6 @@ def fill(model: nn.Module) -> nn.Module:
 
 @pytest.fixture
 def build(peer):
-    """A peer's model of a config, with random weights."""
 
     def build(library: str, config: ViTConfig, **options) -> nn.Module:
         peer({"transformers": "transformers.models.vit.modeling_vit"}.get(library, library))

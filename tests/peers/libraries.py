@@ -12,11 +12,7 @@ DECLARED = []  # a torch.library.Library lives as long as it is held
 
 
 def import_peer(name: str) -> ModuleType:
-    """Import a peer, also beside a torchvision that does not match torch.
-
-    The operators of a torchvision for CUDA do not load beside a torch for the CPU, but its Python code, which timm and
-    transformers import, needs no more of them than their signatures.
-    """
+    """Import a peer, also beside a torchvision for CUDA, whose operators do not load beside a torch for the CPU."""
     try:
         import_module("torchvision")
     except ModuleNotFoundError:

@@ -17,10 +17,7 @@ CONFIG = ViTConfig(image_size=32, patch_size=16, dim=32, depth=1, heads=2, hidde
 
 @pytest.mark.parametrize(
     ("size", "settings"),
-    [
-        (32, dict(crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.25))),
-        ((32, 64), {}),
-    ],
+    [(32, dict(crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.25))), ((32, 64), {})],
     ids=str,
 )
 def test_as_timm(build, peer, tmp_path, settings, size):

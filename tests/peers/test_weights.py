@@ -116,9 +116,6 @@ def test_another_resolution_than_the_weights_were_trained_for(build, peer, size)
     equal_inside(model, larger)
 
 
-# --- what a model says of itself ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("library", "options"),
     [
@@ -127,7 +124,6 @@ def test_another_resolution_than_the_weights_were_trained_for(build, peer, size)
         ("torchvision", {"representation_size": 20}),  # the hidden layer of the head at pre-training
         ("transformers", {"layer_norm_eps": 1e-3}),
     ],
-    ids=str,
 )
 def test_other_heads_and_settings_agree(build, library, options):
     theirs = build(library, SQUARE, **options)

@@ -14,9 +14,7 @@ import pytest
 from tests.browser.conftest import browser  # noqa: F401
 
 pytest.importorskip("sphinx", reason="no sphinx; pip install -r tests/requirements.txt")
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="no axe; pip install -r tests/requirements.txt"
-)
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe; see tests/requirements.txt")
 ROOT = Path(__file__).parents[2]
 
 
@@ -79,9 +77,8 @@ def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictu
     alive = 0
     for number, path in enumerate(pages):
         scheme, width = (("light", 1280), ("dark", 320))[number % 2]  # 320 is 1280 at a zoom of 400%
-        with browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        ) as context:
+        window = {"width": width, "height": 900}
+        with browser.new_context(viewport=window, color_scheme=scheme, offline=True) as context:
             page, wanted, errors = context.new_page(), [], []
             page.on("request", lambda request, wanted=wanted: wanted.append(request.url))
             page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))

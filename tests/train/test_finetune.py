@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vit_walkthrough.model.tokens import resample_positions
-from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
+from vit_walkthrough import ClassificationHead, VisionTransformer, resample_positions
 from vit_walkthrough.train.finetune import LabelledFolder, Pictures, adapt, class_table, features
 from vit_walkthrough.train.loop import evaluate, fit
 
@@ -57,12 +56,10 @@ def test_every_picture_comes_with_its_label_before_any_comes_again(count, draws,
     assert len({str(each.sample(10, draw)[1]) for each in (pictures, other) for draw in (0, 1)}) == 4
 
 
-@pytest.mark.parametrize(
-    ("count", "labels", "asked", "told"), [(2, 3, 1, "2 p.* 3 l"), (0, 0, 1, "0 p"), (1, 1, 0, "is 0")]
-)
-def test_pictures_that_cannot_be_are_refused(count, labels, asked, told):
+@pytest.mark.parametrize(("given", "tags", "of", "told"), [(2, 3, 1, "2 p.* 3 l"), (0, 0, 1, "0 p"), (1, 1, 0, "is 0")])
+def test_pictures_that_cannot_be_are_refused(given, tags, of, told):
     with pytest.raises(ValueError, match=told):
-        Pictures(torch.zeros(count, 1), torch.zeros(labels, dtype=torch.long)).sample(asked)
+        Pictures(torch.zeros(given, 1), torch.zeros(tags, dtype=torch.long)).sample(of)
 
 
 @pytest.mark.parametrize("hidden", [None, 16])

@@ -13,9 +13,8 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
+from vit_walkthrough import VisionTransformer, ViTConfig
 from vit_walkthrough.data import ClutteredDigits
-from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train.finetune import Pictures
 from vit_walkthrough.train.loop import best_device, evaluate, fit, init_model, schedule
 from vit_walkthrough.train.optimizers import adamw, muon
@@ -56,14 +55,6 @@ def linear() -> nn.Module:
 def same(one: nn.Module, other: nn.Module) -> bool:
     ours, theirs = one.state_dict(), other.state_dict()
     return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def refuse(*_):
-    raise AssertionError("something was trained")
-
-
-def sgd(model, lr, weight_decay):
-    return torch.optim.SGD(model.parameters(), lr=lr)
 
 
 @pytest.mark.parametrize(("steps", "warmup", "rising"), [(100, 0.1, 10), (40, 0.25, 10), (7, 0.5, 4), (3, 0.0, 1)])
@@ -158,11 +149,9 @@ def test_it_trains_on_whatever_accelerator_is_there_and_not_on_one_that_torch_wa
 
 
 def test_parameters_that_are_not_held_get_no_gradient_and_do_not_enter_the_norm(config, randomize):
-    def head_alone(model, lr, weight_decay):
-        return torch.optim.SGD(model.head.parameters(), lr=lr)
-
     start, with_gradient = randomize(VisionTransformer(config)), set()
-    recipe = dict(steps=20, batch_size=6, learning_rate=0.3, optimizer=head_alone, progress=False)
+    recipe = dict(steps=20, batch_size=6, learning_rate=0.3, progress=False)
+    recipe["optimizer"] = lambda model, lr, _: torch.optim.SGD(model.head.parameters(), lr)
     ours, frozen = copy.deepcopy(start), copy.deepcopy(start).requires_grad_(False)
     frozen.head.requires_grad_(True)
 
@@ -223,7 +212,7 @@ def test_weights_and_labels_that_cannot_be_trained_are_refused(config, change, l
         fit(change(model) if change else config, data, progress=False)
 
 
-@pytest.mark.parametrize("optimizer", [adamw, muon, sgd])
+@pytest.mark.parametrize("optimizer", [adamw, muon, lambda model, lr, _: torch.optim.SGD(model.parameters(), lr)])
 def test_a_learning_rate_that_explodes_is_told_before_the_weights_are_lost(config, optimizer):
     model = VisionTransformer(config)
     with pytest.raises(FloatingPointError, match=r"rate of [\d.]+e\+\d+"):

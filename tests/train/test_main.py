@@ -18,7 +18,6 @@ SMALL = "--patch-size 24 --heads 2 --dim 8 --depth 1 --batch-size 8 --learning-r
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
-    """A score is measured on so many."""
     monkeypatch.setattr("vit_walkthrough.train.__main__.COUNT", 200)
 
 

@@ -4,19 +4,9 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 
 from vit_walkthrough.train.optimizers import adamw, muon, orthogonal
-
-
-def draw_gradients(*models: nn.Module, seed: int = 0) -> None:
-    """The same random gradients for models of the same form, strong in one direction, as real ones are."""
-    torch.manual_seed(seed)
-    for parameters in zip(*(model.parameters() for model in models), strict=True):
-        gradient = torch.randn(parameters[0].shape) + 5
-        for parameter in parameters:
-            parameter.grad = gradient.clone()
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(24, 24), (8, 40), (40, 8)])
@@ -40,8 +30,11 @@ def test_a_matrix_of_a_block_steps_as_torchs_muon_and_everything_else_as_adamw(m
     settings = dict(momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw")
     theirs = torch.optim.Muon(matrices, lr=0.025, weight_decay=0.08, **settings)
     optimizers = muon(model, lr=0.01, weight_decay=0.2), theirs, adamw(plain, lr=0.01, weight_decay=0.2)
-    for seed in range(4):
-        draw_gradients(model, torchs, plain, seed=seed)
+    for _ in range(4):
+        for parameters in zip(*(each.parameters() for each in (model, torchs, plain)), strict=True):
+            gradient = torch.randn(parameters[0].shape) + 5  # strong in one direction, as real ones are
+            for parameter in parameters:
+                parameter.grad = gradient.clone()
         for optimizer in optimizers:
             optimizer.step()
     for name, parameter in model.named_parameters():

@@ -60,15 +60,11 @@ def test_the_graph_runs_without_this_package_and_the_file_without_torch(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "use"),
-    [
-        ("onnxscript", lambda model, path: export.save_onnx(path, model)),
-        ("onnxruntime", lambda model, path: export.load_onnx(path)),
-    ],
+    ("name", "use"), [("onnxscript", export.save_onnx), ("onnxruntime", lambda path, _: export.load_onnx(path))]
 )
 def test_what_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path, model, monkeypatch, name, use):
     for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] == name]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"pip install onnx onnxruntime onnxscript"):
-        use(model, tmp_path / "vit.onnx")
+        use(tmp_path / "vit.onnx", model)

@@ -9,33 +9,25 @@ import torch
 from torch.testing import assert_close
 
 from vit_walkthrough.data import photo
-from vit_walkthrough.weights import published
-from vit_walkthrough.weights.published import Preprocessing, load_pretrained
+from vit_walkthrough.weights import Preprocessing, load_pretrained, published
 
 HALF = Preprocessing((0.5, 0.25, 0.0), (0.5, 0.5, 2.0), (12, 20))
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, peer):
-    """A folder as timm writes it, and its model."""
     timm, folder = peer("timm.models"), tmp_path_factory.mktemp("repository")
     theirs = timm.create_model("test_vit", img_size=32, num_classes=5)
     timm.save_for_hf(theirs, folder, safe_serialization="both")
     return folder, theirs.eval()
 
 
-@pytest.fixture
-def folder(repository, tmp_path):
-    """A copy of timm's folder that may be changed; `changes` go into its config.json."""
-
-    def folder(**changes) -> Path:
-        copy = tmp_path / "copy"
-        shutil.copytree(repository[0], copy)
-        config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
-        (copy / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
-        return copy
-
-    return folder
+def copy_of(repository, tmp_path, **changes) -> Path:
+    """timm's folder once more, with changes in its config.json."""
+    shutil.copytree(repository[0], copy := tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+    return copy
 
 
 def test_images_are_normalised():
@@ -60,8 +52,8 @@ def test_images_of_another_size_type_or_range_are_refused(images, named):
 
 
 @pytest.mark.parametrize(("file", "kind"), [("model.safetensors", str), ("pytorch_model.bin", Path)])
-def test_a_folder_that_timm_wrote_is_loaded(repository, folder, file, kind):
-    path, images = folder(label_names=list("abcde")), torch.rand(2, 3, 32, 32)
+def test_a_folder_that_timm_wrote_is_loaded(repository, tmp_path, file, kind):
+    path, images = copy_of(repository, tmp_path, label_names=list("abcde")), torch.rand(2, 3, 32, 32)
     for other in {"model.safetensors", "pytorch_model.bin"} - {file}:
         (path / other).unlink()
     loaded = load_pretrained(kind(path))
@@ -94,17 +86,17 @@ def test_without_timm_its_reason_and_a_way_out_are_told(repository, monkeypatch)
         ({"label_names": ["a", "b"]}, "names 2; .* 5"),
     ],
 )
-def test_a_config_that_the_weights_do_not_fit_is_refused(folder, changes, named):
+def test_a_config_that_the_weights_do_not_fit_is_refused(repository, tmp_path, changes, named):
     with pytest.raises(ValueError, match=named):
-        load_pretrained(folder(**changes))
+        load_pretrained(copy_of(repository, tmp_path, **changes))
 
 
-def test_code_in_weights_is_refused_and_not_run(folder, tmp_path):
+def test_code_in_weights_is_refused_and_not_run(repository, tmp_path):
     class Trap:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))
 
-    path = folder()
+    path = copy_of(repository, tmp_path)
     (path / "model.safetensors").unlink()
     torch.save({"norm.weight": Trap()}, path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="cannot load"):
@@ -112,9 +104,7 @@ def test_code_in_weights_is_refused_and_not_run(folder, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_what_was_fetched_once_needs_no_network_and_what_was_not_says_what_to_do(
-    repository, peer, tmp_path, monkeypatch
-):
+def test_what_was_fetched_once_needs_no_network_and_the_rest_says_what_to_do(repository, peer, tmp_path, monkeypatch):
     """The hub's own cache: a folder for each repository, in it one for each version."""
     constants, errors = peer("huggingface_hub.constants"), peer("huggingface_hub.errors")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

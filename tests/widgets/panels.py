@@ -57,7 +57,6 @@ def carried(living) -> dict:
 
 
 def numbers(text: str, pattern: str) -> list[float]:
-    """The numbers that stand where the pattern has its groups."""
     found = re.search(pattern, text)
     assert found, f"no {pattern!r} in {text!r}"
     return [float(number.replace(",", "")) for number in found.groups()]
@@ -72,8 +71,7 @@ def leaves(panel: Panel) -> dict:
 
 
 def ends(control) -> list:
-    """Both ends of a slider, of one over chosen values also its middle; every option of a menu and of buttons, of
-    buttons the pressed one last."""
+    """Both ends of a slider (of one over chosen values also its middle), or every option, a pressed button last."""
     if isinstance(control, ipywidgets.SelectionSlider):
         return [control.options[place] for place in (0, len(control.options) // 2, -1)]
     if hasattr(control, "options"):
@@ -87,7 +85,6 @@ def ends(control) -> list:
 
 
 def turn(panel: Panel, **values) -> None:
-    """Turn several controls, and draw once."""
     draw, panel.draw = panel.draw, lambda **_: (Figure(figsize=(0.2, 0.2)), "")
     for name, value in values.items():
         if isinstance(chooser := panel.controls[name], PictureChooser):
@@ -121,10 +118,8 @@ def file_of(picture: Image.Image, kind: str = "PNG") -> bytes:
 
 
 def noise(seed: int = 0) -> bytes:
-    """A picture of 4 x 6 random pixels as a file."""
     return file_of(Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)))
 
 
 def address(content: bytes, kind: str = "image/png") -> str:
-    """A file as the page sends it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -11,7 +11,6 @@ from vit_walkthrough.widgets.pictures import PictureChooser
 
 @pytest.fixture
 def chooser():
-    """A chooser that waits for a file."""
     chooser = PictureChooser()
     chooser.kind.value = "my own"
     return chooser
@@ -19,7 +18,6 @@ def chooser():
 
 @pytest.fixture
 def seen(chooser):
-    """The values that the chooser takes."""
     values = []
     chooser.observe(lambda change: values.append(change.new), names="value")
     return values

@@ -13,24 +13,19 @@ from vit_walkthrough.weights import load_pretrained
 from vit_walkthrough.widgets import explore_published, published
 
 
-@pytest.fixture
-def repository(tmp_path, peer):
+def repository(peer, tmp_path, **options):
     """A folder that timm wrote, of a small ViT with these options."""
     timm = peer("timm.models")
-
-    def written(**options):
-        theirs = timm.create_model("test_vit", img_size=64, **options)
-        for block in theirs.blocks:
-            block.attn.qkv.weight.data.normal_(std=0.3)
-        timm.save_for_hf(theirs, tmp_path / "vit", safe_serialization=True)
-        return tmp_path / "vit"
-
-    return written
+    theirs = timm.create_model("test_vit", img_size=64, **options)
+    for block in theirs.blocks:
+        block.attn.qkv.weight.data.normal_(std=0.3)
+    timm.save_for_hf(theirs, tmp_path / "vit", safe_serialization=True)
+    return tmp_path / "vit"
 
 
 @pytest.mark.parametrize("classes", [5, 0])
-def test_a_loaded_model_is_shown_on_photos_and_on_ones_own(repository, spy, classes):
-    path, panel, heads = repository(num_classes=classes), explore_published(), spy("plot_heads")
+def test_a_loaded_model_is_shown_on_photos_and_on_ones_own(peer, tmp_path, spy, classes):
+    path, panel, heads = repository(peer, tmp_path, num_classes=classes), explore_published(), spy("plot_heads")
     panel.load(path)
     assert panel.message.value == ""
     loaded = load_pretrained(path)
@@ -56,8 +51,8 @@ def test_a_loaded_model_is_shown_on_photos_and_on_ones_own(repository, spy, clas
             assert "no classification head" in panel.text
 
 
-def test_the_other_views_show_the_loaded_model(repository, spy):
-    path, panel = repository(num_classes=5), explore_published()
+def test_the_other_views_show_the_loaded_model(peer, tmp_path, spy):
+    path, panel = repository(peer, tmp_path, num_classes=5), explore_published()
     panel.load(path)
     model = load_pretrained(path).model
     calls = {name: spy(name) for name in ("plot_filters", "plot_similarity", "plot_dots")}
@@ -72,21 +67,19 @@ def test_the_other_views_show_the_loaded_model(repository, spy):
     assert list(calls["plot_dots"][0][0][0].values()) == [pytest.approx(row) for row in far.tolist()]
     shown = carried(panel.figure)
     assert shown["blocks"] == [1, 3, 5]
-    torch.testing.assert_close(
-        torch.from_numpy(shown["weights"].copy()).float(), trace.attention[1::2, 0], rtol=0, atol=0.002
-    )
+    torch.testing.assert_close(torch.tensor(shown["weights"]).float(), trace.attention[1::2, 0], rtol=0, atol=0.002)
 
 
-def test_what_cannot_be_loaded_is_said_and_the_panel_goes_on(repository, monkeypatch):
+def test_what_cannot_be_loaded_is_said_and_the_panel_goes_on(peer, tmp_path, monkeypatch):
     panel = explore_published()
     before = panel.picture.value
-    folder = repository(num_classes=5, reg_tokens=4)
+    folder = repository(peer, tmp_path, num_classes=5, reg_tokens=4)
     panel.load(folder)
     assert "5 tokens before its patches" in panel.message.value
-    folder = repository(num_classes=5, class_token=False, global_pool="avg")
+    folder = repository(peer, tmp_path, num_classes=5, class_token=False, global_pool="avg")
     panel.load(folder)
     assert "0 tokens before its patches" in panel.message.value
-    weights = repository(num_classes=5) / "model.safetensors"
+    weights = repository(peer, tmp_path, num_classes=5) / "model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
     panel.load(folder)
     assert "cannot load" in panel.message.value

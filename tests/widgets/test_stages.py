@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.widgets.panels import carried, numbers, turn
-from vit_walkthrough import MultiHeadSelfAttention, data, widgets
-from vit_walkthrough.model.patches import patchify
+from vit_walkthrough import MultiHeadSelfAttention, data, patchify, widgets
 
 
 @pytest.mark.parametrize(("size", "name"), [*zip((4, 32, 224), data.PHOTOS, strict=True)])

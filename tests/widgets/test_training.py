@@ -18,7 +18,6 @@ CONFIG = ViTConfig(48, 12, dim=16, depth=1, heads=2, hidden=32, classes=10)
 
 
 def trainable(steps: int):
-    """A panel at a size that is trained in no time."""
     panel = train_and_look(steps)
     turn(panel, **SIZES)
     return panel
