@@ -88,7 +88,8 @@ def plot_dots(
         ax.axvline(chance, **CHANCE)
     ax.set_yticks(range(len(samples)), list(samples))
     ax.set(ylim=(len(samples) - 0.5, -0.5), xlim=limits)
-    ax.xaxis.set_major_formatter(lambda value, place: unit.format(value).replace(".0%", "%"))
+    ticks = unit if "%" in unit else "{:g}"
+    ax.xaxis.set_major_formatter(lambda value, place: ticks.format(value).replace(".0%", "%"))
     ax.grid(axis="x", color="#dddddd", lw=0.8)
     ax.set_axisbelow(True)
     ax.spines["left"].set_visible(False)
