@@ -37,6 +37,17 @@ def test_a_hue_names_a_class_and_is_dim():
     assert colours[[0, 3, 7]].argmax(dim=1).tolist() == [0, 1, 2]  # red, green, blue
 
 
+def test_the_images_are_those_that_the_bundled_models_learned_from_whatever_the_default_device_is():
+    default, trained = PlantedCue(), PlantedCue("train", share=0.95, seed=0)
+    with torch.device("meta"):
+        images, labels, masks = default.sample(5, draw=3)
+    assert all(map(torch.equal, (images, labels, masks), trained.planted(5, draw=3)))
+    _, labels, _, named, places = PlantedCue("test", share=0.5, seed=1).planted(8, draw=2)
+    assert labels.tolist() == [4, 2, 5, 5, 9, 9, 7, 6]
+    assert named.tolist() == [0, 5, 2, 1, 5, 9, 7, 6]
+    assert places.tolist() == [31, 12, 31, 1, 33, 6, 28, 28]
+
+
 def test_draws_come_from_their_numbers():
     cued, again, state = PlantedCue("train"), PlantedCue("train"), torch.random.get_rng_state()
     assert all(map(torch.equal, cued.sample(8), again.sample(8, draw=0)))

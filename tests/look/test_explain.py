@@ -65,6 +65,11 @@ def test_distance_is_that_of_the_centres_on_a_grid_that_is_not_square(attention)
     assert_close(explain.attention_distance(attention, 3, 5, 6), expected, rtol=0, atol=1e-4)
 
 
+def test_a_grid_of_another_size_is_refused(attention):
+    with pytest.raises(ValueError, match=r"over 16 tokens, but 4 \* 5 patches"):
+        explain.attention_distance(attention, 4, 5, 6)
+
+
 def test_a_patch_that_looks_at_the_class_token_alone_is_left_out_of_the_mean():
     for looked_at, expected in (([0, 2, 0, 0], 16), ([0, 0, 0, 0], math.nan)):
         attention = F.one_hot(torch.tensor(looked_at), 4).float()[None, None, None]
@@ -140,6 +145,10 @@ def test_principal_filters_are_those_of_numpy_up_to_sign(shape):
     _, _, expected = np.linalg.svd(array - array.mean(axis=0))
     along = (filters.double().numpy() * expected[: most - 1]).sum(axis=1)
     np.testing.assert_allclose(np.abs(along), 1, atol=1e-3)
+    assert [len(explain.principal_filters(weight, count)) for count in (1, most)] == [1, most]
+    for count in (0, most + 1):
+        with pytest.raises(ValueError, match=f"count {count} is not between 1 and {most}"):
+            explain.principal_filters(weight, count)
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(12, 20, 4), (7, 3, 1), (4, 4, 4)])
@@ -151,6 +160,7 @@ def test_mass_on_object_is_that_of_the_pixels(height, width, side):
     expected = (pixels * masks).sum(dim=(1, 2)) / pixels.sum(dim=(1, 2))
     assert_close(explain.mass_on_object(maps, masks), expected, rtol=0, atol=1e-5)
     assert_close(explain.mass_on_object(maps / 1000, masks), expected, rtol=0, atol=1e-5)
+    assert_close(explain.mass_on_object(maps[:1], masks[:1]), expected[:1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("pixels", "won"), [(0, False), (7, False), (8, True), (16, True)])
@@ -170,7 +180,7 @@ def test_the_pointing_game_is_won_with_half_of_the_strongest_patch(pixels, won):
     ("maps", "masks"),
     [
         *[(shape, (2, 12, 20)) for shape in [(2, 14), (2, 16), (2, 60_000), (2, 0), (1, 15), (15,), (2, 3, 5)]],
-        *[((2, 15), shape) for shape in [(2, 1, 12, 20), (12, 20), (2, 12, 21), (2, 0, 0)]],
+        *[((2, 15), shape) for shape in [(2, 1, 12, 20), (12, 20), (2, 12, 21), (2, 3, 20), (2, 0, 0)]],
     ],
 )
 def test_maps_of_another_shape_than_the_masks_are_refused(measure, maps, masks, unchecked):

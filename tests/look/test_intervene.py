@@ -75,6 +75,16 @@ def test_what_is_skipped_adds_nothing_and_what_is_alone_replaces_the_stream(mode
     alone = traced(model, images, alone=["blocks.0.attention", "blocks.0.mlp"])
     torch.testing.assert_close(alone["blocks.0.norm_2.input"], plain["blocks.0.attention"])
     torch.testing.assert_close(alone["blocks.0"], alone["blocks.0.mlp"])
+    half = traced(model, images, alone=["blocks.0.attention"])  # the other half adds as before
+    torch.testing.assert_close(half["blocks.0"], half["blocks.0.attention"] + half["blocks.0.mlp"])
+    half = traced(model, images, alone=["blocks.0.mlp"])
+    torch.testing.assert_close(half["blocks.0.norm_2.input"], plain["blocks.0.norm_2.input"])
+
+
+def test_what_no_fused_kernel_shows_is_changed_without_a_recorder_too(model, images):
+    with torch.no_grad(), intervene(model, silenced=[(0, 0), (1, 3)]):
+        logits = model(images)
+    torch.testing.assert_close(logits, traced(model, images, silenced=[(0, 0), (1, 3)])["output"])
 
 
 def test_norms_that_are_off_pass_the_tokens_and_temperature_flattens_the_softmax(model, images):
@@ -92,7 +102,7 @@ def test_norms_that_are_off_pass_the_tokens_and_temperature_flattens_the_softmax
         (dict(order=[0, 1]), "each of the 15 patches once"),
         (dict(hidden=[15]), "hidden has 15; .* 0 to 14"),
         (dict(covered=[-1]), "covered has -1"),
-        (dict(silenced=[(0, 4)]), r"silenced has \(0, 4\)"),
+        (dict(silenced=[(0, 4)]), r"silenced has \(0, 4\); choose from \(0, 0\), \(0, 1\)"),
         (dict(skipped=["blocks.2"]), "skipped has 'blocks.2'; .*blocks.1.mlp"),
         (dict(alone=["blocks.0"]), "alone has 'blocks.0'"),
         (dict(unnormed=["head"]), "unnormed has 'head'; .*norm_1"),

@@ -276,3 +276,6 @@ def test_the_accuracy_is_the_share_of_always_the_same_images_named_right(count, 
         assert evaluate(model, data, count) == (count - wrong) / count
         assert (model.modes, model.training) == ({False}, mode)
     assert data.asked == [(size, draw) for draw in range(draws)] * 2
+    data.asked.clear()
+    evaluate(Reader(), data)
+    assert data.asked == [(250, draw) for draw in range(8)]  # 2,000 images by default
