@@ -75,6 +75,7 @@ def at_72_px(change: Callable[[VisionTransformer], nn.Module] = lambda model: mo
 
 TOKENS = {"longest token": longest_token, "mass": map_mass}
 MATRICES = [f"blocks.*.{name}.weight" for name in ("qkv", "projection", "expand", "contract")]
+FIRST = ("patch_embedding.projection.*", "position_embedding.positions")  # and pixels as they are
 NETWORKS = {"ViT": None, "CNN": variants.small_cnn, "linear": variants.linear_classifier}
 
 # group -> what is changed -> how.
@@ -112,7 +113,10 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "last, no warm-up": Experiment(change=variants.norm_last, recipe=dict(warmup=0.0)),
         "none in the blocks": Experiment(change=variants.put(nn.Identity, "*.norm_?")),
     },
-    "additions": {"none": Experiment(change=variants.no_additions)},
+    "additions": {
+        "none": Experiment(change=variants.no_additions),
+        "none, a quarter of the rate": Experiment(change=variants.no_additions, recipe=dict(learning_rate=1e-3)),
+    },
     "head": {
         "random start": Experiment(change=variants.start(nn.init.xavier_uniform_, "head.logits.weight")),
     },
@@ -150,6 +154,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "no augmentation": Experiment(data=dict(augment=False)),
         "all weights 0.02": Experiment(change=lambda model: VisionTransformer(model.config)),  # as in timm and DeiT
         "matrices 0.02": Experiment(change=variants.start(nn.init.trunc_normal_, *MATRICES, std=0.02)),
+        "all but matrices 0.02": Experiment(change=variants.start(nn.init.trunc_normal_, *FIRST, std=0.02)),
     },
     "depth and dim": {
         f"{depth} blocks, dim {dim}": Experiment(config=dict(depth=depth, dim=dim, hidden=2 * dim))
@@ -203,7 +208,7 @@ RISING = {
     "patches": ["24 px"],
     "attention": ["1 heads", "one matrix for q, k and v"],
     "norms": ["last, as in 2017", "none in the blocks"],
-    "additions": ["none"],
+    "additions": ["none", "none, a quarter of the rate"],
     "dropout": ["0.1"],
     "training": ["AdamW 3e-3", "SGD 0.1", "all weights 0.02", "matrices 0.02"],
 }
