@@ -210,7 +210,7 @@ RISING = {
     "norms": ["last, as in 2017", "none in the blocks"],
     "additions": ["none", "none, a quarter of the rate"],
     "dropout": ["0.1"],
-    "training": ["AdamW 3e-3", "SGD 0.1", "all weights 0.02", "matrices 0.02"],
+    "training": ["a quarter of the rate", "AdamW 3e-3", "SGD 0.1", "all weights 0.02", "matrices 0.02"],
 }
 EXPERIMENTS["twice the steps"] = {
     f"{group}: {name}": replace(one, recipe=one.recipe | dict(steps=2 * STEPS))
