@@ -195,7 +195,7 @@ EXPERIMENTS["without labels"] = {
     for name, begin, recipe in (
         ("all weights, random start", None, {}),
         ("all weights, pretrained", masked.pretrained, {}),
-        ("the head, random start", masked.head_alone, PROBE),
+        ("the head, random start", lambda model, seed: masked.head_alone(model), PROBE),
         ("the head, pretrained", lambda model, seed: masked.head_alone(masked.pretrained(model, seed)), PROBE),
     )
     for scans in (100, 1097)

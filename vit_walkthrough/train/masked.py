@@ -116,7 +116,7 @@ def pretrained(model: VisionTransformer, seed: int) -> VisionTransformer:
     return model
 
 
-def head_alone(model: VisionTransformer, seed: int = 0) -> VisionTransformer:
+def head_alone(model: VisionTransformer) -> VisionTransformer:
     """The model, frozen but for its head: a linear probe."""
     model.requires_grad_(False).head.requires_grad_(True)
     return model
