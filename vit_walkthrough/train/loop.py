@@ -85,7 +85,7 @@ def init_model(config: ViTConfig, data, seed: int = 0) -> VisionTransformer:
     timm and DeiT start with normal numbers of 0.02, with which a model of dim 64 learns almost nothing in its first
     thousand steps. Here matrices start with Xavier's numbers, as in the authors' own code. Queries and keys are twice
     as large, so that attention has favourites from the start (without this, some seeds took 600 steps). Positions are
-    as large as the patches, and the embedding reads pixels as if their mean were 0 and their standard deviation 1.
+    half as large as the patches, and the embedding reads pixels as if their mean were 0 and their standard deviation 1.
     """
     with seeded(seed):
         model = VisionTransformer(config)
