@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vit_walkthrough.model.encoder import MLP, EncoderBlock
+from vit_walkthrough.model.encoder import MLP, Encoder, EncoderBlock
 
 
 @pytest.fixture
@@ -33,3 +33,5 @@ def test_dropout_stands_where_torchs_does_but_not_on_the_weights(block, torch_la
     theirs.dropout = theirs.dropout1 = theirs.dropout2 = twice
     block.train(training).attention.dropout = block.mlp.dropout = twice
     assert_close(block(tokens), theirs(tokens), rtol=0, atol=1e-5)
+    for part in (MLP(32, 48), EncoderBlock(32, 4, 48), Encoder(2, 32, 4, 48)):  # by default there is none
+        assert {one.p for one in part.modules() if isinstance(one, nn.Dropout)} == {0}

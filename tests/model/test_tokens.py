@@ -57,6 +57,8 @@ def test_the_same_grid_keeps_positions_bit_for_bit(mode):
     positions = torch.randn(1, 16, 8)
     assert torch.equal(resample_positions(positions, 3, 5, mode=mode, grid=(3, 5)), positions)
     assert torch.equal(resample_positions(positions[:, :10], 3, 3, mode=mode), positions[:, :10])
+    one = resample_positions(positions[:, :2], 2, 2, mode=mode)
+    assert_close(one, positions[:, [0, 1, 1, 1, 1]], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("grid", [(3, 5), (14, 14)])

@@ -93,6 +93,7 @@ def test_weights_start_as_noise_of_standard_deviation_002_and_biases_at_zero():
 @pytest.mark.parametrize(("positions", "pooling"), [("learned", "class"), ("sincos", "mean")])
 def test_gradients_reach_every_parameter(config, images, randomize, positions, pooling):
     model = randomize(VisionTransformer(replace(config, positions=positions, pooling=pooling)))
+    assert isinstance(model.position_embedding.positions, nn.Parameter) == (positions == "learned")
     F.cross_entropy(model(images), torch.tensor([1, 4])).backward()
     assert [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()] == []
 
