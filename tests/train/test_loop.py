@@ -57,6 +57,15 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_it_starts_from_the_model_of_its_seed_and_shows_its_history(config, train):
+    seen = []
+    still = dict(learning_rate=0.0, weight_decay=0.0, seed=3)
+    model, history = train(**still, watch=lambda step, model, history: seen.append(history))
+    assert same(model, init_model(config, Bars(), 3))
+    assert not same(model, init_model(config, Bars(), 0))
+    assert all(each is history for each in seen)
+
+
 @pytest.mark.parametrize(("steps", "warmup", "rising"), [(100, 0.1, 10), (40, 0.25, 10), (7, 0.5, 4), (3, 0.0, 1)])
 def test_the_learning_rate_rises_in_a_line_and_falls_in_a_line(steps, warmup, rising):
     rates = [schedule(step, steps, warmup) for step in range(steps + 1)]
