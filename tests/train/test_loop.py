@@ -66,7 +66,9 @@ def test_it_starts_from_the_model_of_its_seed_and_shows_its_history(config, trai
     assert all(each is history for each in seen)
 
 
-@pytest.mark.parametrize(("steps", "warmup", "rising"), [(100, 0.1, 10), (40, 0.25, 10), (7, 0.5, 4), (3, 0.0, 1)])
+@pytest.mark.parametrize(
+    ("steps", "warmup", "rising"), [(100, 0.1, 10), (40, 0.25, 10), (7, 0.5, 4), (3, 0.0, 1), (2, 0.5, 1)]
+)
 def test_the_learning_rate_rises_in_a_line_and_falls_in_a_line(steps, warmup, rising):
     rates = [schedule(step, steps, warmup) for step in range(steps + 1)]
     falling = torch.linspace(1, 0, steps - rising + 1, dtype=torch.float64).tolist()
@@ -211,7 +213,10 @@ def test_data_that_cannot_be_asked_for_a_numbered_batch_and_numbers_below_1_are_
         (None, torch.rand(9), "float32"),
         (None, torch.eye(3, dtype=torch.long), r"\(3, 3\)"),
         # Even a rare one; -100 is what cross_entropy leaves out without a word.
-        *[(None, torch.tensor([0, 1, 2] * 100 + [rare]), rf"{rare}\b.*3 classes") for rare in (-1, -100, 3)],
+        *[
+            (None, torch.tensor([0, 1, 2] * 100 + [rare]), rf"{rare}\b.*3 classes they must be 0 to 2$")
+            for rare in (-1, -100, 3)
+        ],
     ],
 )
 def test_weights_and_labels_that_cannot_be_trained_are_refused(config, change, labels, told):
@@ -219,6 +224,12 @@ def test_weights_and_labels_that_cannot_be_trained_are_refused(config, change, l
     data.labels = labels
     with pytest.raises(ValueError, match=told):
         fit(change(model) if change else config, data, progress=False)
+
+
+def test_all_labels_may_be_the_same(config):
+    data = Bars()
+    data.labels = torch.ones(9, dtype=torch.long)
+    fit(config, data, steps=1, batch_size=2, progress=False)
 
 
 @pytest.mark.parametrize("optimizer", [adamw, muon, lambda model, lr, _: torch.optim.SGD(model.parameters(), lr)])
