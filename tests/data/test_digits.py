@@ -135,9 +135,17 @@ def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
     [
         (dict(split="Train"), "^split 'Train' .* train, validation, test$"),
         *[(dict(size=size), f"^size {size} .* 32$") for size in (33, 30)],
+        *[(dict(dim_fragments=share), f"^dim_fragments is {share}; .* 0 to 1$") for share in (-0.1, 1.1)],
         *[(dict(split="test", scans=scans), f"^scans is {scans}; test .* 1 to 500$") for scans in (0, 501)],
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ClutteredDigits(**arguments)
+
+
+@pytest.mark.parametrize("dim_fragments", [0, 1])
+def test_the_smallest_there_is(dim_fragments):
+    digits = ClutteredDigits("test", size=32, scans=1, dim_fragments=dim_fragments)
+    images, labels, masks = digits.sample(1, draw=0)
+    assert (images.shape, len(labels), masks.sum()) == ((1, 3, 32, 32), 1, 256)
