@@ -10,9 +10,10 @@ from tests.living.node import eight_bit
 pytest.register_assert_rewrite(f"{__package__}.jupyter")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium. Of this folder, not of the session: while it is open, an event loop runs that others stumble over."""
+    """Chromium. Of a file, not of a folder: while it is open, an event loop runs that a second one stumbles over, and
+    where another folder's file imports it, pytest would close it at the very end."""
     reason = "playwright cannot be imported; pip install -r tests/requirements.txt"
     playwright = pytest.importorskip("playwright.sync_api", reason=reason, exc_type=ImportError)
     chromium = shutil.which("chromium")
