@@ -14,8 +14,10 @@ def export(model: VisionTransformer) -> torch.export.ExportedProgram:
     """The model as one graph, for any number of images. The graph does not look for NaN; `forward` does."""
     config, batch = model.config, torch.export.Dim("batch", min=1)
     images = torch.zeros(2, config.channels, config.height, config.width)
-    # Without strict, the length of a batch becomes the constant 2.
-    return torch.export.export(model.eval(), (images,), dynamic_shapes=({0: batch},), strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch uses itself, and of Python 3.13.0
+        # Without strict, the length of a batch becomes the constant 2.
+        return torch.export.export(model.eval(), (images,), dynamic_shapes=({0: batch},), strict=True)
 
 
 def save_onnx(path: str | os.PathLike, model: VisionTransformer) -> None:
