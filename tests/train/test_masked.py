@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vit_walkthrough import patchify
+from vit_walkthrough import patchify, unpatchify
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.train.experiments import EXPERIMENTS
 from vit_walkthrough.train.loop import fit, init_model, seeded
@@ -19,17 +19,29 @@ def answer(model, images):
         return model(images)
 
 
+def test_nothing_that_is_hidden_is_seen_and_all_that_is_not_is():
+    model, images = init_masked(DIGITS), DIGITS.sample(4, draw=0)[0]
+    believed, hidden = answer(model, images)
+    assert (believed.shape, hidden.sum(dim=1).tolist()) == ((4, 36, 192), [27] * 4)
+    for which, changes in ((hidden, False), (~hidden, True)):
+        noise = torch.where(which[..., None], torch.rand(4, 36, 192), patchify(images, 8))
+        again, same_places = answer(model, unpatchify(noise, 8, 48, 48))
+        assert torch.equal(same_places, hidden)
+        assert torch.equal(again, believed) != changes
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.99, -1.0])
 def test_a_share_that_hides_nothing_or_all_is_refused(share):
     with pytest.raises(ValueError, match=rf"a share of {share}, \d+ of 36 patches are seen; choose .* as 0\.75"):
         MaskedAutoencoder(init_model(CONFIG, DIGITS), share)
 
 
-def test_the_same_seed_gives_the_same_losses():
+def test_it_learns_to_fill_in_and_the_same_seed_gives_the_same_losses():
     before = torch.random.manual_seed(2).get_state()
     runs = [reconstruct(init_masked(DIGITS, seed), DIGITS, steps=12, batch_size=16, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), before)
     assert runs[0] == runs[1] != runs[2]
+    assert max(runs[0][-3:]) < runs[0][0] / 2
 
 
 def test_the_bundled_ones_fill_in_digits_of_scans_that_they_have_not_seen():

@@ -18,6 +18,21 @@ PLACES = torch.cartesian_prod(torch.arange(4), torch.arange(6))  # of 24 patches
 SCORES = torch.randn(2, 3, 25, 25, generator=torch.Generator().manual_seed(0))
 
 
+class Blind(nn.Module):
+    def forward(self, weights):  # of 16 tokens and 3 registers
+        return F.pad(weights[..., :16] / weights[..., :16].sum(dim=-1, keepdim=True), (0, 3))
+
+
+@torch.no_grad()
+def test_registers_are_read_by_attention_alone_and_have_no_place(model, images):
+    longer, before = successors.registers(copy.deepcopy(model), 3), model(images)
+    tokens = longer.position_embedding[1].tokens.normal_()
+    with_registers, _ = longer(images), tokens.copy_(tokens.flip(1))
+    assert not torch.allclose(with_registers, before, atol=1e-2)
+    assert_close(longer(images), with_registers)
+    assert_close(successors.in_attention(longer, lambda block: Blind(), "weights")(images), before)
+
+
 @torch.no_grad()
 def test_turned_scores_depend_on_the_offset_alone_and_a_relative_bias_is_added_to_the_scores():
     turn, bias, added, found = Rotary(4, 6, 8), RelativeBias(4, 6, 3), torch.zeros(3, 25, 25), {}
