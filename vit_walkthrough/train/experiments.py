@@ -280,7 +280,8 @@ def results() -> dict[str, dict[str, dict[str, dict]]]:
 def measured(arm: tuple[str, str], what: str = "accuracy") -> list[float]:
     """What was measured of one experiment, (group, name): a number for each of the SEEDS."""
     group, name = arm
-    return [results()[group][name][str(seed)][what] for seed in SEEDS]
+    runs = results()[group][name]
+    return [runs[str(seed)][what] for seed in SEEDS]
 
 
 def compared(new: list[float], old: list[float]) -> str:
