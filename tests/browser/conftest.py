@@ -58,7 +58,6 @@ def open_file(browser):
 
 @pytest.fixture
 def open_page(open_file, tmp_path):
-
     def open_page(body: str, **options):
         file = tmp_path / f"page{len([*tmp_path.iterdir()])}.html"
         file.write_text(f'<!doctype html><meta charset="utf-8"><title>test</title>{body}', encoding="utf-8")

@@ -86,8 +86,9 @@ def scale_of(slots: list, *tables: np.ndarray, cells: int = 10) -> float:
 def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, scale=0.0) -> list[Part]:
     """The rows of a table (tokens, numbers) that are drawn, on one scale."""
     look = dict(width=width, cells=cells, scale=scale or scale_of(slots, table, cells=cells))
-    roles = [role or ("patch" if token else "class") for token in slots]
-    return [dots() if one is None else strip(table[one], own, **look) for one, own in zip(slots, roles, strict=True)]
+    return [
+        dots() if one is None else strip(table[one], role or ("patch" if one else "class"), **look) for one in slots
+    ]
 
 
 def stack(*lists: list, high: Number = 0.4) -> Part:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vit_walkthrough import draw
-from vit_walkthrough.living.attention import attention, grid_of, of_model
+from vit_walkthrough.living.attention import attention, grid_of, names_of, of_model
 from vit_walkthrough.living.page import Living
 from vit_walkthrough.look.explain import logit_lens, mass_on_object
 from vit_walkthrough.model.attention import attend, attention_weights
@@ -209,7 +209,7 @@ def run(moments: Sequence[dict], images: Tensor, labels, *, masks: Tensor | None
     }
     if not all(numbers.isfinite().all() for numbers in kept.values()):
         raise ValueError("the moments hold numbers that are not finite")
-    labels, names = [int(label) for label in labels], [str(number) for number in range(kept["probabilities"].shape[-1])]
+    labels, names = [int(label) for label in labels], names_of(None, kept["probabilities"].shape[-1])
     side, first = grid_of(kept["maps"].shape[-1], *images.shape[-2:])
     counts = {len(images), len(labels), kept["maps"].shape[1], kept["probabilities"].shape[1]}
     if first or len(counts) > 1 or not set(labels) <= set(range(len(names))):
