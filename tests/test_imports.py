@@ -23,7 +23,6 @@ ARROWS = {
     "look": {"model"},
     "weights": {"model"},
     "train.loop": {"model", "data"},
-    "train.experiments": {"model", "data", "look", "weights.checkpoint"},
     "train": {"model", "data", "weights.checkpoint"},
     "draw.plots": set(),
     "draw": {"model", "data", "look"},
@@ -39,7 +38,6 @@ LIBRARIES = {
     "ipywidgets": {"widgets"},
     "matplotlib": {"draw", "living", "widgets", "exercises"},
     "timm": {"weights.published"},
-    "accelerate": {"train.__main__"},
     **{name: set() for name in ("transformers", "torchvision", "huggingface_hub")},
     **{name: {"weights.export"} for name in ("onnx", "onnxscript", "onnxruntime")},
 }
@@ -126,7 +124,7 @@ def test_every_public_name_has_a_docstring_and_those_of_the_stages_and_of_trace_
 
 def test_modules_are_short():
     lines = {path.relative_to(PACKAGE).as_posix(): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert sum(lines.values()) <= 7000
+    assert sum(lines.values()) <= 6000
     assert max(lines.values()) <= 400
 
 

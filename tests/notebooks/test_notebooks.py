@@ -30,9 +30,8 @@ WELDED = {
     "11_built_otherwise": {
         "train.successors": [
             *("Registers", "registers", "Rotary", "rotary", "RelativeBias"),
-            *("AttentionPooled", "attention_pooling", "Windows", "windows", "reach"),
+            *("AttentionPooled", "attention_pooling", "Windows", "windows", "reach", "convolutions", "in_attention"),
         ],
-        "train.variants": ["convolutions", "in_attention"],
     },
     "12_trained_otherwise": {"train.successors": ["TwoHeads", "Student"], "train.masked": ["MaskedAutoencoder"]},
 }

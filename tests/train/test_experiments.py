@@ -1,4 +1,4 @@
-"""experiments.py: what each kind of change changes, what a run measures, and how results are kept."""
+"""notebooks/experiments: what each kind of change changes, what a run measures, and how results are kept."""
 
 import copy
 import functools
@@ -14,13 +14,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from notebooks.experiments import __main__ as command
+from notebooks.experiments import variants
+from notebooks.experiments.__main__ import main, run
+from notebooks.experiments.arms import EXPERIMENTS, STEPS, Experiment
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.train import experiments, variants
-from vit_walkthrough.train.experiments import EXPERIMENTS, STEPS, Experiment, main, results, run
-from vit_walkthrough.train.loop import History, evaluate, init_model
-from vit_walkthrough.train.variants import BASE
+from vit_walkthrough.train import experiments
+from vit_walkthrough.train.experiments import BASE, results
+from vit_walkthrough.train.loop import RECIPE, History, evaluate, init_model
 
 EVERY = [(group, name) for group, names in EXPERIMENTS.items() for name in names]
 
@@ -35,8 +38,8 @@ def started(group: str, name: str) -> SimpleNamespace:
         return model.eval(), History()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "fit", watched_fit)
-        patch.setattr(experiments, "evaluate", lambda *_: 0.5)
+        patch.setattr(command, "fit", watched_fit)
+        patch.setattr(command, "evaluate", lambda *_: 0.5)
         seen.result = run(group, name)
     return seen
 
@@ -159,8 +162,8 @@ def test_the_same_seed_gives_the_same_result_on_test_and_on_upright_training_ima
         asked.append((data.split, data.seed, len(data.scans), data.augment))
         return evaluate(model, data, 100)
 
-    monkeypatch.setattr(experiments, "STEPS", 10)
-    monkeypatch.setattr(experiments, "evaluate", watched)
+    monkeypatch.setattr(command, "STEPS", 10)
+    monkeypatch.setattr(command, "evaluate", watched)
     first, before = run(*which, seed=5), torch.random.manual_seed(2).get_state()
     again, other = run(*which, seed=5), run(*which, seed=6)
     assert torch.equal(torch.get_rng_state(), before)
@@ -183,11 +186,12 @@ def kept(tmp_path, monkeypatch):
         return {"accuracy": 0.5 + seed / 8}
 
     few = {"one": {"b": Experiment(), "a": Experiment()}, "two": {"c": Experiment()}}
-    monkeypatch.setattr(experiments, "RESULTS", kept.path)
-    monkeypatch.setattr(experiments, "EXPERIMENTS", few)
-    monkeypatch.setattr(experiments, "ProcessPoolExecutor", functools.partial(ThreadPoolExecutor, 1))
-    monkeypatch.setattr(experiments, "as_completed", list)
-    monkeypatch.setattr(experiments, "run", counted)
+    for module in (experiments, command):
+        monkeypatch.setattr(module, "RESULTS", kept.path)
+    monkeypatch.setattr(command, "EXPERIMENTS", few)
+    monkeypatch.setattr(command, "ProcessPoolExecutor", functools.partial(ThreadPoolExecutor, 1))
+    monkeypatch.setattr(command, "as_completed", list)
+    monkeypatch.setattr(command, "run", counted)
     return kept
 
 
@@ -211,6 +215,12 @@ def test_an_unknown_group_is_refused_before_anything_runs_and_an_error_keeps_wha
 def test_what_was_measured_stands_in_the_order_of_the_seeds(kept):
     main(["one"])
     assert experiments.measured(("one", "a")) == [0.5, 0.625, 0.75]
+
+
+def test_the_stored_results_are_of_this_recipe_and_of_every_experiment_and_seed():
+    assert json.loads(experiments.RESULTS.read_text())["recipe"] == RECIPE
+    assert {(group, name) for group, names in results().items() for name in names} == set(EVERY)
+    assert all(len(experiments.measured(one)) == 3 for one in EVERY)
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,22 @@
-"""Learning without labels: a masked autoencoder sees a quarter of the patches and fills in the others.
+"""Learning without labels: a masked autoencoder sees a quarter of the patches and fills in the others."""
 
-python -m vit_walkthrough.train.masked --seed 0    # trains one of the bundled ones anew
-"""
-
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.encoder import Encoder
 from vit_walkthrough.model.patches import patchify
 from vit_walkthrough.model.tokens import PositionEmbedding
 from vit_walkthrough.model.vit import VisionTransformer
+from vit_walkthrough.train.experiments import BASE
 from vit_walkthrough.train.loop import init_model, plain_torch, schedule, seeded, set_rates
 from vit_walkthrough.train.optimizers import muon
-from vit_walkthrough.train.variants import BASE
-from vit_walkthrough.weights.checkpoint import TINY, in_eight_bits, in_full
+from vit_walkthrough.weights.checkpoint import TINY, in_full
 
-SIZES = dict(patch_size=8, pooling="mean")
-CONFIG = replace(BASE, **SIZES)
+CONFIG = replace(BASE, patch_size=8, pooling="mean")
 STEPS = 3000
 
 
@@ -101,41 +94,8 @@ def reconstruct(model: MaskedAutoencoder, data, *, steps: int = STEPS, batch_siz
 def load_masked(seed: int = 0) -> MaskedAutoencoder:
     """An autoencoder that was trained on all training scans from seed 0, 1 or 2; ValueError for another seed."""
     if seed not in (0, 1, 2):
-        train = f"python -m vit_walkthrough.train.masked --seed {seed}"
-        raise ValueError(f"the bundled autoencoders are of seeds 0, 1 and 2, not {seed!r}. To train one: {train}")
+        raise ValueError(f"the bundled autoencoders are of seeds 0, 1 and 2, not {seed!r}")
     with seeded(0):
         model = MaskedAutoencoder(VisionTransformer(CONFIG))
     model.load_state_dict(in_full(load_file(TINY / f"masked_s{seed}.safetensors")))
     return model.eval()
-
-
-def pretrained(model: VisionTransformer, seed: int) -> VisionTransformer:
-    """The model with the weights of the bundled autoencoder's encoder; its head stays as it is."""
-    encoder = load_masked(seed).encoder.state_dict()
-    model.load_state_dict({name: tensor for name, tensor in encoder.items() if "head" not in name}, strict=False)
-    return model
-
-
-def head_alone(model: VisionTransformer) -> VisionTransformer:
-    """The model, frozen but for its head: a linear probe."""
-    model.requires_grad_(False).head.requires_grad_(True)
-    return model
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Train an autoencoder and save it in 8 bits."""
-    parser = argparse.ArgumentParser("python -m vit_walkthrough.train.masked", description=main.__doc__)
-    for name, default in (("--seed", 0), ("--steps", STEPS)):
-        parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--output", type=Path, help="by default among the bundled checkpoints")
-    chosen = parser.parse_args(arguments)
-    data = ClutteredDigits("train", seed=chosen.seed)
-    model = init_masked(data, chosen.seed)
-    losses = reconstruct(model, data, steps=chosen.steps, seed=chosen.seed)
-    path = chosen.output or TINY / f"masked_s{chosen.seed}.safetensors"
-    save_file(in_eight_bits(model.state_dict()), path)
-    print(f"{path.name}: mean squared error on hidden patches {sum(losses[-100:]) / len(losses[-100:]):.5f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,26 @@
 """What came after the paper, each on top of the package's classes. Notebooks 11 and 12 build them."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from einops.layers.torch import Rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.attention import attend, attention_weights
 from vit_walkthrough.model.vit import ClassificationHead, VisionTransformer
-from vit_walkthrough.train.loop import fit
-from vit_walkthrough.train.variants import in_attention, small_cnn
+
+
+def in_attention(model: VisionTransformer, make: Callable[[int], nn.Module], *points: str) -> VisionTransformer:
+    """The model with make(number of the block) at these points of every block's attention, such as "weights". The fused
+    kernel, which never holds what passes there, is turned off."""
+    for number, block in enumerate(model.blocks):
+        block.attention.fused = False
+        for point in points:
+            setattr(block.attention, point, make(number))
+    return model
 
 
 class Registers(nn.Module):
@@ -129,6 +138,17 @@ def windows(model: VisionTransformer, side: int = 2, shift: int = 0) -> VisionTr
     return in_attention(model, lambda block: Windows(rows, cols, side, shift * (block % 2)), "weights")
 
 
+def convolutions(model: VisionTransformer) -> nn.Module:
+    """Two convolutions with a ReLU between them make the same 4 x 4 tokens of 12 pixels, instead of one matrix."""
+    model.patch_embedding = nn.Sequential(
+        nn.Conv2d(3, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, model.config.dim, 6, stride=6),
+        Rearrange("batch dim rows cols -> batch (rows cols) dim"),
+    )
+    return model
+
+
 class AttentionPooled(VisionTransformer):
     """The head reads an average of the patches, weighted by how well each answers one learned query. Source: Zhai et
     al. 2021, arXiv 2106.04560, section 3.2. Differs: one head, and no MLP."""
@@ -173,20 +193,6 @@ def student(model: VisionTransformer) -> VisionTransformer:
     model = registers(model, 1)
     model.__class__, model.head = Student, TwoHeads(model.config.dim, model.config.classes)
     return model
-
-
-class Taught:
-    """Images with two rows of labels: their own, and behind them what a CNN says that was trained on the same data."""
-
-    def __init__(self, data: ClutteredDigits, teacher: nn.Module | None = None):
-        self.data, self.teacher = data, teacher
-
-    def sample(self, count: int, draw: int) -> tuple[Tensor, Tensor]:
-        if self.teacher is None:
-            self.teacher = fit(small_cnn(), self.data, seed=self.data.seed, progress=False).model
-        images, labels, _ = self.data.sample(count, draw)
-        with torch.no_grad():
-            return images, torch.cat([labels, self.teacher(images).argmax(dim=-1)])
 
 
 def reach(together: list[Bool[Tensor, "tokens tokens"]]) -> Bool[Tensor, "tokens tokens"]:

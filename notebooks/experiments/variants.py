@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -11,18 +10,23 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from vit_walkthrough.data import ClutteredDigits
-from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.encoder import EncoderBlock
 from vit_walkthrough.model.vit import VisionTransformer
-
-BASE = ViTConfig(48, 12, dim=64, depth=4, heads=4, hidden=128, classes=10)
+from vit_walkthrough.train.experiments import BASE, small_cnn
+from vit_walkthrough.train.loop import fit
+from vit_walkthrough.train.masked import load_masked
+from vit_walkthrough.train.successors import in_attention
 
 
 def put(new: Callable[[], nn.Module], *places: str) -> Callable[[VisionTransformer], nn.Module]:
     """A change that puts a new module at every place that one of the patterns matches, such as *.attention.qkv."""
 
     def change(model: VisionTransformer) -> VisionTransformer:
-        names = [name for name, _ in model.named_modules() if any(fnmatchcase(name, place) for place in places)]
+        names = [
+            name
+            for name, _ in model.named_modules()
+            if any(fnmatchcase(name, place) for place in places)
+        ]
         for name in names:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, new())
@@ -31,7 +35,9 @@ def put(new: Callable[[], nn.Module], *places: str) -> Callable[[VisionTransform
     return change
 
 
-def start(init: Callable[..., Tensor], *names: str, **settings) -> Callable[[VisionTransformer], nn.Module]:
+def start(
+    init: Callable[..., Tensor], *names: str, **settings
+) -> Callable[[VisionTransformer], nn.Module]:
     """A change that gives every parameter that one of the patterns matches other numbers to start from."""
 
     def change(model: VisionTransformer) -> VisionTransformer:
@@ -41,16 +47,6 @@ def start(init: Callable[..., Tensor], *names: str, **settings) -> Callable[[Vis
         return model
 
     return change
-
-
-def in_attention(model: VisionTransformer, make: Callable[[int], nn.Module], *points: str) -> VisionTransformer:
-    """The model with make(number of the block) at these points of every block's attention, such as "weights". The fused
-    kernel, which never holds what passes there, is turned off."""
-    for number, block in enumerate(model.blocks):
-        block.attention.fused = False
-        for point in points:
-            setattr(block.attention, point, make(number))
-    return model
 
 
 class Repeat(nn.Module):
@@ -70,15 +66,21 @@ class Repeat(nn.Module):
 def token_batch_norm() -> nn.Module:
     """BatchNorm of every feature over the batch and its tokens."""
     back = Rearrange("batch dim tokens -> batch tokens dim")
-    return nn.Sequential(Rearrange("batch tokens dim -> batch dim tokens"), nn.BatchNorm1d(BASE.dim), back)
+    return nn.Sequential(
+        Rearrange("batch tokens dim -> batch dim tokens"), nn.BatchNorm1d(BASE.dim), back
+    )
 
 
 def overlap(model: VisionTransformer) -> nn.Module:
     """7 x 7 patches of 12 pixels, 6 apart, on images of 48. The given ViT has 7 x 7 patches on images of 84."""
     linear, side = model.patch_embedding.projection, model.config.patch_size
     convolution = nn.Conv2d(3, model.config.dim, side, stride=side // 2)
-    convolution.load_state_dict({"weight": linear.weight.view_as(convolution.weight), "bias": linear.bias})
-    model.patch_embedding = nn.Sequential(convolution, Rearrange("batch dim rows cols -> batch (rows cols) dim"))
+    convolution.load_state_dict(
+        {"weight": linear.weight.view_as(convolution.weight), "bias": linear.bias}
+    )
+    model.patch_embedding = nn.Sequential(
+        convolution, Rearrange("batch dim rows cols -> batch (rows cols) dim")
+    )
     model.config = replace(model.config, image_size=48)  # forward compares its images with it
     return model
 
@@ -97,30 +99,9 @@ def keep_patches_from_class_token(model: VisionTransformer) -> nn.Module:
     return model
 
 
-def small_cnn(model: VisionTransformer | None = None) -> nn.Module:
-    """Instead of a ViT, four 3 x 3 convolutions with BatchNorm, each of which halves the picture, and a mean over the
-    rest. It has as many parameters as BASE, within 3%."""
-    widths = [3, 32, 64, 96, 96]
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], BASE.classes))
-
-
 def linear_classifier(model: VisionTransformer) -> nn.Module:
     """Instead of a ViT, one matrix from all pixels to the logits."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * BASE.height * BASE.width, BASE.classes))
-
-
-def convolutions(model: VisionTransformer) -> nn.Module:
-    """Two convolutions with a ReLU between them make the same 4 x 4 tokens of 12 pixels, instead of one matrix."""
-    model.patch_embedding = nn.Sequential(
-        nn.Conv2d(3, 32, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(32, model.config.dim, 6, stride=6),
-        Rearrange("batch dim rows cols -> batch (rows cols) dim"),
-    )
-    return model
 
 
 class NormLast(EncoderBlock):
@@ -198,3 +179,34 @@ class Mixup:
 def sgd(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """Gradient descent with momentum. Its weight decay is of another kind and stays at 1e-4."""
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
+
+
+class Taught:
+    """Images with two rows of labels: their own, and behind them what a CNN says that was trained on the same data."""
+
+    def __init__(self, data: ClutteredDigits, teacher: nn.Module | None = None):
+        self.data, self.teacher = data, teacher
+
+    def sample(self, count: int, draw: int) -> tuple[Tensor, Tensor]:
+        if self.teacher is None:
+            self.teacher = fit(
+                small_cnn(), self.data, seed=self.data.seed, progress=False
+            ).model
+        images, labels, _ = self.data.sample(count, draw)
+        with torch.no_grad():
+            return images, torch.cat([labels, self.teacher(images).argmax(dim=-1)])
+
+
+def pretrained(model: VisionTransformer, seed: int) -> VisionTransformer:
+    """The model with the weights of the bundled autoencoder's encoder; its head stays as it is."""
+    encoder = load_masked(seed).encoder.state_dict()
+    model.load_state_dict(
+        {name: tensor for name, tensor in encoder.items() if "head" not in name}, strict=False
+    )
+    return model
+
+
+def head_alone(model: VisionTransformer) -> VisionTransformer:
+    """The model, frozen but for its head: a linear probe."""
+    model.requires_grad_(False).head.requires_grad_(True)
+    return model
