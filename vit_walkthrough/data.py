@@ -32,63 +32,36 @@ def photo(name: str, size=224) -> Float[Tensor, "3 height width"]:
 def load_image(source, size=224) -> Float[Tensor, "3 height width"]:
     """Any picture as red, green and blue in [0, 1], upright, cropped about its centre to the shape of size and resized.
 
-    source: a path, bytes, a binary file, a Pillow image, a NumPy array (height width) or (height width channels), or a
-    torch tensor (channels height width); grey, RGB, or either with alpha. White is 255 in 8 bits, 65535 in 16 bits and
-    1 in floats. Transparent pixels become white. size: side in pixels, or (height, width).
+    source: a path, bytes, a binary file or a Pillow image; of several frames the first is taken, and transparent pixels
+    become white. size: side in pixels, or (height, width).
 
-    Raises: ValueError for a source that is no complete picture, has one pixel or too many for Pillow, and for another
-    size; TypeError for an array of another type; OSError for a file that cannot be opened.
+    Raises: ValueError for a source that is no complete picture of at most 16 bits, has one pixel or too many for
+    Pillow, and for another size; OSError for a file that cannot be opened.
     """
     sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
         raise ValueError(f"size is {size!r}; it must be a whole number of pixels from 1, or two: (height, width)")
-    pixels = _pixels(source)
-    if pixels.shape[:2] == (1, 1):
+    if isinstance(source, (str, Path)):
+        with open(source, "rb") as file:
+            return load_image(file, size)
+    picture = _decoded(source)
+    if picture.size == (1, 1):
         raise ValueError("a picture of 1 x 1 pixel has nothing to look at; give a larger one")
-    (height, width), (old_height, old_width) = sides, pixels.shape[:2]
+    (height, width), (old_width, old_height) = sides, picture.size
     # Whole pixels, so that a picture that only needs a crop keeps its values.
     crop_height = min(old_height, max(1, round(old_width * height / width)))
     crop_width = min(old_width, max(1, round(old_height * width / height)))
     top, left = (old_height - crop_height) // 2, (old_width - crop_width) // 2
-    cropped = pixels[top : top + crop_height, left : left + crop_width].astype(np.float32)
-    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    planes = list(np.moveaxis(cropped, -1, 0) / white)
-    alpha = planes.pop() if len(planes) in (2, 4) else 1
-    # Bicubic, smoothed where it shrinks, as for the published weights. It can overshoot [0, 1].
-    images = [Image.fromarray(plane * alpha + (1 - alpha)) for plane in planes * (3 // len(planes))]
-    resized = [image.resize((width, height), Image.Resampling.BICUBIC) for image in images]
-    return torch.from_numpy(np.stack(resized)).clamp_(0, 1)
+    box = left, top, left + crop_width, top + crop_height
+    # Bicubic in 8 bits, smoothed where it shrinks, as for the published weights; alpha weighs what is mixed.
+    resized = picture.crop(box).resize((width, height), Image.Resampling.BICUBIC)
+    if resized.mode == "RGBA":
+        resized = Image.alpha_composite(Image.new("RGBA", resized.size, "white"), resized).convert("RGB")
+    return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255).movedim(-1, 0).contiguous()
 
 
-def numbered_image(height: int = 4, width: int = 6) -> Float[Tensor, "1 height width"]:
-    """The image whose pixels count 0, 1, 2, ... in reading order: the number of a pixel names its place."""
-    return torch.arange(height * width, dtype=torch.float32).reshape(1, height, width)
-
-
-def _pixels(source) -> np.ndarray:
-    """Any source as (height width channels), checked, in the numbers that it came in."""
-    if isinstance(source, (str, Path)):
-        with open(source, "rb") as file:
-            return _pixels(file)
-    if isinstance(source, Tensor):
-        array = (source.float() if source.is_floating_point() else source).numpy(force=True)
-        array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
-    else:
-        array = source if isinstance(source, np.ndarray) else _decoded(source)
-    if array.ndim not in (2, 3) or 0 in array.shape or array.shape[2:] > (4,):
-        shape = tuple(getattr(source, "shape", array.shape))
-        raise ValueError(f"shape {shape} is not (height width) or (height width channels), for torch channels first")
-    if array.dtype.kind == "f":
-        low, high = array.min(), array.max()
-        if not (low >= -1e-3 and high <= 1.001):  # the slack is for rounding: a quarter of an 8-bit step
-            raise ValueError(f"floats from {low:.4g} to {high:.4g}; bring all of them to [0, 1] (often: / 255)")
-    elif array.dtype.str[1:] not in ("b1", "u1", "u2"):
-        raise TypeError(f"numbers of type {array.dtype}; convert them to uint8, uint16, bool, or floats in [0, 1]")
-    return array if array.ndim == 3 else array[..., None]
-
-
-def _decoded(source) -> np.ndarray:
-    """The first frame of a file or of bytes, or a Pillow image, upright."""
+def _decoded(source) -> Image.Image:
+    """The first frame, upright, in red, green and blue, with alpha if something is transparent."""
     name = getattr(source, "name", f"the {type(source).__name__}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities that it copes with
@@ -96,12 +69,20 @@ def _decoded(source) -> np.ndarray:
         try:
             file = io.BytesIO(source) if isinstance(source, (bytes, memoryview)) else source
             image = ImageOps.exif_transpose(file if isinstance(file, Image.Image) else Image.open(file))
-            if image.mode[0] not in "IF":  # those are grey, in 16 bits or more
-                image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-            return np.asarray(image)
+            if image.mode in ("I", "F"):
+                raise ValueError("its numbers have 32 bits")
+            if image.mode[0] == "I":  # 16 bits, which Pillow's convert would cut off at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
         except Exception as error:  # a decoder that meets a broken file may raise anything
             reason = "Pillow knows no such format" if isinstance(error, UnidentifiedImageError) else error
-            raise ValueError(f"{name} cannot be decoded ({reason}); give a whole PNG, JPEG, GIF or WebP") from error
+            how = "give a whole PNG, JPEG, GIF or WebP, or a Pillow image"
+            raise ValueError(f"{name} cannot be decoded ({reason}); {how}") from error
+
+
+def numbered_image(height: int = 4, width: int = 6) -> Float[Tensor, "1 height width"]:
+    """The image whose pixels count 0, 1, 2, ... in reading order: the number of a pixel names its place."""
+    return torch.arange(height * width, dtype=torch.float32).reshape(1, height, width)
 
 
 class ClutteredDigits:

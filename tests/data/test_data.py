@@ -18,21 +18,20 @@ FOLDER = Path(__file__).parents[2] / "images" / "photos"
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 150, 100], [255, 255, 255]]], np.uint8)
 GREY = np.array([[0, 1, 100], [128, 254, 255]], np.uint8)
 ALPHA = np.array([[255, 0, 51], [102, 255, 204]], np.uint8)
-SHORT = np.array([[0, 1, 255], [256, 40_000, 65_535]], np.uint16)
-UNIT = np.array([[0, 0.25, 0.5], [0.1, 0.9, 1]], np.float32)
+SHORT = np.array([[0, 255, 256], [511, 40_000, 65_535]], np.uint16)
 WITHOUT_GREEN = np.array([[255, 0, 255], [255, 255, 255]], np.uint8)  # the second pixel is transparent
 
 
-def expected(array, top=255.0) -> torch.Tensor:
-    """(3 height width), by hand: (height width) grey or (height width 3)."""
-    array = np.asarray(array, np.float64) / top
+def expected(array) -> torch.Tensor:
+    """(3 height width), by hand: (height width) grey or (height width 3), in 8 bits."""
+    array = np.asarray(array, np.float64) / 255
     array = np.stack([array] * 3) if array.ndim == 2 else np.stack([array[..., channel] for channel in range(3)])
     return torch.from_numpy(array).float()
 
 
-def on_white(array, alpha, top=255.0) -> torch.Tensor:
+def on_white(array, alpha) -> torch.Tensor:
     opaque = torch.from_numpy(alpha / 255).float()
-    return expected(array, top) * opaque + (1 - opaque)
+    return expected(array) * opaque + (1 - opaque)
 
 
 def encode(image, form: str = "PNG", **options) -> bytes:
@@ -78,20 +77,8 @@ SOURCES = {
     "RGB png, a transparent colour": (encode(RGB, transparency=(0, 255, 0)), on_white(RGB, WITHOUT_GREEN)),
     "RGB jpeg, broken EXIF": (encode(PLAIN, "JPEG", quality=95, exif=b"Exif\0\0garbage"), expected(PLAIN)),
     "RGBA png": (encode(np.dstack([RGB, ALPHA])), on_white(RGB, ALPHA)),
-    "16-bit png": (encode(SHORT), expected(SHORT, 65535)),
-    "F tiff": (encode(UNIT, "TIFF"), expected(UNIT, 1)),
-    "RGB array": (RGB[::-1, ::-1], expected(RGB[::-1, ::-1])),
-    "grey array": (GREY[..., None], expected(GREY)),
-    "grey array with alpha": (np.dstack([GREY, ALPHA]), on_white(GREY, ALPHA)),
-    "16-bit array": (SHORT.astype(">u2"), expected(SHORT, 65535)),
-    "float array": (UNIT.astype(np.float64), expected(UNIT, 1)),
-    "bool array": (GREY > 100, expected(GREY > 100, 1)),
-    "floats rounded above 1": (UNIT + np.float32(9e-4), expected(UNIT + 9e-4, 1).clamp(0, 1)),
-    "floats rounded below 0": (UNIT - np.float32(9e-4), expected(UNIT - 9e-4, 1).clamp(0, 1)),
-    "tensor with a gradient": (expected(RGB).double().requires_grad_(), expected(RGB)),
-    "grey tensor": (torch.from_numpy(UNIT), expected(UNIT, 1)),
-    "bfloat16 tensor": (expected(RGB).bfloat16(), expected(RGB).bfloat16().float()),
-    "uint8 tensor": (torch.from_numpy(RGB).movedim(-1, 0), expected(RGB)),  # of a tensor the channels come first
+    "16-bit png": (encode(SHORT), expected([[0, 0, 1], [1, 156, 255]])),
+    "a Pillow image": (Image.fromarray(RGB), expected(RGB)),
 }
 
 
@@ -100,11 +87,10 @@ def test_every_source_gives_its_picture_and_stays_as_it_is(kind):
     source, wanted = SOURCES[kind]
     source, before = copy.deepcopy(source), source
     image = load_image(source, (2, 3))
-    close(image, wanted, 0.015 if "jpeg" in kind else 1e-6)  # a JPEG is rounded
-    assert (image.dtype, image.requires_grad, image.is_contiguous()) == (torch.float32, False, True)
+    close(image, wanted, 0.015 if "jpeg" in kind else 0.5 / 255 if "alpha" in kind or "RGBA" in kind else 1e-6)
+    assert (image.dtype, image.is_contiguous()) == (torch.float32, True)
     image.zero_()
-    if not isinstance(source, (bytes, Image.Image)):
-        assert (before == source).all()
+    assert before == source
 
 
 def test_a_path_or_an_open_file_is_read_from_its_start(tmp_path):
@@ -117,12 +103,12 @@ def test_a_path_or_an_open_file_is_read_from_its_start(tmp_path):
 
 
 @pytest.mark.parametrize(("orientation", "stored"), [(2, lambda a: a[:, ::-1]), (8, lambda a: np.rot90(a, -1))])
-@pytest.mark.parametrize(("upright", "top"), [(RGB, 255), (SHORT, 65535)], ids=["RGB", "16 bits"])
-def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored, upright, top):
+@pytest.mark.parametrize("upright", [RGB, 257 * GREY.astype(np.uint16)], ids=["RGB", "16 bits"])
+def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored, upright):
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.open(io.BytesIO(encode(stored(upright).copy(), exif=exif)))
-    close(load_image(image, (2, 3)), expected(upright, top))
+    close(load_image(image, (2, 3)), expected(upright if upright.ndim == 3 else GREY))
     assert image.getexif()[0x0112] == orientation
 
 
@@ -135,23 +121,23 @@ def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored,
     ],
 )
 def test_the_crop_is_about_the_centre_and_keeps_the_values(height, width, size, rows, cols):
-    array = (numbered_image(height, width)[0] / (height * width)).numpy()
-    assert torch.equal(load_image(array, size), torch.from_numpy(array[rows, cols]).expand(3, -1, -1))
+    array = numbered_image(height, width)[0].numpy().astype(np.uint8)
+    assert torch.equal(load_image(Image.fromarray(array), size), expected(array[rows, cols]))
 
 
 @pytest.mark.parametrize(("size", "cols"), [((20, 30), np.s_[:]), ((12, 12), np.s_[10:50]), ((90, 60), np.s_[16:43])])
-def test_the_resize_is_smoothed_bicubic_and_its_overshoot_cut(size, cols):
+def test_the_resize_is_smoothed_bicubic(size, cols):
     """torch's own bicubic with antialias is the reference; both use the same kernel (a = -0.5)."""
-    array = np.random.default_rng(0).random((40, 60, 3), np.float32).round()
-    wanted = F.interpolate(expected(array[:, cols], 1)[None], size, mode="bicubic", antialias=True)
-    close(load_image(array, size), wanted[0].clamp(0, 1), atol=1e-5)
+    array = np.random.default_rng(0).integers(80, 175, (40, 60, 3), np.uint8)  # no overshoot
+    wanted = F.interpolate(expected(array[:, cols])[None], size, mode="bicubic", antialias=True)
+    close(load_image(Image.fromarray(array), size), wanted[0], atol=1.1 / 255)  # rounded twice
 
 
 def test_transparency_is_removed_before_the_resize():
     """A red that nobody sees must not bleed: transparent red beside opaque white is white everywhere."""
     array = np.full((8, 8, 4), 255, np.uint8)
     array[:, ::2] = (255, 0, 0, 0)
-    close(load_image(array, 5), torch.ones(3, 5, 5))
+    close(load_image(Image.fromarray(array), 5), torch.ones(3, 5, 5))
 
 
 @pytest.mark.parametrize(
@@ -160,19 +146,11 @@ def test_transparency_is_removed_before_the_resize():
         (ValueError, b"", r"the bytes cannot be decoded \(Pillow knows no such format\); .* PNG"),
         (ValueError, io.StringIO("a file opened without b"), "the StringIO cannot be decoded"),
         (ValueError, None, "the NoneType cannot be decoded"),
-        (ValueError, np.zeros((1, 1, 3)), "^a picture of 1 x 1 pixel .*; give a larger one$"),
-        *[
-            (ValueError, np.zeros(shape), rf"^shape \({', '.join(map(str, shape))}.*\(height width\)")
-            for shape in [(3,), (1, 4, 4, 3), (3, 8, 9), (0, 4), (4, 4, 0), ()]
-        ],
-        (ValueError, torch.zeros(8, 9, 3), r"shape \(8, 9, 3\) .* torch"),
-        (ValueError, np.array([[0.5, np.nan, np.inf]]), "floats from nan to nan"),
-        (ValueError, np.array([[-0.0012, 0.5]]), "floats from -0.0012 to 0.5"),
-        (ValueError, np.array([[0.5, 1.0012]]), r"floats from 0.5 to 1.001; .* \[0, 1\]"),
+        (ValueError, Image.new("L", (1, 1)), "^a picture of 1 x 1 pixel .*; give a larger one$"),
+        (ValueError, RGB, "the ndarray cannot be decoded .* or a Pillow image"),
+        (ValueError, Image.new("F", (2, 2)), "numbers have 32 bits"),
+        (ValueError, Image.fromarray(np.array([[0, 1]], np.int32)), "numbers have 32 bits"),
         (FileNotFoundError, "folder/none.png", r"none\.png"),
-        *[(TypeError, np.zeros((2, 2), k), f"type {np.dtype(k)}") for k in (np.int64, np.int8, np.uint32, "U1")],
-        (TypeError, torch.zeros(3, 2, 2, dtype=torch.int64), "type int64"),
-        (TypeError, Image.fromarray(np.array([[0, 1]], np.int32)), "type int32"),
     ],
 )
 def test_no_picture(error, source, message):

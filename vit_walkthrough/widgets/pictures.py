@@ -9,6 +9,7 @@ from pathlib import Path
 import ipywidgets
 import traitlets
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from vit_walkthrough import data
 from vit_walkthrough.widgets.panel import alert, number
@@ -35,7 +36,7 @@ def picture(chosen: tuple, size: tuple[int, int] = (TINY_SIZE,) * 2) -> tuple[Te
     kind, *rest = chosen
     if kind == "digit":
         image, label, mask = digit(*rest)
-        return data.load_image(image[0], size)[None], label, mask
+        return interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1), label, mask
     if kind == "own":
         content, dark_on_light = rest
         image = _decoded(content, size)
