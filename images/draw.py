@@ -18,7 +18,8 @@ from playwright.sync_api import sync_playwright
 from vit_walkthrough import VisionTransformer, ViTConfig, record
 from vit_walkthrough import draw as plots
 from vit_walkthrough.data import ClutteredDigits, numbered_image, photo
-from vit_walkthrough.draw import layout, parts
+from vit_walkthrough.draw import layout
+from vit_walkthrough.draw import schematics as parts
 from vit_walkthrough.draw.images import tiled
 from vit_walkthrough.draw.layout import Part, arrow, box, column, columns, head, picture, row, shape, sign, strip, words
 from vit_walkthrough.draw.theme import ROLES, render, style
@@ -99,6 +100,13 @@ def _loss():
     return ax
 
 
+def followed(look: parts.Look) -> list[int | None]:
+    """The class token, the first two patches, the one at the cat's eye, and the last."""
+    config = look.config
+    look.patch = int(0.48 * config.rows) * config.cols + int(0.76 * config.cols) + 1
+    return parts.spaced({0, 1, 2, look.patch, config.tokens - 1})
+
+
 def apart(look: parts.Look, room: float) -> Part:
     """The patches pulled apart, in their places."""
     pitch = max(4, 560 // max(look.config.rows, look.config.cols))
@@ -140,7 +148,7 @@ def draw_vit(config: ViTConfig):
             bound = (3 / (parameter.shape[1] if parameter.ndim == 2 else 3)) ** 0.5 if parameter.ndim > 1 else 0.1
             parameter.uniform_(-bound, bound)
     look = parts.Look(config, photo("cat", (config.height, config.width)), model)
-    slots, size = parts.followed(look), shape(config, "tokens dim")
+    slots, size = followed(look), shape(config, "tokens dim")
 
     def step(number: int, text: str) -> Part:
         disc = words(str(number), 9.5, bold=True, colour="white")
@@ -152,16 +160,22 @@ def draw_vit(config: ViTConfig):
 
     before, added = look["class_token"], look["position_embedding"] - look["class_token"]
     scaled = dict(width=0.95, cells=8, scale=parts.scale_of(slots, before, added, cells=8))
-    tokens, places = parts.strips(before, slots, **scaled), parts.strips(added, slots, role="position", **scaled)
+    tokens, places = (
+        parts.strips(before, slots, **scaled),
+        parts.strips(added, slots, role="position", **scaled),
+    )
     plus = [token if token is None else sign("+", 12) for token in slots]
     embedded = parts.stack(parts.faces(look, slots, 0.3), tokens, high=0.44)
     cut = column(parts.scene(look, 1.7), arrow(0.3, up=-1), apart(look, 1.7))
 
-    seen = parts.scene(look, 0.48, look.seen(look["blocks.0.attention.weights"][0, look.eye]))
+    seen = parts.scene(look, 0.48, look.seen(look["blocks.0.attention.weights"][0, look.patch]))
     attention = column(head("attention"), seen, words(f"{config.heads} heads"), down=0.03)
     attention = box(attention, "query", 1.1, pad=0.05)
     mlp = box(column(head("MLP"), words(f"{config.hidden:,} wide"), down=0), "value", 1.1)
-    norms, joins = [box("LayerNorm", width=1.1, height=0.26) for _ in range(2)], [parts.plus(0.1), parts.plus(0.1)]
+    norms, joins = (
+        [box("LayerNorm", width=1.1, height=0.26) for _ in range(2)],
+        [parts.plus(0.1), parts.plus(0.1)],
+    )
     stream, gap = [None, joins[1], None, None, joins[0], None, None], Part(0, 0.2)
     beside = [gap, None, mlp, column(norms[1], gap), None, attention, column(norms[0], gap)]
     inside = columns(stream, beside, across=0.2, down=0.1)

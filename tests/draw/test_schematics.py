@@ -9,7 +9,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from vit_walkthrough import VisionTransformer, ViTConfig, record
-from vit_walkthrough.draw import parts, schematics
+from vit_walkthrough.draw import schematics
 
 DRAWINGS = {name.removeprefix("draw_"): draw for name, draw in vars(schematics).items() if name.startswith("draw_")}
 CONFIGS = {
@@ -69,15 +69,11 @@ def shape(*sides):
 
 
 def expected(c):
-    tokens, image = shape(c.height * c.width // c.patch_size**2 + 1, c.dim), shape(c.channels, c.height, c.width)
-    flat = shape(c.rows * c.cols, c.channels * c.patch_size**2)
+    tokens = shape(c.height * c.width // c.patch_size**2 + 1, c.dim)
     square = shape(c.tokens, c.tokens)
-    embedded, learned = shape(c.patches, c.dim), c.patch_dim * c.dim + c.dim
     return {
-        "embedding": [flat, shape(c.patch_dim, c.dim), embedded, f"{learned:,} numbers to learn"],
         "heads": [f"1 of {c.tokens:,}", f"keys = {c.heads} × {square}", f"head {c.heads - 1}"],
         "block": [tokens, f"{c.heads} map{'s' * (c.heads > 1)} of {square}", f"inside: {shape(c.tokens, c.hidden)}"],
-        "shapes": [image, flat, embedded, tokens, f"{c.dim:,}", f"{c.classes:,}", f"{c.depth} block"],
     }
 
 
@@ -100,33 +96,26 @@ def traced(randomize):
 
 def test_the_strips_show_what_the_model_computes(traced):
     image, model, trace = traced
-    eye = parts.Look(TINY, image, model).eye
-    ax = {name: draw(TINY, image, model=model) for name, draw in DRAWINGS.items()}
-    for token in (1, 2, TINY.patches):
-        assert holds(ax["embedding"], trace["patch_embedding"][0, token - 1])
-    assert holds(ax["embedding"], model.patch_embedding.projection.bias.detach())
+    ax, best = schematics.draw_block(TINY, image, model=model), trace.attention[-1, 0, :, 0, 1:].sum(0).argmax()
     for name in ("norm_1.input", "norm_2.input", "attention", "norm_2"):
-        assert holds(ax["block"], trace[f"blocks.0.{name}"][0, eye])
-    assert holds(ax["block"], trace["blocks.0"][0, 0])
-    assert holds(ax["shapes"], trace["norm"][0, 0])
-    assert any(np.array_equal(array, image.permute(1, 2, 0)) for array in arrays(ax["shapes"]))
+        assert holds(ax, trace[f"blocks.0.{name}"][0, 1 + best])
+    assert holds(ax, trace["blocks.0"][0, 0])
 
 
-@pytest.mark.parametrize(("block", "token"), [(0, None), (2, 0)])
-def test_the_heads_are_those_of_the_block_and_the_token_that_are_told(block, token, traced):
+@pytest.mark.parametrize("block", [0, 2])
+def test_the_heads_are_those_of_the_block_that_is_told(block, traced):
     image, model, trace = traced
-    ax = schematics.draw_heads(TINY, image, model=model, block=block, token=token)
-    token = parts.Look(TINY, image, model).eye if token is None else token
+    ax = schematics.draw_heads(TINY, image, model=model, block=block)
     names = ("queries", "keys", "values", "head_outputs", "weights")
     points = {name: trace[f"blocks.{block}.attention.{name}"][0] for name in names}
-    best = int(points["weights"][:, token].mean(0).argmax())
+    best = int(points["weights"][:, 0].mean(0).argmax())
     maps = [array for array in arrays(ax) if array.shape == (48, 48, 3)]
     for head in range(TINY.heads):
-        assert all(holds(ax, points[name][head, token]) for name in ("queries", "head_outputs"))
+        assert all(holds(ax, points[name][head, 0]) for name in ("queries", "head_outputs"))
         for name in ("keys", "values"):
             assert all(holds(ax, points[name][head, other]) for other in (0, best, TINY.patches))
-        assert np.array_equal(maps[head], parts.blend(image, points["weights"][head, token, 1:].reshape(6, 6)))
-    assert holds(ax, trace[f"blocks.{block}.attention.projection"][0, token])
+        assert np.array_equal(maps[head], schematics.blend(image, points["weights"][head, 0, 1:].reshape(6, 6)))
+    assert holds(ax, trace[f"blocks.{block}.attention.projection"][0, 0])
 
 
 @every_name
@@ -137,6 +126,5 @@ def test_what_does_not_fit_together_is_refused(name):
 
 
 def test_what_is_left_out_is_said():
-    look = parts.Look(TINY, torch.rand(3, 48, 48), VisionTransformer(TINY))
-    assert parts.followed(look) == [0, 1, 2, None, 17, None, 36]
+    assert schematics.spaced({36, 0, 2, 17, 1}) == [0, 1, 2, None, 17, None, 36]
     assert "12 more" in said(drawn("many", "heads"))

@@ -14,5 +14,5 @@ from vit_walkthrough.draw.images import (
     plot_similarity,
 )
 from vit_walkthrough.draw.plots import plot_bars, plot_curves, plot_dots, plot_probabilities
-from vit_walkthrough.draw.schematics import draw_block, draw_embedding, draw_heads, draw_shapes
+from vit_walkthrough.draw.schematics import draw_block, draw_heads
 from vit_walkthrough.draw.theme import ROLES, render, show, side_by_side, style

@@ -69,12 +69,6 @@ class Page:
         points = (x, y) + CORNERS * sides + radius * ARCS if radius else (x, y) + CORNERS[::7] * sides
         self._shapes[level].append((points, fill, edge, line))
 
-    def band(self, *parts: "Part", role: str = "neutral") -> None:
-        """A pale band behind parts that belong together."""
-        left, right = min(part.left for part in parts) - 0.07, max(part.right for part in parts) + 0.07
-        height = max(part.height for part in parts) + 0.07
-        self.rectangle((left + right) / 2, parts[0].y, right - left, height, pale(role), "none", 0, BAND, 0.05)
-
     def done(self) -> Axes:
         """Everything that was collected, put on the page in a few strokes."""
         for kind, drawn in ((LineCollection, self._lines), (PolyCollection, self._shapes)):
@@ -156,11 +150,11 @@ def sign(text: str, size: Number = 15) -> Part:
     return words(text, size, colour=INK)
 
 
-def shape(sizes, axes: str) -> Part:
-    """The numbers of a shape over its axis words, whose sizes are those of a config or of a dictionary."""
+def shape(config, axes: str) -> Part:
+    """The numbers of a shape over its axis words, whose sizes are those of a config."""
     names = axes.split()
-    known = [sizes[name] if isinstance(sizes, dict) else getattr(sizes, name) for name in names]
-    return column(head(" × ".join(f"{size:,}" for size in known)), words(" × ".join(names)), down=-0.01)
+    sizes = head(" × ".join(f"{getattr(config, name):,}" for name in names))
+    return column(sizes, words(" × ".join(names)), down=-0.01)
 
 
 def dots(down: bool = True, step: Number = 0.07) -> Part:

@@ -1,82 +1,170 @@
-"""Schematics with their shapes: a config in, a drawing out, right for whatever sizes were chosen.
+"""Schematics of a model with its numbers, and the parts that show those: faces of tokens, strips of vectors, maps.
 
-image: (channels, height, width) in [0, 1]. model: whose numbers to show.
-Raises: ValueError for an image or a model of another config.
+`slots` are numbers of tokens, with None for each gap.
+
+draw_heads and draw_block raise ValueError for an image or a model of another config.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 
-from vit_walkthrough.draw import layout, parts
-from vit_walkthrough.draw.images import COLORMAPS
-from vit_walkthrough.draw.layout import Part, arrow, box, column, columns, head, picture, row, shape, sign, strip, words
+from vit_walkthrough.draw import layout
+from vit_walkthrough.draw.images import blend
+from vit_walkthrough.draw.layout import (
+    INK,
+    Number,
+    Part,
+    arrow,
+    box,
+    column,
+    columns,
+    dots,
+    head,
+    picture,
+    row,
+    shape,
+    sign,
+    strip,
+    words,
+)
 from vit_walkthrough.draw.theme import ROLES, style
+from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.model.patches import patchify
+from vit_walkthrough.model.vit import VisionTransformer
+
+
+class Look:
+    """What a model makes of an image: look["blocks.0.mlp"] are the numbers of that name in `record`, without batch.
+    patch: the token of the patch at which the class token looks most in the last block."""
+
+    note = "Real numbers of the trained model."
+
+    def __init__(self, config: ViTConfig, image, model: VisionTransformer):
+        if model.config != config:
+            raise ValueError(f"the model's config is {model.config}, not {config}")
+        self.config, self.model, self.image = config, model, torch.as_tensor(image)
+        self.picture = np.broadcast_to(self.image.permute(1, 2, 0), (*self.image.shape[1:], 3)).clip(0, 1)
+        with torch.no_grad(), record(model) as self.trace:
+            model(self.image[None])
+        self.patch = 1 + int(self.trace.attention[-1, 0, :, 0, 1:].mean(dim=0).argmax())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.trace[name][0].numpy()
+
+    def weight(self, path: str) -> np.ndarray:
+        """(in out): the matrix of a linear layer."""
+        return self.model.get_submodule(path).weight.detach().numpy().T
+
+    def tile(self, patch: int) -> np.ndarray:
+        side, (row, col) = self.config.patch_size, divmod(patch, self.config.cols)
+        return self.picture[row * side : (row + 1) * side, col * side : (col + 1) * side]
+
+    def seen(self, weights: np.ndarray) -> np.ndarray:
+        """A row of attention weights, without the class token's, as light on the image."""
+        return blend(self.image, weights[1:].reshape(self.config.rows, self.config.cols))
+
+
+def spaced(tokens: set[int]) -> list[int | None]:
+    """The tokens in order, with None wherever others are left out."""
+    tokens = sorted(tokens)
+    slots: list[int | None] = tokens[:1]
+    for before, token in pairwise(tokens):
+        slots += [token] if token == before + 1 else [None, token]
+    return slots
+
+
+def face(look: Look, token: int, side: Number = 0.28) -> Part:
+    """A token's patch, or the star of the class token, which has no picture."""
+    if token:
+        return picture(look.tile(token - 1), side, side, edge=ROLES["patch"], line=1.2)
+    return box(words("★", 8 + 12 * max(side - 0.25, 0), colour=ROLES["class"]), "class", side, side, line=1.2)
+
+
+def faces(look: Look, slots: list, side: Number = 0.28) -> list[Part]:
+    """A face for each token, its number to its left."""
+    found = []
+    for token in slots:
+        shown = replace(dots(), width=side) if token is None else face(look, token, side)
+        found.append(replace(row(words("" if token is None else f"{token:,}"), shown, across=0.07), align=1))
+    return found
+
+
+def scale_of(slots: list, *tables: np.ndarray, cells: int = 10) -> float:
+    """The largest number that strips of these tables show."""
+    kept = [token for token in slots if token is not None]
+    return max(float(np.abs(table[kept, : cells - 2]).max()) for table in tables) or 1.0
+
+
+def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, scale=0.0) -> list[Part]:
+    """The rows of a table (tokens, numbers) that are drawn, on one scale."""
+    look = dict(width=width, cells=cells, scale=scale or scale_of(slots, table, cells=cells))
+    return [
+        dots() if one is None else strip(table[one], role or ("patch" if one else "class"), **look) for one in slots
+    ]
+
+
+def stack(*lists: list, high: Number = 0.4) -> Part:
+    """Lists of what belongs to the tokens, side by side, one token a row."""
+    return layout.columns(*lists, across=0.1, down=0, high=high)
+
+
+def scene(look: Look, room: Number, pixels=None) -> Part:
+    """The image, or other pixels of its size, its longer side `room` inches."""
+    pixels = look.picture if pixels is None else pixels
+    height, width = room * np.array(pixels.shape[:2]) / max(pixels.shape[:2])
+    return picture(pixels, width, height)
+
+
+def plus(radius: Number = 0.13) -> Part:
+    """The node where two streams are added."""
+
+    def paint(sheet, x, y):
+        arm = radius * 0.55
+        sheet.rectangle(x, y, 2 * radius, 2 * radius, "white", level=layout.IMAGE, radius=radius)
+        sheet.line((x - arm, y), (x + arm, y), colour=INK, width=1.8, level=layout.FRAME)
+        sheet.line((x, y - arm), (x, y + arm), colour=INK, width=1.8, level=layout.FRAME)
+
+    return Part(2 * radius, 2 * radius, paint)
+
+
+def branch(sheet: layout.Page, fork: Number, norm: Part, step: Part, node: Part) -> None:
+    """The arrows of a copy of the stream that goes through a norm and a step; the result is added to the stream."""
+    sheet.arrow((node.x, fork), (norm.x, fork), (norm.x, norm.bottom), head=0.09)
+    sheet.arrow((norm.x, norm.top), (step.x, step.bottom), head=0.09)
+    sheet.arrow((step.x, step.top), (step.x, node.y), (node.right, node.y), level=layout.WIRE)
 
 
 @style()
-def draw_embedding(config: ViTConfig, image, *, model) -> Axes:
-    """Patches times E plus bias, the same for every patch. A column of E and the number that it makes are framed."""
-    look = parts.Look(config, image, model)
-    slots = parts.followed(look, first=1)
-    rows, eye = [token and token - 1 for token in slots], slots.index(look.eye)  # patches start at 0, too
-    flat, embedding = patchify(look.image[None], config.patch_size)[0].numpy(), look.model.patch_embedding.projection
-    faces, before = parts.faces(look, slots, less=1), parts.strips(flat, rows, 1.9, "patch")
-    after = parts.strips(look["patch_embedding"], rows, 1.9, "patch")
-    weight = layout.matrix(look.weight("patch_embedding.projection")[:8, :8], 1.44, 1.44)
-    table = column(row(weight, layout.dots(down=False), across=0.05), layout.dots())
-    bias = strip(embedding.bias.detach().numpy(), "neutral", 1.5, scale=parts.scale_of(rows, look["patch_embedding"]))
-    body = columns(
-        [None, parts.stack(faces), None],
-        [None, parts.stack(before), shape(config, "patches patch_dim")],
-        [None, sign("×"), None],
-        [head("E", 12), table, shape(config, "patch_dim dim")],
-        [None, sign("+"), None],
-        [head("bias", 12), bias, shape(config, "dim")],
-        [None, sign("="), None],
-        [None, parts.stack(after), shape(config, "patches dim")],
-    )
-    how = "Every patch meets the same matrix E and bias. The framed column of E makes the framed number of the token."
-    note = f"{look.note} E and its bias are {(config.patch_dim + 1) * config.dim:,} numbers to learn."
-    sheet = layout.page("One matrix turns every patch into a token", how, body, note)
-    sheet.band(faces[eye], before[eye], role="patch")
-    sheet.band(after[eye], role="patch")
-    for part, cells in ((weight, 8), (bias, 10), (after[eye], 10)):
-        cell = part.width / min(cells, config.dim)
-        sheet.rectangle(part.left + cell / 2, part.y, cell, part.height, edge=layout.INK, line=2)
-    return sheet.done()
-
-
-@style()
-def draw_heads(config: ViTConfig, image, *, model, block: int = 0, token: int | None = None) -> Axes:
-    """In every head the query of one token meets everyone's keys, and its weights mix everyone's values; what the heads
-    found is joined and mixed by U_msa. token: who asks, by default the one at the cat's eye."""
-    look, count, pitch = parts.Look(config, image, model), config.heads, 1.62
-    kept, token = [0, 1, 2, count - 1] if count > 5 else list(range(count)), look.eye if token is None else token
+def draw_heads(config: ViTConfig, image, *, model, block: int = 0) -> Axes:
+    """In every head the query of the class token meets everyone's keys, and its weights mix everyone's values; what the
+    heads found is joined and mixed by U_msa."""
+    look, count, pitch = Look(config, image, model), config.heads, 1.62
+    kept = [0, 1, 2, count - 1] if count > 5 else list(range(count))
     names = ("queries", "keys", "values", "head_outputs", "weights")
     *read, found, weights = (look[f"blocks.{block}.attention.{name}"][kept] for name in names)
-    slots = parts.spaced({0, int(weights[:, token].mean(0).argmax()), config.patches})
-    scales = [np.abs(part[:, [token, *filter(None, slots), 0], :7]).max() for part in (*read, found)]
+    slots = spaced({0, int(weights[:, 0].mean(0).argmax()), config.patches})
+    scales = [np.abs(part[:, [0, *filter(None, slots)], :7]).max() for part in (*read, found)]
     labels = ["", "its query", "everyone's keys", "query · key,\nthen softmax", "its weights\n(pale: the largest)", ""]
     labels += ["everyone's values", "mixed by\nits weights", "what a head found", "", "joined"]
     side = [row(words(text), Part(0, 0)) for text in labels]
-    side[0] = row(words("who asks"), parts.face(look, token))
+    side[0] = row(words("who asks"), face(look, 0))
     for place in (2, 6):
         named = words(f"{labels[place]}\n{config.tokens:,} × {config.head_dim}")
-        side[place] = row(named, column(*parts.faces(look, slots, 0.2), down=0.03), across=0.2)
+        side[place] = row(named, column(*faces(look, slots, 0.2), down=0.03), across=0.2)
     lists, down = [[replace(part, align=1) for part in side]], arrow(0.28, up=-1)
     for place, number in enumerate(kept):
         slim = dict(width=1.36, cells=9)
-        query = strip(read[0][place, token], "query", scale=scales[0], **slim)
+        query = strip(read[0][place, 0], "query", scale=scales[0], **slim)
         keys, values = (
-            column(*parts.strips(read[part][place], slots, role=role, scale=scales[part], **slim), down=0.03)
+            column(*strips(read[part][place], slots, role=role, scale=scales[part], **slim), down=0.03)
             for part, role in ((1, "key"), (2, "value"))
         )
-        seen = parts.scene(look, 1.2, look.seen(weights[place, token]), token)
-        output = found[place, token]
+        seen = scene(look, 1.2, look.seen(weights[place, 0]))
+        output = found[place, 0]
         single, joined = (strip(output, "patch", width, cells=9, scale=scales[3]) for width in (1.36, pitch))
         lists.append([head(f"head {number}"), query, keys, down, seen, down, values, down, single, down, joined])
     if count > 5:
@@ -89,28 +177,28 @@ def draw_heads(config: ViTConfig, image, *, model, block: int = 0, token: int | 
         layout.matrix(look.weight(f"blocks.{block}.attention.projection")[:6, :12], 0.8, 0.4),
         words("$U_{msa}$", 12, colour=layout.INK),
         arrow(0.5),
-        strip(look[f"blocks.{block}.attention.projection"][token], "patch", 2.4, cells=14),
+        strip(look[f"blocks.{block}.attention.projection"][0], "patch", 2.4, cells=14),
         one,
     )
     body = column(columns(*lists, across=0, down=0.08), one, mixed)
     title = "Every head asks every token, and the answers are joined"
     how = f"Each head makes a query, a key and a value of {config.head_dim:,} numbers from every token."
     maps = f"heads × queries × keys = {count} × {config.tokens:,} × {config.tokens:,}"
-    return layout.page(title, how, body, f"{look.note} Token {token:,} asks. All maps are {maps}.").done()
+    return layout.page(title, how, body, f"{look.note} ★, the class token, asks. All maps are {maps}.").done()
 
 
 @style()
 def draw_block(config: ViTConfig, image, *, model) -> Axes:
     """One encoder block from bottom to top: the residual stream straight up, attention and MLP beside it."""
-    look = parts.Look(config, image, model)
-    both, maps = [0, look.eye], f"{config.heads} map{'s' * (config.heads > 1)} of {config.tokens:,}"
+    look = Look(config, image, model)
+    both, maps = [0, look.patch], f"{config.heads} map{'s' * (config.heads > 1)} of {config.tokens:,}"
     size, empty, branches, stream = shape(config, "tokens dim"), [None] * 4, [], ("", ".norm_2.input", ".norm_1.input")
-    scale = parts.scale_of(both, *(look[f"blocks.0{name}"] for name in (*stream, ".attention", ".mlp")))
+    scale = scale_of(both, *(look[f"blocks.0{name}"] for name in (*stream, ".attention", ".mlp")))
 
     def card(name: str, tokens: list, scale: layout.Number = 0) -> Part:
-        faces, numbers = [parts.face(look, token, 0.22) for token in tokens], look[f"blocks.0{name}"]
-        strips = parts.stack(faces, parts.strips(numbers, tokens, 1.44, scale=scale), high=0.3)
-        return box(strips, pad=0.06, fill="white", edge=layout.QUIET, line=1)
+        faces, numbers = [face(look, token, 0.22) for token in tokens], look[f"blocks.0{name}"]
+        both = stack(faces, strips(numbers, tokens, 1.44, scale=scale), high=0.3)
+        return box(both, pad=0.06, fill="white", edge=layout.QUIET, line=1)
 
     last, middle, first = (card(name, both, scale) for name in stream)
     rows = [[*empty, Part(0, 0.1)], [size, last, None, None, None]]
@@ -119,72 +207,18 @@ def draw_block(config: ViTConfig, image, *, model) -> Axes:
         ("attention", "norm_1", "query", first, "between the tokens:", f"{maps} × {config.tokens:,}"),
     ):
         added, normed = card(f".{step}", both[1:], scale), card(f".{norm}", both[1:])
-        plus, layer_norm = parts.plus(), box("LayerNorm", width=1.6)
+        node, layer_norm = plus(), box("LayerNorm", width=1.6)
         work = box(head("MLP" if step == "mlp" else step, 12), role, 1.6, 0.62)
         notes = replace(column(words(said, align=0), head(counted, align=0), down=0.03), align=0)
-        rows += [[None, plus, added, None, None], [None, None, None, work, notes]]
+        rows += [[None, node, added, None, None], [None, None, None, work, notes]]
         rows += [[None, None, None, layer_norm, normed], [*empty, None], [size, below, None, None, None]]
-        branches.append((layer_norm, work, plus, normed, added, below))
+        branches.append((layer_norm, work, node, normed, added, below))
     how = "The stream goes straight up. Attention and the MLP read a normalised copy, and what they find is added."
-    note = f"{look.note} ★ is the class token, the other is token {look.eye:,}."
+    note = f"{look.note} ★ is the class token, the other is token {look.patch:,}."
     sheet = layout.page("An encoder block only adds to the tokens", how, layout.grid(rows, 0.28, 0.17), note)
     sheet.arrow((first.x, first.bottom - 0.15), (first.x, last.top + 0.3), level=layout.WIRE)
-    for layer_norm, work, plus, normed, added, below in branches:
-        parts.branch(sheet, (layer_norm.bottom + below.top) / 2, layer_norm, work, plus)
+    for layer_norm, work, node, normed, added, below in branches:
+        branch(sheet, (layer_norm.bottom + below.top) / 2, layer_norm, work, node)
         sheet.line((layer_norm.right, normed.y), (normed.left, normed.y), width=0.9, colour=layout.QUIET)
         sheet.put(words("what is added"), added.x, added.top + 0.1)
-    return sheet.done()
-
-
-@style()
-def draw_shapes(config: ViTConfig, image, *, model) -> Axes:
-    """The tensors from image to logits with their numbers, all on one scale, and block 0 opened."""
-    look, size, stream = parts.Look(config, image, model), config.tokens, "tokens dim"
-    maps, joined = (look[f"blocks.0.attention.{name}"].swapaxes(0, 1) for name in ("weights", "head_outputs"))
-    lines = {
-        "From pixels to tokens": [
-            ("cut", patchify(look.image[None], config.patch_size)[0].numpy(), "patches patch_dim"),
-            ("× E", look["patch_embedding"], "patches dim"),
-            ("★ first", look["class_token"], stream),
-            ("+ positions", look["position_embedding"], stream),
-        ],
-        "Block 0: attention": [
-            ("norm", look["blocks.0.norm_1"], stream),
-            ("q, k, v", look["blocks.0.attention.qkv"], "tokens 3·dim"),
-            ("softmax", maps.reshape(size, -1), "heads queries keys"),
-            ("mix, join", joined.reshape(size, -1), stream),
-            ("× W_o, add", look["blocks.0.norm_2.input"], stream),
-        ],
-        "Block 0: MLP": [
-            ("norm", look["blocks.0.norm_2"], stream),
-            ("expand, GELU", look["blocks.0.mlp.gelu"], "tokens hidden"),
-            ("contract, add", look["blocks.0"], stream),
-        ],
-        f"After {config.depth} blocks": [
-            ("norm", look["norm"], stream),
-            ("take ★", look["head.hidden"][None], "dim"),
-            ("head", look["head"][None], "classes"),
-        ],
-    }
-    unit = 4.4 / max(sum(numbers.shape[1] for _, numbers, _ in line if len(numbers) > 1) for line in lines.values())
-    sizes = {name: getattr(config, name) for name in "patches patch_dim tokens dim heads hidden classes".split()}
-    sizes |= {"3·dim": 3 * config.dim, "queries": size, "keys": size}
-    rows, stars = [], []
-    for name, line in lines.items():
-        pixels = parts.scene(look, unit * max(config.height, config.width))
-        body = [] if rows else [[pixels, shape(config, "channels height width")]]
-        for step, numbers, axes in line:
-            high, wide, most = unit * len(numbers), unit * numbers.shape[1], np.abs(numbers).max()
-            colours = dict(cmap=COLORMAPS["signed"], limits=(-most, most))
-            count = config.heads if "keys" in axes else 1
-            sides = (max(min(wide, 3) / count, 0.1), max(high, 0.1))
-            table = row(*(picture(part, *sides, **colours) for part in np.split(numbers, count, 1)), across=0.2 / count)
-            stars += [table] if axes.startswith("tokens") or step == "take ★" else []
-            body += [[arrow(0.25, step), None], [table, shape(sizes, axes)]]
-        rows += [replace(head(name), align=0), replace(columns(*body, across=0.15, down=0.06), align=0)]
-    how = "Every cell takes up the same area; a pixel of three colours is one cell. Single rows are drawn thicker."
-    title, note = "From image to answer, shape by shape", f"{look.note} ★ is the class token."
-    sheet = layout.page(title, how, column(*rows), note)
-    for table in stars:
-        sheet.put(words("★", colour=ROLES["class"]), table.left - 0.08, table.top - 0.03)
     return sheet.done()
