@@ -12,10 +12,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from notebooks.experiments import BASE, RESULTS, SEEDS, multiply_adds
 from notebooks.experiments.arms import EXPERIMENTS, IMAGES, STEPS
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.model.vit import count_parameters
-from vit_walkthrough.train.experiments import BASE, RESULTS, SEEDS, multiply_adds
 from vit_walkthrough.train.loop import RECIPE, History, evaluate, fit, init_model, seeded
 from vit_walkthrough.weights.checkpoint import atomic_write
 

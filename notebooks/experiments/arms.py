@@ -7,13 +7,12 @@ from functools import partial
 import torch
 from torch import nn
 
-from notebooks.experiments import variants
+from notebooks.experiments import BASE, variants
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.look.explain import mass_on_object
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.train import successors
-from vit_walkthrough.train.experiments import BASE, small_cnn
 from vit_walkthrough.train.finetune import adapt
 from vit_walkthrough.train.loop import evaluate
 from vit_walkthrough.train.optimizers import adamw
@@ -70,7 +69,11 @@ FIRST = (
     "patch_embedding.projection.*",
     "position_embedding.positions",
 )  # and pixels as they are
-NETWORKS = {"ViT": None, "CNN": lambda model: small_cnn(), "linear": variants.linear_classifier}
+NETWORKS = {
+    "ViT": None,
+    "CNN": lambda model: variants.small_cnn(),
+    "linear": variants.linear_classifier,
+}
 
 # group -> what is changed -> how.
 EXPERIMENTS: dict[str, dict[str, Experiment]] = {

@@ -2,8 +2,8 @@
 
 import pytest
 
+from notebooks.experiments import results
 from notebooks.experiments.__main__ import run
-from vit_walkthrough.train.experiments import results
 
 
 @pytest.mark.parametrize(("group", "name"), [("data", "linear, 100 scans"), ("depth and dim", "2 blocks, dim 32")])

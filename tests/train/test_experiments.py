@@ -14,15 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from notebooks import experiments
+from notebooks.experiments import BASE, results, variants
 from notebooks.experiments import __main__ as command
-from notebooks.experiments import variants
 from notebooks.experiments.__main__ import main, run
 from notebooks.experiments.arms import EXPERIMENTS, STEPS, Experiment
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.look.trace import record
 from vit_walkthrough.model.config import ViTConfig
-from vit_walkthrough.train import experiments
-from vit_walkthrough.train.experiments import BASE, results
 from vit_walkthrough.train.loop import RECIPE, History, evaluate, init_model
 
 EVERY = [(group, name) for group, names in EXPERIMENTS.items() for name in names]
@@ -177,7 +176,7 @@ def test_the_same_seed_gives_the_same_result_on_test_and_on_upright_training_ima
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     """A place for results; and few experiments, which are not run but counted."""
-    kept = SimpleNamespace(path=tmp_path / "experiments.json", asked=[], broken=None)
+    kept = SimpleNamespace(path=tmp_path / "results.json", asked=[], broken=None)
 
     def counted(group, name, seed):
         kept.asked.append((group, name, seed))

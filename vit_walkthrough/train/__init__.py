@@ -1,3 +1,3 @@
-"""What changes a model: the training loop, fine-tuning, and experiments that change one thing at a time."""
+"""What changes a model: the training loop, fine-tuning, and what came after the paper."""
 
 from vit_walkthrough.train.loop import Fitted, History, evaluate, fit, init_model, schedule

@@ -1,22 +1,20 @@
 """Learning without labels: a masked autoencoder sees a quarter of the patches and fills in the others."""
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vit_walkthrough.model.config import ViTConfig
 from vit_walkthrough.model.encoder import Encoder
 from vit_walkthrough.model.patches import patchify
 from vit_walkthrough.model.tokens import PositionEmbedding
 from vit_walkthrough.model.vit import VisionTransformer
-from vit_walkthrough.train.experiments import BASE
 from vit_walkthrough.train.loop import init_model, plain_torch, schedule, seeded, set_rates
 from vit_walkthrough.train.optimizers import muon
 from vit_walkthrough.weights.checkpoint import TINY, in_full
 
-CONFIG = replace(BASE, patch_size=8, pooling="mean")
+CONFIG = ViTConfig(48, 8, dim=64, depth=4, heads=4, hidden=128, classes=10, pooling="mean")
 STEPS = 3000
 
 

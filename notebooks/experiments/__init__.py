@@ -1,11 +1,10 @@
 """What one choice is worth: results of trainings with one thing changed, and when they show an effect.
 
-notebooks/experiments says what was changed in BASE, and measures anew.
+arms.py says what was changed in BASE, and `python -m notebooks.experiments` measures anew.
 """
 
 import copy
 import json
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -16,19 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from vit_walkthrough.model.attention import MultiHeadSelfAttention
 from vit_walkthrough.model.config import ViTConfig
 
-RESULTS = Path(__file__).with_name("experiments.json")
+RESULTS = Path(__file__).with_name("results.json")
 SEEDS = (0, 1, 2)
 BASE = ViTConfig(48, 12, dim=64, depth=4, heads=4, hidden=128, classes=10)
-
-
-def small_cnn() -> nn.Module:
-    """The rival of BASE: four 3 x 3 convolutions with BatchNorm, each of which halves the picture, and a mean over the
-    rest. It has as many parameters, within 3%."""
-    widths = [3, 32, 64, 96, 96]
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], BASE.classes))
 
 
 def multiply_adds(model: nn.Module) -> int:
@@ -59,5 +48,8 @@ def compared(new: list[float], old: list[float]) -> str:
     "a hint" unless the means lie further apart than the runs of either."""
     if max(min(new), min(old)) <= min(max(new), max(old)):
         return "no effect"
-    word, spread = "higher" if min(new) > max(old) else "lower", max(max(runs) - min(runs) for runs in (new, old))
+    word, spread = (
+        "higher" if min(new) > max(old) else "lower",
+        max(max(runs) - min(runs) for runs in (new, old)),
+    )
     return word if abs(fmean(new) - fmean(old)) > spread else f"{word}, a hint"
