@@ -152,10 +152,10 @@ def check_third(number):
     yield number / 3
 
 
-def test_the_smallest_failing_case_is_shown_expected_beside_got(capsys):
+def test_the_smallest_failing_case_is_shown_expected_above_got(capsys):
     said = said_of(check_unpatchify, lambda *given: print("here") or reshaped(*given))
     assert "<lambda>(patches of shape (1, 6, 4), patch_size=2, height=4, width=6)" in said
-    assert re.search(r"\[\[\[\[ 0  1  2  3  4  5\] +\[\[\[\[ 0  1  6  7  2  3\]\n", said)
+    assert re.search(r"expected .*\n\[\[\[\[ 0  1  2  3  4  5\]\n(?s:.*)\ngot\n\[\[\[\[ 0  1  6  7  2  3\]\n", said)
     assert "[0, 0, 0, 2]: expected 2, got 6." in said
     assert capsys.readouterr().out == "here\n"  # once
     alike = said_of(check_unpatchify, lambda *arguments: whole(*arguments) * 1.00004)
@@ -165,7 +165,7 @@ def test_the_smallest_failing_case_is_shown_expected_beside_got(capsys):
 def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
     said = said_of(exercises.check_patch_of_pixel, lambda y, x, width, patch_size: 5)
     assert "y=3, x=0, width=6, patch_size=2" in said
-    assert "expected    got\n3           5" in said
+    assert "\nexpected\n3\ngot\n5" in said
 
 
 def test_a_slip_is_named_only_if_it_explains_every_case():
@@ -209,28 +209,9 @@ def test_numbers_are_numbers_whoever_made_them(capsys):
     assert capsys.readouterr().out == "✓ All.\n✓ All.\n✓ A third.\n"
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    drawn = []
-    monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
-    monkeypatch.setattr("vit_walkthrough.draw.show", lambda figure, alt: drawn.append(figure))
-    return drawn
-
-
-def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(drawn):
+def test_a_notebook_shows_the_words_alone():
     with pytest.raises(Wrong) as caught:
         check_unpatchify(reshaped)
     lines = caught.value._render_traceback_()
     assert " ".join(lines).split() == f"✗ {caught.value}".split()
     assert max(map(len, lines)) <= 92
-    expected, got = (np.asarray(ax.images[0].get_array()) for ax in drawn[0].axes)
-    assert np.allclose(expected * 23, np.arange(24).reshape(4, 6))
-    assert np.allclose(got[0] * 23, [0, 1, 6, 7, 2, 3])
-
-
-def test_matrices_of_both_signs_are_drawn_in_one_scale(drawn):
-    engine.draw("yours", torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.25]], requires_grad=True))
-    engine.draw("yours", torch.zeros(1, 2), -torch.ones(1, 2))
-    engine.draw("yours", torch.arange(3), torch.tensor([1, 0, 2]))  # a row of whole numbers is a curve
-    assert [[ax.images[0].get_clim() for ax in figure.axes] for figure in drawn[:2]] == [[(-2, 2)] * 2, [(-1, 1)] * 2]
-    assert [len(ax.lines) for ax in drawn[2].axes] == [1, 1]

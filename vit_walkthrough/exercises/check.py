@@ -28,7 +28,6 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import update_wrapper
 from inspect import signature
-from itertools import zip_longest
 from numbers import Real
 from operator import call
 from pathlib import Path
@@ -166,12 +165,10 @@ class Exercise:
             said = f"{name} returned the shape {tuple(got.shape)}, expected {tuple(expected.shape)} ({axes})"
         elif said is None:
             said = f"{name} returned {'the right shape, but wrong numbers' if of_numbers else 'a wrong answer'}"
-        if of_numbers and expected.ndim and finite(got):
-            draw(name, expected, got)
         lines = [said.rstrip(". "), "", f"The smallest case that fails: {self.spelled(name, case)}"]
         tensors = {word: one for word, one in zip(self.words, case, strict=True) if isinstance(one, Tensor)}
         lines += [f"{word}\n{shown(tensor)}" for word, tensor in tensors.items() if tensor.numel() <= 48]
-        lines.append(columns(f"expected{f' ({axes})' if axes else ''}\n{shown(expected)}", f"got\n{shown(got)}"))
+        lines += [f"expected{f' ({axes})' if axes else ''}", shown(expected), "got", shown(got)]
         if of_numbers and expected.ndim:
             place = tuple((~close(expected, got)).nonzero()[0].tolist())
             right, wrong = expected[place].item(), got[place].item()
@@ -309,37 +306,3 @@ def shown(value) -> str:
     if finite(value) and (numbers == numbers.round()).all() and np.abs(numbers).max(initial=0) < 2**53:
         numbers = numbers.astype(np.int64)
     return re.sub(r"\n{2,}", "\n\n", np.array2string(numbers, precision=3, suppress_small=True, threshold=80))
-
-
-def columns(left: str, right: str) -> str:
-    """Two texts side by side, or one below the other if they are too wide."""
-    rows = list(zip_longest(left.splitlines(), right.splitlines(), fillvalue=""))
-    first, second = (max(map(len, column)) for column in zip(*rows, strict=True))
-    if first + 4 + second > WIDTH:
-        return f"{left}\n{right}"
-    return "\n".join(f"{one:{first + 4}}{other}".rstrip() for one, other in rows)
-
-
-def draw(name: str, expected: Tensor, got: Tensor) -> None:
-    """In a notebook, expected beside got: of an array with more axes than two, the first matrix that differs."""
-    from IPython import get_ipython
-
-    if get_ipython() is None:
-        return
-    from vit_walkthrough.draw import plot_curves, plot_matrix, show, side_by_side
-
-    got = got.detach()
-    while expected.ndim > 2:
-        first = next(number for number in range(len(expected)) if not same(expected[number], got[number]))
-        expected, got = expected[first], got[first]
-    axes = side_by_side(2, width=7, height=3.4)
-    largest = max(expected.abs().max().item(), got.abs().max().item()) or 1.0
-    signed = min(expected.min(), got.min()) < 0
-    kind, scale = ("signed", 1) if signed else ("weights", largest)
-    for ax, values, title in zip(axes, (expected, got), ("expected", "got"), strict=True):
-        if values.ndim == 1:
-            plot_curves({title: (range(len(values)), values)}, title=title, ax=ax)
-            ax.set_ylim(-largest if signed else 0, 1.05 * largest)
-        else:
-            plot_matrix(values / scale, kind=kind, limit=largest, title=title, numbers=False, colorbar=False, ax=ax)
-    show(axes[0].figure, f"Left what {name} should have given, right what it gave.")
