@@ -100,20 +100,6 @@ def test_plot_patches_lays_patch_k_on_tile_k_with_its_number_above(cols, number)
         assert rows.start - 2 <= down < rows.start
 
 
-@pytest.mark.parametrize(("count", "shown"), [(6, range(6)), (12, range(12)), (13, [*range(9), 11, 12])])
-def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(count, shown):
-    patches = np.tile(PATCHES, (3, 1))[:count] * np.linspace(0.5, 1, count)[:, None]  # all different
-    ax = draw.plot_sequence(patches)
-    places, words = tile_places(held(ax)), words_at(ax)
-    cut = words.pop("…", None)
-    assert (list(words), cut is None) == ([str(patch) for patch in shown], len(shown) == count)
-    for place, (across, down), patch in zip(places, words.values(), shown, strict=True):
-        np.testing.assert_array_equal(held(ax)[place], enlarged(pictures(patches)[patch], held(ax)[place]))
-        assert across == pytest.approx((place[1].start + place[1].stop - 1) / 2)
-        assert down > place[0].stop
-    assert cut is None or places[8][1].stop < cut[0] < places[9][1].start
-
-
 @pytest.mark.parametrize(
     ("values", "kind", "limit", "expected"),
     [

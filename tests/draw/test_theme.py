@@ -24,7 +24,6 @@ PLOTS = {
     "plot_image": (IMAGE, {}),
     "plot_grid": (IMAGE, dict(patch_size=SIDE, number=True, marked={4: "query"})),
     "plot_patches": (PATCHES, dict(cols=COLS, marked={4: "patch"})),
-    "plot_sequence": (np.tile(PATCHES, (3, 1)), {}),
     "plot_matrix": (MATRIX, dict(names=["a", "b"], marked={1: "query"})),
     "plot_filters": (PATCHES, dict(cols=4)),
     "plot_similarity": (SIMILARITY, dict(rows=ROWS, cols=COLS, marked={4: "query"})),

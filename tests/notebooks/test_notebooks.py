@@ -120,7 +120,7 @@ def test_the_story_asks_no_library_but_torch_and_einops_so_that_others_are_tried
     asked = [node for node in ast.walk(code(story)) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {getattr(node, "module", node.names[0].name).split(".")[0] for node in asked}
     files = {"numpy", "safetensors"} if path.stem == "10_real_weights" else set()
-    assert names <= {"torch", "einops", "vit_walkthrough"} | sys.stdlib_module_names | files
+    assert names <= {"torch", "einops", "vit_walkthrough", "notebooks"} | sys.stdlib_module_names | files
 
 
 def cells_of_exercises(notebook):

@@ -10,7 +10,6 @@ from vit_walkthrough.draw.images import (
     plot_maps,
     plot_matrix,
     plot_patches,
-    plot_sequence,
     plot_similarity,
 )
 from vit_walkthrough.draw.plots import plot_bars, plot_curves, plot_dots, plot_probabilities

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from vit_walkthrough.draw.theme import ROLES, Marked, Names, as_array, as_axes, colours_of, outline, style, titled
 
 COLORMAPS = {"magnitude": "viridis", "weights": "viridis", "signed": "PRGn"}
-FIRST, LAST = 9, 2  # so many patches of a long sequence are drawn, from its beginning and from its end
 
 
 def _pictures(images: np.ndarray) -> np.ndarray:
@@ -112,25 +111,6 @@ def plot_patches(patches, cols: int, *, number: bool = True, marked: Marked = No
     for patch, colour in colours_of(marked, len(tiles)):
         outline(ax, places[patch], (side, side), colour, halo=False)
     ax.set(ylim=(canvas.shape[0] - 0.5, -gap if number else -0.5))
-    return titled(ax, title, bare=True)
-
-
-@style()
-def plot_sequence(patches, *, title=None, ax=None) -> Axes:
-    """Flattened patches (patches, patch_dim) in a line with their places; a long line is cut in the middle."""
-    tiles = _unflatten(patches, FIRST + LAST + 2)
-    words = [str(patch) for patch in range(len(tiles))]
-    if len(tiles) > FIRST + LAST + 1:  # a gap that stands for one patch would save no room
-        tiles = np.concatenate([tiles[:FIRST], np.ones_like(tiles[:1]), tiles[-LAST:]])
-        words[FIRST:-LAST] = ["…"]
-    side = tiles.shape[1]
-    gap = max(1, round(0.14 * side))
-    canvas, places = tiled(tiles, len(tiles), gap)
-    ax = as_axes(ax, min(9, 0.75 * len(tiles)), 1.15, canvas)
-    for word, (_, left) in zip(words, places, strict=True):
-        down, size = (side / 2, 18) if word == "…" else (1.22 * side, 10)
-        ax.text(left + side / 2 - 0.5, down, word, ha="center", va="center", size=size)
-    ax.set(xlim=(-gap / 2, canvas.shape[1] + gap / 2), ylim=(1.57 * side, -0.08 * side))
     return titled(ax, title, bare=True)
 
 

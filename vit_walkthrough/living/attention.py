@@ -1,6 +1,5 @@
 """The living picture of attention, and what pictures share: a model with its image, the grid of its patches."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -110,10 +109,7 @@ def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:
 
 
 def _chosen(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:
-    try:
-        chosen = list(range(count)) if chosen is None else [operator.index(one) for one in chosen]
-    except TypeError:
-        raise ValueError(f"{what} must be whole numbers in a list, as [0, 3], not {chosen!r}") from None
-    if not chosen or any(not 0 <= one < count for one in chosen):
+    chosen = list(range(count) if chosen is None else chosen)
+    if not chosen or any(one not in range(count) for one in chosen):
         raise ValueError(f"{what} {chosen} are not among 0 to {count - 1}")
     return chosen

@@ -22,10 +22,9 @@ from vit_walkthrough.draw.theme import as_png
 
 MAX_BYTES = 2_000_000  # of one picture: several larger ones in a notebook, and GitHub shows it no longer
 ROOM = Path(__file__).parent
-MAPS = {"inferno": "inferno", "viridis": "viridis", "signed": "PRGn"}
 PALETTES = {  # the colours of maps, 256 of red, green and blue in 8 bits
     name: np.round(255 * matplotlib.colormaps[known](range(256))[:, :3]).astype(np.uint8)
-    for name, known in MAPS.items()
+    for name, known in (("inferno", "inferno"), ("viridis", "viridis"), ("signed", "PRGn"))
 }
 
 
