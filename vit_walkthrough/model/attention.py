@@ -9,12 +9,8 @@ from torch import Tensor, nn
 def attention_weights(
     queries: Float[Tensor, "*heads queries head_dim"], keys: Float[Tensor, "*heads keys head_dim"]
 ) -> Float[Tensor, "*heads queries keys"]:
-    """How much each query takes from each key: dot products over sqrt(head_dim), softmax over the keys.
-
-    The weights of each query, a row, sum to 1.
-
-    Source: Equation 6.
-    """
+    """How much each query takes from each key: dot products over sqrt(head_dim), softmax over the keys. The weights of
+    each query, a row, sum to 1. Source: Equation 6."""
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     return scores.softmax(dim=-1)
 
@@ -22,18 +18,13 @@ def attention_weights(
 def attend(
     weights: Float[Tensor, "*heads queries keys"], values: Float[Tensor, "*heads keys head_dim"]
 ) -> Float[Tensor, "*heads queries head_dim"]:
-    """For each query the average of the values, weighted by its row of weights.
-
-    Source: Equation 7.
-    """
+    """For each query the average of the values, weighted by its row of weights. Source: Equation 7."""
     return weights @ values
 
 
 class SelfAttention(nn.Module):
-    """One attention head: queries, keys and values are three linear maps of the same tokens.
-
-    Source: Equations 5 to 7; the published weights have the bias that the equations leave out.
-    """
+    """One attention head: queries, keys and values are three linear maps of the same tokens. Source: Equations 5 to 7;
+    the published weights have the bias that the equations leave out."""
 
     def __init__(self, dim: int, head_dim: int):
         super().__init__()

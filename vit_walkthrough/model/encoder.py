@@ -7,10 +7,8 @@ from vit_walkthrough.model.attention import MultiHeadSelfAttention
 
 
 class MLP(nn.Module):
-    """Two linear layers with a GELU between them, on every token by itself.
-
-    Source: section 3.1; dropout after both layers, B.1. The GELU is the exact one, with erf.
-    """
+    """Two linear layers with a GELU (the exact one, with erf) between them, on every token by itself. Source: section
+    3.1; dropout after both layers, B.1."""
 
     def __init__(self, dim: int, hidden: int, dropout: float = 0.0):
         super().__init__()
@@ -25,10 +23,8 @@ class MLP(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention, then the MLP; each reads a normalised copy of the tokens and adds its result to them.
-
-    Source: Equations 2 and 3. LayerNorm's eps is 1e-6 as in every published ViT; torch's default is 1e-5.
-    """
+    """Attention, then the MLP; each reads a normalised copy of the tokens and adds its result to them. Source:
+    Equations 2 and 3. LayerNorm's eps is 1e-6 as in every published ViT; torch's default is 1e-5."""
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float = 0.0):
         super().__init__()
@@ -43,12 +39,8 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Sequential):
-    """`depth` blocks in a row. Each is constructed by itself: copies of one block would start with equal weights.
-
-    (batch tokens dim) -> (batch tokens dim)
-
-    Source: Equations 2 and 3, l = 1 ... L.
-    """
+    """`depth` blocks in a row, (batch tokens dim) -> (batch tokens dim). Each is constructed by itself: copies of one
+    block would start with equal weights. Source: Equations 2 and 3, l = 1 ... L."""
 
     def __init__(self, depth: int, dim: int, heads: int, hidden: int, dropout: float = 0.0):
         super().__init__(*(EncoderBlock(dim, heads, hidden, dropout) for _ in range(depth)))

@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 
 class ClassToken(nn.Module):
-    """Put one learned vector, the same for every image, before the patches.
-
-    Source: Equation 1, x_class.
-    """
+    """Put one learned vector, the same for every image, before the patches. Source: Equation 1, x_class."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -40,11 +37,8 @@ def sincos_positions(rows: int, cols: int, dim: int) -> Float[Tensor, "1 tokens 
 
 
 class PositionEmbedding(nn.Module):
-    """Add to every token a vector that says where it stands.
-
-    Raises: ValueError for another number of tokens than the grid has.
-    Source: Equation 1, E_pos; section 3.1 for learned positions, D.4 for the others.
-    """
+    """Add to every token a vector that says where it stands. Raises: ValueError for another number of tokens than the
+    grid has. Source: Equation 1, E_pos; section 3.1 for learned positions, D.4 for the others."""
 
     def __init__(self, rows: int, cols: int, dim: int, kind: Literal["learned", "sincos"] = "learned"):
         super().__init__()

@@ -10,11 +10,8 @@ from vit_walkthrough.model.tokens import ClassToken, PositionEmbedding
 
 
 class ClassificationHead(nn.Module):
-    """One linear layer that starts at zero, so that every class starts equally likely; with `hidden`, another layer
-    and a tanh come before it.
-
-    Source: section 3.1 and D.3: with a hidden layer at pre-training, without one at fine-tuning.
-    """
+    """One linear layer that starts at zero, so that every class starts equally likely. With `hidden`, another layer and
+    a tanh come before it, as at pre-training; at fine-tuning there is none. Source: section 3.1 and D.3."""
 
     def __init__(self, dim: int, classes: int, hidden: int | None = None):
         super().__init__()
