@@ -137,6 +137,18 @@ def bars(look: parts.Look, width: float, height: float) -> Part:
     return column(name, Part(width, height, paint), words(f"{len(classes)} of {len(numbers):,} classes"), down=0.05)
 
 
+def pile(part: Part) -> Part:
+    """The uppermost of three copies."""
+
+    def paint(sheet, x, y):
+        look = dict(fill="white", edge=ROLES["neutral"], level=layout.BAND, radius=0.08)
+        for shift in (0.14, 0.07):
+            sheet.rectangle(x + shift, y + shift, part.width, part.height, **look)
+        sheet.put(part, x, y)
+
+    return Part(part.width, part.height, paint)
+
+
 @style()
 def draw_vit(config: ViTConfig):
     """The whole model on one page, from the cat on the left to the answer on the right, in seven steps; with random
@@ -179,7 +191,7 @@ def draw_vit(config: ViTConfig):
     stream, gap = [None, joins[1], None, None, joins[0], None, None], Part(0, 0.2)
     beside = [gap, None, mlp, column(norms[1], gap), None, attention, column(norms[0], gap)]
     inside = columns(stream, beside, across=0.2, down=0.1)
-    blocks = box(inside, fill=layout.pale("neutral", 0.05), level=layout.BAND, copies=3)
+    blocks = pile(box(inside, fill=layout.pale("neutral", 0.05), level=layout.BAND))
     features = strip(look["norm"][0], "class", 1.3, cells=8)
     fixed = [features, shape(config, "dim"), box("head", width=1.3), step(7, "classify"), bars(look, 1.3, 1.0)]
     down = arrow((blocks.height - sum(part.height for part in fixed) - 0.48) / 2, up=-1)  # as high as the blocks

@@ -180,15 +180,14 @@ def arrow(length: Number = 0.5, above: str = "", *, up: int = 0) -> Part:
     return Part(width, height, paint)
 
 
-def box(inside, role="neutral", width=0.0, height=0.0, *, pad=0.1, copies=1, **look) -> Part:
-    """A rounded box, pale in its role's colour, around words or a part; the uppermost of several copies."""
+def box(inside, role="neutral", width=0.0, height=0.0, *, pad=0.1, **look) -> Part:
+    """A rounded box, pale in its role's colour, around words or a part."""
     inside = words(inside, LABEL, colour=INK) if isinstance(inside, str) else inside
     width, height = width or inside.width + 2 * pad, height or inside.height + 2 * pad
     look = dict(fill=pale(role), edge=ROLES[role], level=BOX, radius=min(0.08, height / 5)) | look
 
     def paint(page, x, y):
-        for shift in reversed(range(copies)):
-            page.rectangle(x + 0.07 * shift, y + 0.07 * shift, width, height, **look)
+        page.rectangle(x, y, width, height, **look)
         page.put(inside, x, y)
 
     return Part(width, height, paint)

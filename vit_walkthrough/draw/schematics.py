@@ -46,7 +46,7 @@ class Look:
     def __init__(self, config: ViTConfig, image, model: VisionTransformer):
         if model.config != config:
             raise ValueError(f"the model's config is {model.config}, not {config}")
-        self.config, self.model, self.image = config, model, torch.as_tensor(image)
+        self.config, self.image = config, torch.as_tensor(image)
         self.picture = np.broadcast_to(self.image.permute(1, 2, 0), (*self.image.shape[1:], 3)).clip(0, 1)
         with torch.no_grad(), record(model) as self.trace:
             model(self.image[None])
@@ -54,10 +54,6 @@ class Look:
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.trace[name][0].numpy()
-
-    def weight(self, path: str) -> np.ndarray:
-        """(in out): the matrix of a linear layer."""
-        return self.model.get_submodule(path).weight.detach().numpy().T
 
     def tile(self, patch: int) -> np.ndarray:
         side, (row, col) = self.config.patch_size, divmod(patch, self.config.cols)
@@ -171,10 +167,11 @@ def draw_heads(config: ViTConfig, image, *, model, block: int = 0) -> Axes:
         gap = layout.dots(down=False)
         joined = box(gap, "patch", pitch, 0.2, fill="white", line=1.6, radius=0.0)
         lists.insert(4, [words(f"{count - 4} more"), gap, gap, None, gap, None, gap, None, gap, None, joined])
+    matrix = model.blocks[block].attention.projection.weight.detach().numpy().T
     one = column(head(f"1 of {config.tokens:,}"), words(f"rows of {config.dim:,} numbers"), down=-0.01)
     mixed = row(
         sign("×"),
-        layout.matrix(look.weight(f"blocks.{block}.attention.projection")[:6, :12], 0.8, 0.4),
+        layout.matrix(matrix[:6, :12], 0.8, 0.4),
         words("$U_{msa}$", 12, colour=layout.INK),
         arrow(0.5),
         strip(look[f"blocks.{block}.attention.projection"][0], "patch", 2.4, cells=14),

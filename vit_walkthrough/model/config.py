@@ -25,7 +25,7 @@ VARIANTS = ("Ti/16", "Ti/32", "S/16", "S/32", "B/8", "B/16", "B/32", "L/16", "L/
 class ViTConfig:
     """The choices that decide the shapes of a Vision Transformer; the defaults are ViT-B/16.
 
-    image_size: side in pixels, or (height, width); equal sides are stored as one integer.
+    image_size: side in pixels, or (height, width), of which a JSON makes a list; equal sides are stored as one integer.
     patch_size: side of a square patch in pixels.
     channels: of the image. dim: length of a token. depth: encoder blocks. heads: attention heads in a block.
     hidden: width of the MLP's hidden layer. classes: number of logits. dropout: probability, from 0 to below 1.
@@ -36,7 +36,7 @@ class ViTConfig:
     Source: section 3.1 and Table 1.
     """
 
-    image_size: int | tuple[int, int] = 224
+    image_size: int | tuple[int, int] | list[int] = 224
     patch_size: int = 16
     channels: int = 3
     dim: int = 768

@@ -49,10 +49,8 @@ def patchify(
 def unpatchify(
     patches: Float[Tensor, "batch patches patch_dim"], patch_size: int, height: int, width: int
 ) -> Float[Tensor, "batch channels height width"]:
-    """Put flattened patches back into images: the exact inverse of patchify.
-
-    Raises: ValueError if patches of this size and number do not tile height x width pixels.
-    """
+    """Put flattened patches back into images: the exact inverse of patchify. Raises: ValueError if patches of this size
+    and number do not tile height x width pixels."""
     if patches.ndim != 3:
         raise ValueError(f"patches must be (batch, patches, patch_dim), not {tuple(patches.shape)}")
     if patch_size < 1 or height % patch_size or width % patch_size:

@@ -24,8 +24,8 @@ class ClassToken(nn.Module):
 def sincos_positions(rows: int, cols: int, dim: int) -> Float[Tensor, "1 tokens dim"]:
     """Fixed positions: the row as sines and cosines of dim/4 frequencies, then the column; zeros for the class token.
 
-    Raises: ValueError if dim is not a multiple of 4.
-    Source: Vaswani et al. 2017, section 3.5, applied to each axis as in Chen et al. 2021 (MoCo v3), section 4.
+    Raises: ValueError if dim is not a multiple of 4. Source: Vaswani et al. 2017, section 3.5, applied to each axis as
+    in Chen et al. 2021 (MoCo v3), section 4.
     """
     if dim % 4:
         raise ValueError(f"dim {dim} is not a multiple of 4: sine and cosine, for the row and for the column")
@@ -69,13 +69,12 @@ def resample_positions(
     """Positions for a grid of rows x cols, interpolated from those of another grid, so that the model can read images
     of another resolution. The class token has no place in the picture, so its entry is kept as it is.
 
-    grid: rows and cols that `positions` were learned for; a square is assumed if it is not given.
-    mode: bicubic as in timm, bilinear as in Google's code.
+    grid: rows and cols that `positions` were learned for; a square is assumed if it is not given. mode: bicubic as in
+    timm, bilinear as in Google's code.
 
-    Raises: ValueError if the old grid cannot be inferred or does not fit.
-    Source: section 3.2.
-    Differs: Google's code zooms corner to corner; here pixels are areas, as in timm. transformers uses another cubic
-    and does not smooth where the grid shrinks.
+    Raises: ValueError if the old grid cannot be inferred or does not fit. Source: section 3.2. Differs: Google's code
+    zooms corner to corner; here pixels are areas, as in timm. transformers uses another cubic and does not smooth where
+    the grid shrinks.
     """
     if mode not in ("bicubic", "bilinear"):
         raise ValueError(f"mode {mode!r} is unknown; choose bicubic or bilinear")

@@ -57,9 +57,8 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[VisionTransformer, dict]:
             tensors = in_full({tensor: file.get_tensor(tensor) for tensor in file.keys()})
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{name} is not a complete safetensors checkpoint ({error})") from error
-    try:  # JSON has no tuples
-        fields = {key: tuple(field) if isinstance(field, list) else field for key, field in facts["config"].items()}
-        model = empty_model(ViTConfig(**fields), eps=facts.get("eps", 1e-6))
+    try:
+        model = empty_model(ViTConfig(**facts["config"]), eps=facts.get("eps", 1e-6))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name} has no config that save_checkpoint wrote ({error})") from error
     if wrong := misfits(model, tensors):
