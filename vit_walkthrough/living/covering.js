@@ -1,6 +1,6 @@
 // Cover patches, silence heads, and see what becomes of the answer; beside it, where the class token looked before.
 import { forward, grid, looks, softmax } from "./vit.js";
-import { bars, boxOf, button, element, figure, gridLines, hint, keys, largest, number, outline } from "./view.js";
+import { bars, boxOf, button, draggable, element, figure, gridLines, hint, largest, number, outline } from "./view.js";
 import { painter, patchUnder, percent, picture, place, pointable, press, readout, scaleBar } from "./view.js";
 import { strongest, switcher } from "./view.js";
 
@@ -30,53 +30,41 @@ export function covering(stage, data, draw) {
   button(controls, `weakest ${COUNT}`, () => change(ranked.slice(-COUNT), silenced), weakest);
   button(controls, "reset", () => change([], []));
   const side = element("div", { class: "vit-side" }, main);
-  element("strong", { text: "what the model says" }, side);
-  const answer = bars(side, classes, "what the model says, with the change", before);
+  const answer = bars(side, classes, "what the model says", before);
   const key = "▏untouched; at the right: the change in percentage points";
   element("p", { class: "vit-covering-key", text: key }, side);
   const quiet = element("div", { class: "vit-covering-heads", role: "group", "aria-label": "silence heads" }, side);
   element("strong", { text: "silence heads" }, quiet);
-  const switches = Array.from({ length: depth }, (_, block) => {
+  const switches = new Map(); // [block, head] -> its button
+  for (let block = 0; block < depth; block++) {
     const line = element("div", { class: "vit-choice" }, quiet);
     element("span", { text: `block ${block}` }, line);
-    return Array.from({ length: heads }, (_, head) => switcher(line, `head ${head}`, (pressed) => {
-      const others = silenced.filter((one) => !same(one, block, head));
-      change(covered, pressed ? [...others, [block, head]] : others);
-    }, { "aria-label": `silence head ${head} of block ${block}` }));
-  });
+    for (let head = 0; head < heads; head++) {
+      const pair = [block, head], label = { "aria-label": `silence head ${head} of block ${block}` };
+      switches.set(pair, switcher(line, `head ${head}`, (pressed) =>
+        change(covered, pressed ? [...silenced, pair] : silenced.filter((one) => one !== pair)), label));
+    }
+  }
   const tell = readout(stage), paintMap = painter(image, { rows, cols }, data.inferno);
   coverable(view);
   coverable(verdict);
 
-  function same([where, which], block, head) { return where === block && which === head; }
-
   // A press covers or uncovers a patch; whatever is passed while pressed follows. A finger that scrolls undoes it.
   function coverable(shown) {
-    const { canvas } = shown;
-    let undo = null, covers = true;
-    const set = (patch) => {
-      if (covered.includes(patch) === covers) return;
+    const set = (patch, covers) => {
+      if (patch === null || covered.includes(patch) === covers) return;
       change(covers ? [...covered, patch] : covered.filter((one) => one !== patch), silenced);
     };
-    pointable(shown, { rows, cols }, { current: () => pointed, point, letGo: () => point(null), leaves: true });
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || pointed === null) return;
-      [undo, covers] = [covered, !covered.includes(pointed)];
-      set(pointed);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const patch = patchUnder(event, canvas, { rows, cols });
-      if (undo && patch !== null) set(patch);
-    });
-    canvas.addEventListener("pointercancel", () => { if (undo) change(undo, silenced); });
-    for (const end of ["pointerup", "pointerleave", "pointercancel"])
-      canvas.addEventListener(end, () => { undo = null; });
-    keys(canvas, (key) => {
-      if ((key !== "Enter" && key !== " ") || pointed === null) return false;
-      covers = !covered.includes(pointed);
-      set(pointed);
-      return true;
-    });
+    const turn = (patch) => set(patch, !covered.includes(patch));
+    pointable(shown, { rows, cols },
+      { current: () => pointed, point, enter: turn, letGo: () => point(null), leaves: true });
+    let undo = null;
+    draggable(shown.canvas, () => {
+      const covers = !covered.includes(pointed);
+      undo = covered;
+      turn(pointed);
+      return (event) => set(patchUnder(event, shown.canvas, { rows, cols }), covers);
+    }, (cancelled) => { if (cancelled) change(undo, silenced); });
   }
 
   function change(patchesToCover, headsToSilence) {
@@ -103,8 +91,7 @@ export function covering(stage, data, draw) {
       frameAll(shown);
       outline(shown, { rows, cols }, pointed, POINTED);
     }
-    switches.forEach((line, block) =>
-      line.forEach((one, head) => press(one, silenced.some((pair) => same(pair, block, head)))));
+    switches.forEach((made, pair) => press(made, silenced.includes(pair)));
     const dashed = square ? "; dashed: the square of the digit" : "";
     verdict.words.textContent = pointed === null ? `where ★ looked, untouched${dashed}`
       : `${place(pointed, cols)}: ${number(map[pointed])} of the attention`;

@@ -1,6 +1,6 @@
 // Drag patches to other places, and read what the model says: with positions it notices, without them it cannot.
 import { forward, grid, softmax } from "./vit.js";
-import { bars, boxOf, button, choice, draggable, element, figure, gridLines, hint, keys, largest } from "./view.js";
+import { bars, boxOf, button, choice, draggable, element, figure, gridLines, hint, largest } from "./view.js";
 import { outline, percent, pointable, readout, strongest } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000", HOLD = 150; // milliseconds after which a finger drags and no longer scrolls
@@ -23,16 +23,12 @@ export function order(stage, data, draw) {
   const label = "The picture in patches. Enter picks a patch up, arrow keys move it, Enter drops it, Escape lets it go";
   const view = figure(main, image, { label, kind: "vit-first" });
   main.append(answers);
-  const [now, before] = ["now", "the picture as it was"].map((name) => {
-    const column = element("div", {}, answers);
-    element("strong", { text: name }, column);
-    return bars(column, classes, `what the model says, ${name}`);
-  });
+  const [now, before] = ["what the model says now", "and of the picture as it was"].map((title) =>
+    bars(element("div", {}, answers), classes, title));
   const tell = readout(stage);
 
-  pointable(view, { rows, cols }, { current: () => cursor, point: (patch) => { cursor = patch; draw(); },
+  pointable(view, { rows, cols }, { current: () => cursor, point: (patch) => { cursor = patch; draw(); }, enter: take,
     letGo: () => { lifted = drag = null; draw(); } });
-  keys(view.canvas, (key) => (key === "Enter" || key === " ") && take() && true);
   draggable(view.canvas, (event) => { // what is dragged out of the picture is dropped at its edge
     drag = { x: event.clientX, y: event.clientY, time: event.timeStamp, again: lifted !== null };
     lifted ??= cursor;
@@ -58,7 +54,6 @@ export function order(stage, data, draw) {
     if (lifted === null) lifted = cursor;
     else { arranged = shownOrder(); lifted = null; }
     draw();
-    return true;
   }
 
   // The order with the swap that would happen now.
@@ -114,19 +109,12 @@ export function order(stage, data, draw) {
     if (!moved) return `Every patch is in its place. ${how}, ${says}.`;
     const change = largest(is.map((one, at) => Math.abs(one - was[at])));
     const places = `${moved} of ${patches} patches are in another place.`;
-    const rounding = change < 1e-5, told = rounding ? plain(change) : change.toFixed(change < 0.01 ? 4 : 2);
-    if (rounding && !positions)
-      return `${places} ${how}, the answer is the same to rounding: no probability changes by more than ${told}.`;
+    if (change <= 1e-5)
+      return `${places} ${how}, the answer is the same to rounding: no probability changes by more than 0.00001.`;
+    const told = change.toFixed(change < 0.01 ? 5 : 2);
     const after = best === first ? `still says ${classes[best]} (${percent(is[best])})`
       : `now says ${classes[best]} (${percent(is[best])}), and said ${classes[first]} before`;
     return `${places} ${how}, the largest change of any probability is ${told}: the model ${after}.`;
-  }
-
-  // A tiny number in full, rounded up in its first digit.
-  function plain(value) {
-    if (value === 0) return "0";
-    const digits = Math.ceil(-Math.log10(value));
-    return (Math.ceil(value * 10 ** digits) / 10 ** digits).toFixed(digits);
   }
 
   return { paint, state: () => ({ order: shownOrder(), positions, cursor, lifted, is, was }) };

@@ -6,25 +6,20 @@ export function mount(root, build) {
   if (root.living) return; // a restored page, or one that holds the output twice, runs its scripts again
   root.living = {};
   const still = root.querySelector(".vit-still"), stage = element("div", { class: "vit-alive" });
-  const fail = (error) => {
-    still.hidden = false;
-    stage.replaceChildren(element("p", { role: "alert", text: "This picture does not answer: " + error.message }));
-    root.append(stage);
-  };
   const start = () => {
     for (const old of root.querySelectorAll(".vit-alive")) old.remove(); // of a page that was saved alive
     try {
       const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
-      const small = data.weights;
-      let full = null; // until somebody computes with them
-      if (small) Object.defineProperty(data, "weights", { get: () => full ??= inFull(small) });
-      withPixels(data).then(() => {
-        Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
-        root.living.paint();
-        root.append(stage);
-        still.hidden = true;
-      }).catch(fail);
-    } catch (error) { fail(error); }
+      if (data.weights) data.weights = inFull(data.weights);
+      if (data.image) data.image = pictureOf(data.image, data.image.shape);
+      Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
+      root.living.paint();
+      still.hidden = true;
+    } catch (error) {
+      still.hidden = false;
+      stage.replaceChildren(element("p", { role: "alert", text: "This picture does not answer: " + error.message }));
+    }
+    root.append(stage);
   };
   if (document.readyState !== "loading") start();
   else document.addEventListener("DOMContentLoaded", start); // not all of the page is read yet
@@ -55,22 +50,10 @@ export function inFull(small) {
   return full;
 }
 
-// data.image arrives as 16-bit levels (channels height width), which a model can read, or as a PNG (a photo).
-async function withPixels(data) {
-  if (!data.image) return;
-  if (typeof data.image !== "string") {
-    data.image = picture(Float32Array.from(data.image, (level) => level / 65535), ...data.image.shape);
-    return;
-  }
-  const png = new Image();
-  png.src = data.image;
-  await png.decode();
-  const { naturalWidth: width, naturalHeight: height } = png, size = width * height;
-  const context = element("canvas", { width, height }).getContext("2d");
-  context.drawImage(png, 0, 0);
-  const pixels = context.getImageData(0, 0, width, height).data;
-  const number = (_, at) => pixels[4 * (at % size) + Math.floor(at / size)] / 255;
-  data.image = picture(Float32Array.from({ length: 3 * size }, number), 3, height, width);
+// Images arrive in levels of 8 bits, or of 16 where a model reads them.
+export function pictureOf(levels, shape) {
+  const white = levels.BYTES_PER_ELEMENT === 1 ? 255 : 65535;
+  return picture(Float32Array.from(levels, (level) => level / white), ...shape);
 }
 
 // Numbers (channels height width) in [0, 1] and a canvas that shows them; one channel is grey.
@@ -143,7 +126,7 @@ export function choice(parent, label, options, chosen, act) {
   choose(chosen);
   return { group, choose };
 }
-export function press(made, pressed) { made.setAttribute("aria-pressed", String(pressed)); }
+export function press(made, pressed) { made.setAttribute("aria-pressed", pressed); }
 
 export function switcher(parent, text, act, attributes = {}) {
   return button(parent, text, (made) => {
@@ -209,10 +192,11 @@ export function hoverable(target, point, leave = () => {}) {
 }
 
 // Patches to point at with a mouse, a finger or the arrow keys. point(patch) is told of another one than current();
-// pick(patch) is called after a click, a second tap on the same patch, or Enter. Home points at `home`, Escape calls
-// letGo, and with `leaves` so does a mouse that leaves.
+// pick(patch) is called after a click, a second tap on the same patch, or Enter; enter(patch), where given, after Enter
+// instead. Home points at `home`, Escape calls letGo, and with `leaves` so does a mouse that leaves.
 export function pointable({ canvas }, patches, options) {
-  const { rows, cols } = patches, { current, point, pick = () => {}, home = 0, letGo = () => {}, leaves } = options;
+  const { rows, cols } = patches, { current, point, pick = () => {}, enter = pick, home = 0 } = options;
+  const { letGo = () => {}, leaves } = options;
   adjust(canvas, { tabindex: 0, "aria-roledescription": "picture in patches" });
   canvas.setAttribute("role", "application"); // of an image, screen readers keep the arrow keys for themselves
   canvas.classList.add("vit-points");
@@ -220,16 +204,10 @@ export function pointable({ canvas }, patches, options) {
   const at = (event) => patchUnder(event, canvas, patches);
   const go = (patch) => { if (patch !== null && patch !== current()) point(patch); };
   canvas.addEventListener("pointerdown", (event) => {
-    const before = current(), patch = at(event);
-    pressed = event.button === 0 && (event.pointerType !== "touch" || before === patch) ? patch : null;
+    pressed = event.pointerType !== "touch" || current() === at(event) ? at(event) : null;
   });
   hoverable(canvas, (event) => go(at(event)), leaves ? letGo : undefined);
-  canvas.addEventListener("pointerup", (event) => {
-    if (pressed !== null && pressed === at(event)) pick(pressed);
-    pressed = null;
-  });
-  for (const end of ["pointerleave", "pointercancel"]) // cancelled: the finger scrolls the page
-    canvas.addEventListener(end, () => { pressed = null; });
+  canvas.addEventListener("click", (event) => { if (pressed !== null && pressed === at(event)) pick(pressed); });
   keys(canvas, (key) => {
     const patch = current();
     if (key in ARROWS) {
@@ -237,7 +215,7 @@ export function pointable({ canvas }, patches, options) {
       if (patch === null || patch < 0) go(0);
       else if (row >= 0 && row < rows && col >= 0 && col < cols) go(row * cols + col);
     } else if (key === "Home") go(home);
-    else if (key === "Enter" || key === " ") pick(patch);
+    else if (key === "Enter" || key === " ") enter(patch);
     else if (key === "Escape") letGo();
     else return false;
     return true;
@@ -248,9 +226,7 @@ export function pointable({ canvas }, patches, options) {
 export function gridLines({ context, width, height }, { rows, cols }, lineWidth = width / 300, alpha = 0.35) {
   Object.assign(context, { lineWidth, strokeStyle: `rgba(255,255,255,${alpha})` });
   context.beginPath();
-  const line = (...ends) => { context.moveTo(...ends.slice(0, 2)); context.lineTo(...ends.slice(2)); };
-  for (let col = 1; col < cols; col++) line((col * width) / cols, 0, (col * width) / cols, height);
-  for (let row = 1; row < rows; row++) line(0, (row * height) / rows, width, (row * height) / rows);
+  for (let patch = 0; patch < rows * cols; patch++) context.rect(...boxOf(patch, cols, width / cols, height / rows));
   context.stroke();
 }
 
@@ -318,9 +294,10 @@ export function scaleBar(parent, palette) {
   };
 }
 
-// Bars of what a model says of each class; the best is marked. With `before`, what it said then, each bar has a line
-// there, and the change in percentage points beside it.
-export function bars(parent, names, label, before = null) {
+// Bars of what a model says of each class, below a title; the best is marked. With `before`, what it said then, each bar
+// has a line there, and the change in percentage points beside it.
+export function bars(parent, names, title, before = null) {
+  element("strong", { text: title }, parent);
   const frame = element("div", { class: before ? "vit-bars vit-changes" : "vit-bars", role: "img" }, parent);
   const rows = names.map((name, at) => {
     element("span", { text: name }, frame);
@@ -338,7 +315,7 @@ export function bars(parent, names, label, before = null) {
       if (before) moved.textContent = changes[at];
     });
     const told = names.map((name, at) => `${name} ${said[at]}` + (before ? ` (${changes[at]} points)` : ""));
-    frame.setAttribute("aria-label", `${label}: ${told.join(", ")}`);
+    frame.setAttribute("aria-label", `${title}: ${told.join(", ")}`);
   };
 }
 

@@ -24,9 +24,8 @@ export function forward(weights, config, image, options = {}) {
   const keep = (name, tensor) => { trace.set(name, tensor); return tensor; };
   const linear = linearOf(weights, keep);
   const norm = (name, input) => {
-    const normed = () => layerNorm(input, weights[name + ".weight"], weights[name + ".bias"]);
     keep(name + ".input", input);
-    return keep(name, unnormed.includes(name) ? input : normed());
+    return keep(name, unnormed.includes(name) ? input : layerNorm(input, name, weights));
   };
 
   // Equation 1: patches become tokens, the class token comes before them, and every place is added.
@@ -237,7 +236,8 @@ export function attend(weights, values, tokens, headDim) {
   return outputs;
 }
 
-export function layerNorm(input, weight, bias) {
+export function layerNorm(input, name, weights) {
+  const weight = weights[name + ".weight"], bias = weights[name + ".bias"];
   const dim = weight.length, result = new Float32Array(input.length);
   for (let from = 0; from < input.length; from += dim) {
     let mean = 0, variance = 0;
@@ -259,11 +259,7 @@ function gelu(number) {
   return 0.5 * number * (1 + Math.sign(number) * erf);
 }
 
-function add(one, other) {
-  const sum = one.slice();
-  for (let place = 0; place < sum.length; place++) sum[place] += other[place];
-  return sum;
-}
+const add = (one, other) => one.map((number, place) => number + other[place]);
 
 // Weights of another config, a picture of another size or with NaN: an Error that names what does not fit.
 function check(weights, config, image) {
