@@ -8,9 +8,9 @@ const SIZE = 400; // of a plane in its own units
 const QUERY = "#cc79a7", KEY = "#e69f00", VALUE = "#56b4e9";
 
 export function arrows(stage, data, draw) {
-  const { values } = data, count = values.shape[0];
-  const query = data.query.slice(), offered = data.keys.slice();
-  const seen = new Uint8Array(count).fill(1);
+  const count = data.values.shape[0], seen = new Uint8Array(count).fill(1);
+  const query = data.query.slice(), offered = data.keys.slice(); // which the reader moves
+  const [keyVectors, values] = [offered, data.values].map((all) => each((one) => all.subarray(2 * one, 2 * one + 2)));
   let temperature = 1, weights = null, output = null;
 
   hint(stage, "Drag the round tip of the query, or of a key, and watch the weights and the output."
@@ -22,14 +22,19 @@ export function arrows(stage, data, draw) {
   const shown = element("output", {}, heat);
   range.addEventListener("input", () => { temperature = 10 ** range.value; draw(); });
   keys(range, (key) => (key in ARROWS || ["Home", "End", "PageUp", "PageDown"].includes(key)) && "native");
-  button(controls, "put back", putBack);
+  button(controls, "put back", () => {
+    query.set(data.query);
+    offered.set(data.keys);
+    temperature = 1;
+    draw();
+  });
 
   const main = element("div", { class: "vit-arrows" }, stage);
   const farthest = 1.25 * largest([...query, ...offered].map(Math.abs).concat(0.4));
   const asked = plane(main, "the query and the keys", [-farthest, -farthest], 2 * farthest);
   const middle = element("div", { class: "vit-arrows-table" }, main);
-  const ends = (most) => [0, 1].map((axis) => most(0, ...each((one) => values[2 * one + axis])));
-  const lows = ends(Math.min), highs = ends(Math.max);
+  const [lows, highs] = [Math.min, Math.max].map((most) =>
+    [0, 1].map((axis) => most(0, ...values.map((one) => one[axis]))));
   const span = 1.3 * Math.max(highs[0] - lows[0], highs[1] - lows[1], 0.1);
   const found = plane(main, "the values and the output", lows.map((low, axis) => (low + highs[axis] - span) / 2), span);
   const tell = readout(stage);
@@ -39,8 +44,7 @@ export function arrows(stage, data, draw) {
   const queryArrow = arrow(asked, QUERY, "query");
   const chain = shape("polyline", { class: "vit-arrows-chain" }, found.frame);
   const outputArrow = arrow(found, "currentColor", "output");
-  const tips = [...keyArrows.map((_, one) => tip(offered.subarray(2 * one, 2 * one + 2), KEY, `key k${one}`)),
-    tip(query, QUERY, "query")];
+  const tips = [...keyVectors.map((one, at) => tip(one, KEY, `key k${at}`)), tip(query, QUERY, "query")];
   const rows = table();
 
   function each(build) { return Array.from({ length: count }, (_, one) => build(one)); }
@@ -70,26 +74,23 @@ export function arrows(stage, data, draw) {
     return { frame, x, y, numberAt, low, span };
   }
 
-  // An arrow from the origin. set(x, y, thick) moves it.
+  // An arrow from the origin. set(vector, thick) moves it.
   function arrow({ frame, x, y }, colour, name) {
-    const line = shape("line", { stroke: colour, "stroke-linecap": "round" }, frame);
-    const head = shape("polygon", { fill: colour }, frame);
-    const words = shape("text", { text: name, class: "vit-arrows-name" }, frame);
-    const beside = name === "output"; // a value is near
-    return (right, above, thick) => {
-      const [fromX, fromY, toX, toY] = [x(0), y(0), x(right), y(above)];
-      const length = Math.hypot(toX - fromX, toY - fromY) || 1e-9, sharp = Math.min(length, 9 + 2 * thick);
-      const [dx, dy] = [(toX - fromX) / length, (toY - fromY) / length], half = sharp * 0.45;
-      const [baseX, baseY] = [toX - dx * sharp, toY - dy * sharp];
-      adjust(line, { x1: fromX, y1: fromY, x2: baseX, y2: baseY, "stroke-width": thick });
-      const sides = [1, -1].map((side) => [baseX - side * dy * half, baseY + side * dx * half]);
-      adjust(head, { points: [[toX, toY], ...sides].join(" ") });
-      const outward = right < 0 ? -1 : 1, [away, along] = beside ? [12 * outward, outward] : [dx * 14, dx];
-      const anchor = along > 0.5 ? "start" : along < -0.5 ? "end" : "middle";
-      const wide = name.length * 10, low = { start: 4, middle: wide / 2, end: wide }[anchor]; // nothing is cut off
-      const up = beside ? 18 : dy * 18 + (Math.abs(dy) < 0.5 ? -8 : 5);
-      adjust(words, { x: clamp(low, toX + away, SIZE - (wide + 4 - low)), y: clamp(14, toY + up, SIZE - 4),
-        "text-anchor": anchor });
+    const turned = shape("g", { fill: colour, stroke: colour }, frame); // an arrow to the right, which is turned
+    const line = shape("line", { "stroke-linecap": "round" }, turned);
+    const head = shape("polygon", { stroke: "none" }, turned);
+    const words = shape("text", { text: name, class: "vit-arrows-name", "text-anchor": "middle" }, frame);
+    const half = name.length * 5; // of the width of the name, which is never cut off
+    return ([right, above], thick) => {
+      const dx = x(right) - x(0), dy = y(above) - y(0), length = Math.hypot(dx, dy), angle = Math.atan2(dy, dx);
+      const sharp = Math.min(length, 9 + 2 * thick), base = length - sharp, side = 0.45 * sharp;
+      adjust(turned, { transform: `translate(${x(0)} ${y(0)}) rotate(${(angle * 180) / Math.PI})` });
+      adjust(line, { x2: base, "stroke-width": thick });
+      adjust(head, { points: `${length},0 ${base},${side} ${base},${-side}` });
+      const [across, down] = name === "output" ? [dx < 0 ? -1 : 1, 0.7] // a value is near
+        : [Math.cos(angle), Math.sin(angle)];
+      const low = y(above) + 18 * down + (Math.abs(down) < 0.5 ? -8 : 5); // above what lies on the axis
+      adjust(words, { x: clamp(half, x(right) + across * (half + 14), SIZE - half), y: clamp(14, low, SIZE - 4) });
     };
   }
 
@@ -138,23 +139,20 @@ export function arrows(stage, data, draw) {
   function paint() {
     // A temperature divides the scores. Dividing the query comes to the same.
     weights = attentionWeights(query.map((one) => one / temperature), offered, seen, 2);
-    output = attend(weights, values, count, 2);
-    const scores = each((one) => (query[0] * offered[2 * one] + query[1] * offered[2 * one + 1]) * Math.SQRT1_2);
-    keyArrows.forEach((set, one) => set(offered[2 * one], offered[2 * one + 1], 2 + 6 * weights[one]));
-    valueArrows.forEach((set, one) => set(values[2 * one], values[2 * one + 1], 2 + 6 * weights[one]));
-    queryArrow(query[0], query[1], 4);
-    outputArrow(output[0], output[1], 3);
+    output = attend(weights, data.values, count, 2);
+    const scores = keyVectors.map((key) => (query[0] * key[0] + query[1] * key[1]) * Math.SQRT1_2);
+    keyArrows.forEach((set, one) => set(keyVectors[one], 2 + 6 * weights[one]));
+    valueArrows.forEach((set, one) => set(values[one], 2 + 6 * weights[one]));
+    queryArrow(query, 4);
+    outputArrow(output, 3);
     tips.forEach((move) => move());
     range.value = Math.log10(temperature);
     shown.textContent = degrees(temperature);
     range.setAttribute("aria-valuetext", shown.textContent);
 
     // The weighted values one behind the other end at the output.
-    let sum = [0, 0];
-    const corners = [sum, ...each((one) => {
-      sum = [0, 1].map((axis) => sum[axis] + weights[one] * values[2 * one + axis]);
-      return sum;
-    })];
+    const corners = [[0, 0]];
+    values.forEach((value, one) => corners.push(corners[one].map((sum, axis) => sum + weights[one] * value[axis])));
     adjust(chain, { points: corners.map(([right, up]) => `${found.x(right)},${found.y(up)}`).join(" ") });
 
     rows.forEach(({ score, cooled, bar, weight }, one) => {
@@ -164,17 +162,10 @@ export function arrows(stage, data, draw) {
       weight.textContent = decimals(weights[one]);
     });
     const best = strongest(scores), mixed = each((one) => `${decimals(weights[one])} v${one}`).join(" + ");
-    const dot = [0, 1].map((axis) => `${decimals(query[axis])} * ${decimals(offered[2 * best + axis])}`).join(" + ");
+    const dot = [0, 1].map((axis) => `${decimals(query[axis])} * ${decimals(keyVectors[best][axis])}`).join(" + ");
     tell(`The query ${pair(query)} fits key k${best} best: (${dot}) / √2 = ${decimals(scores[best])}. `
       + `At a temperature of ${degrees(temperature)}, k${best} gets ${percent(weights[best])} of the weight. `
       + `The output is ${mixed} = ${pair(output)}: the dashed line adds these parts one by one.`);
-  }
-
-  function putBack() {
-    query.set(data.query);
-    offered.set(data.keys);
-    temperature = 1;
-    draw();
   }
 
   const copies = () => ({ query: [...query], keys: [...offered], weights: [...weights], output: [...output] });

@@ -15,7 +15,7 @@ export function embedding(stage, data, draw) {
   const tokens = Float32Array.from({ length: rows * cols * dim }, number);
   // One scale for all tokens, and one for all filters and products: a product is no larger than its filter's number.
   const mostToken = largest(tokens.map(Math.abs)) || 1, mostFilter = largest(filters.map(Math.abs)) || 1;
-  let { patch, chosen } = data, place = null, painted = "";
+  let { patch, chosen } = data, place = null;
 
   hint(stage, `Point at a patch, and then at one of the ${dim} numbers of its token: you see how it is computed.`
     + " Arrow keys work too.");
@@ -53,10 +53,8 @@ export function embedding(stage, data, draw) {
     const label = `${name}, place by place. Arrow keys choose a place`;
     const shown = figure(parent, { width: wide, height: side }, { label, kind: "vit-strip" });
     const current = () => place === null ? null : cellOf(place);
-    const point = (cell) => {
-      if (cell % wide % (side + 1) === side) cell += current() === null || cell > current() ? 1 : -1; // over a gap
-      const [x, y] = [cell % wide, Math.floor(cell / wide)];
-      place = Math.floor(x / (side + 1)) * inPlane + y * side + x % (side + 1);
+    const point = (cell) => { // the next one where it is a gap
+      place = placeOf(cell) ?? placeOf(cell > current() ? cell + 1 : cell - 1);
       draw();
     };
     const letGo = () => { place = null; draw(); };
@@ -64,10 +62,14 @@ export function embedding(stage, data, draw) {
     return { ...shown, words };
   }
 
-  // The cell in a row of planes that shows a place of the patch.
+  // The cell in a row of planes that shows a place of the patch, and the other way round: null for a gap.
   function cellOf(one) {
     const inside = one % inPlane;
     return Math.floor(inside / side) * wide + Math.floor(one / inPlane) * (side + 1) + inside % side;
+  }
+  function placeOf(cell) {
+    const x = cell % wide, channel = Math.floor(x / (side + 1)), col = x % (side + 1);
+    return col === side ? null : channel * inPlane + Math.floor(cell / wide) * side + col;
   }
 
   function product(one) { return pixels[patch * patchDim + one] * filters[chosen * patchDim + one]; }
@@ -89,18 +91,9 @@ export function embedding(stage, data, draw) {
     framed(token.context, boxOf(chosen, across, 1), across / 90, BLACK);
     token.words.textContent = `its token: ${dim} numbers in lines of ${across}. Number ${chosen}: ${decimals(value)}`;
 
-    if (painted !== `${patch} ${chosen}`) {
-      patchPlanes.kept = planesOf((one) => tinted(pixels[patch * patchDim + one], Math.floor(one / inPlane), channels));
-      filterPlanes.kept = planesOf((one) => signedColour(filters[chosen * patchDim + one], mostFilter));
-      productPlanes.kept = planesOf((one) => signedColour(product(one), mostFilter));
-      painted = `${patch} ${chosen}`;
-    }
-    for (const { context, kept } of [patchPlanes, filterPlanes, productPlanes]) {
-      context.clearRect(0, 0, wide, side);
-      for (let channel = 0; channel < channels; channel++)
-        context.drawImage(kept, channel * side, 0, side, side, channel * (side + 1), 0, side, side);
-      if (place !== null) framed(context, boxOf(cellOf(place), wide, 1), wide / 90, BLACK);
-    }
+    paintPlane(patchPlanes, (one) => tinted(pixels[patch * patchDim + one], Math.floor(one / inPlane), channels));
+    paintPlane(filterPlanes, (one) => signedColour(filters[chosen * patchDim + one], mostFilter));
+    paintPlane(productPlanes, (one) => signedColour(product(one), mostFilter));
     filterPlanes.words.textContent = `× filter ${chosen}`;
     patchPlanes.words.textContent = `patch ${patch}`;
     sums.forEach((shown, channel) => {
@@ -122,12 +115,10 @@ export function embedding(stage, data, draw) {
       + `the patch has ${pixel}, the filter ${filtered}, and their product is ${multiplied}.`;
   }
 
-  // The places of a patch as one canvas, its channels side by side.
-  function planesOf(colourOf) {
-    return sheet(side, channels * side, (cell) => {
-      const y = Math.floor(cell / (channels * side)), x = cell % (channels * side);
-      return colourOf(Math.floor(x / side) * inPlane + y * side + x % side);
-    });
+  function paintPlane({ context }, colourOf) {
+    context.drawImage(sheet(side, wide, (cell) => placeOf(cell) === null ? [0, 0, 0] : colourOf(placeOf(cell))), 0, 0);
+    for (let gap = side; gap < wide; gap += side + 1) context.clearRect(gap, 0, 1, side);
+    if (place !== null) framed(context, boxOf(cellOf(place), wide, 1), wide / 90, BLACK);
   }
 
   // The bar of a scale from -most to most.
