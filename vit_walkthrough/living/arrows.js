@@ -2,15 +2,15 @@
 // All are vectors of two numbers, and so arrows in a plane.
 import { attend, attentionWeights } from "./vit.js";
 import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, largest, percent } from "./view.js";
-import { readout, shape, spotUnder, strongest, ticks } from "./view.js";
+import { readout, shape, spotUnder, strongest, ticks, unbind } from "./view.js";
 
 const SIZE = 400; // of a plane in its own units
 const QUERY = "#cc79a7", KEY = "#e69f00", VALUE = "#56b4e9";
 
 export function arrows(stage, data, draw) {
-  const count = data.values.shape[0], seen = new Uint8Array(count).fill(1);
+  const values = unbind(data.values), count = values.length, seen = new Uint8Array(count).fill(1);
   const query = data.query.slice(), offered = data.keys.slice(); // which the reader moves
-  const [keyVectors, values] = [offered, data.values].map((all) => each((one) => all.subarray(2 * one, 2 * one + 2)));
+  const keyVectors = unbind(Object.assign(offered, { shape: data.keys.shape }));
   let temperature = 1, weights = null, output = null;
 
   hint(stage, "Drag the round tip of the query, or of a key, and watch the weights and the output."
@@ -39,15 +39,13 @@ export function arrows(stage, data, draw) {
   const found = plane(main, "the values and the output", lows.map((low, axis) => (low + highs[axis] - span) / 2), span);
   const tell = readout(stage);
 
-  const keyArrows = each((one) => arrow(asked, KEY, `k${one}`));
-  const valueArrows = each((one) => arrow(found, VALUE, `v${one}`));
+  const keyArrows = values.map((_, one) => arrow(asked, KEY, `k${one}`));
+  const valueArrows = values.map((_, one) => arrow(found, VALUE, `v${one}`));
   const queryArrow = arrow(asked, QUERY, "query");
   const chain = shape("polyline", { class: "vit-arrows-chain" }, found.frame);
   const outputArrow = arrow(found, "currentColor", "output");
   const tips = [...keyVectors.map((one, at) => tip(one, KEY, `key k${at}`)), tip(query, QUERY, "query")];
   const rows = table();
-
-  function each(build) { return Array.from({ length: count }, (_, one) => build(one)); }
 
   // A square plane from `low` on, `span` wide: lines at round numbers, axes, and the way from numbers to places.
   function plane(parent, caption, low, span) {
@@ -127,7 +125,7 @@ export function arrows(stage, data, draw) {
   // Of every key: its score, the score divided by the temperature, and its weight.
   function table() {
     for (const text of ["", "q · k / √2", "÷ temperature", "weight", ""]) element("strong", { text }, middle);
-    return each((one) => {
+    return values.map((_, one) => {
       element("span", { text: `k${one}` }, middle);
       const [score, cooled] = [0, 1].map(() => element("span", { class: "vit-number" }, middle));
       const bar = element("i", {}, element("span", { class: "vit-track" }, middle));
@@ -161,7 +159,7 @@ export function arrows(stage, data, draw) {
       bar.style.width = 100 * weights[one] + "%";
       weight.textContent = decimals(weights[one]);
     });
-    const best = strongest(scores), mixed = each((one) => `${decimals(weights[one])} v${one}`).join(" + ");
+    const best = strongest(scores), mixed = values.map((_, one) => `${decimals(weights[one])} v${one}`).join(" + ");
     const dot = [0, 1].map((axis) => `${decimals(query[axis])} * ${decimals(keyVectors[best][axis])}`).join(" + ");
     tell(`The query ${pair(query)} fits key k${best} best: (${dot}) / √2 = ${decimals(scores[best])}. `
       + `At a temperature of ${degrees(temperature)}, k${best} gets ${percent(weights[best])} of the weight. `

@@ -11,7 +11,7 @@ export function mount(root, build) {
     try {
       const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
       if (data.weights) data.weights = inFull(data.weights);
-      if (data.image) data.image = pictureOf(data.image, data.image.shape);
+      if (data.image) data.image = pictureOf(data.image);
       Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
       root.living.paint();
       still.hidden = true;
@@ -50,10 +50,17 @@ export function inFull(small) {
   return full;
 }
 
+// A tensor as the list of its parts along the first axis.
+export function unbind(tensor) {
+  const [count, ...shape] = tensor.shape, size = tensor.length / count;
+  return Array.from({ length: count }, (_, at) =>
+    Object.assign(tensor.subarray(at * size, (at + 1) * size), { shape }));
+}
+
 // Images arrive in levels of 8 bits, or of 16 where a model reads them.
-export function pictureOf(levels, shape) {
+export function pictureOf(levels) {
   const white = levels.BYTES_PER_ELEMENT === 1 ? 255 : 65535;
-  return picture(Float32Array.from(levels, (level) => level / white), ...shape);
+  return picture(Float32Array.from(levels, (level) => level / white), ...levels.shape);
 }
 
 // Numbers (channels height width) in [0, 1] and a canvas that shows them; one channel is grey.
