@@ -23,7 +23,7 @@ export function order(stage, data, draw) {
   const label = "The picture in patches. Enter picks a patch up, arrow keys move it, Enter drops it, Escape lets it go";
   const view = figure(main, image, { label, kind: "vit-first" });
   main.append(answers);
-  const [now, before] = ["what the model says now", "and of the picture as it was"].map((title) =>
+  const [now, before] = ["the answer now", "the answer before"].map((title) =>
     bars(element("div", {}, answers), classes, title));
   const tell = readout(stage);
 
