@@ -8,17 +8,17 @@ import { signed, still, strongest, tinted } from "./view.js";
 
 const STEPS = ["picture", "patches", "tokens", "★ first", "positions", "attention", "answer"];
 const LAST = STEPS.length - 1, PATCH = "#0072b2", STAR = "#d55e00", POSITION = "#009e73";
-const FONT = "px system-ui, sans-serif";
 const between = (low, share, high) => low + (high - low) * share;
 const eased = (share) => { const x = clamp(0, share, 1); return x * x * (3 - 2 * x); };
 
 export function steps(stage, data, draw) {
-  const { config, classes } = data, { rows, cols, patches, height, width } = grid(config);
+  const { config, classes, weights } = data, { rows, cols, patches, height, width } = grid(config);
   const { channels, dim, depth, patch_size: side } = config, inPlane = side * side, patchDim = channels * inPlane;
   const tokens = patches + 1, colours = namesOf(channels), ofMean = config.pooling === "mean";
-  const positions = () => data.weights["position_embedding.positions"];
-  let image = data.image, trace, flat, probabilities, sheets, limits, paintMap, time = 0, pointed = null, goal = null;
-  let step = 0, block = 0; // what is on its way, or shown, at `time`
+  const positions = weights["position_embedding.positions"];
+  const spectrum = sheet(1, 128, (shade) => inPalette(data.signed, shade / 127));
+  let image = data.image, trace, probabilities, sheets, limits, paintMap, time = 0, pointed = null, goal = null;
+  let step = 0, block = 0, ground = ""; // what is on its way, or shown, at `time`; the colour of words
 
   // What stands where: the choice of a picture, the pad, the seven dots, the scene, the sentence.
   const controls = element("div", { class: "vit-controls" }, stage);
@@ -61,7 +61,9 @@ export function steps(stage, data, draw) {
   function show(next) {
     image = next;
     if (image) {
-      [trace, flat] = [forward(data.weights, config, image.numbers), patchify(image.numbers, config)];
+      trace = forward(weights, config, image.numbers);
+      trace.set("patches", patchify(image.numbers, config)); // which are shown too, and so are the positions
+      trace.set("positions", positions ?? new Float32Array(tokens * dim));
       [sheets, limits] = [new Map(), new Map()];
       probabilities = softmax(trace.get("output"));
       paintMap = painter(image, { rows, cols }, data.inferno);
@@ -81,15 +83,11 @@ export function steps(stage, data, draw) {
     }
     return limits.get(kin[0]);
   }
-  function numbersOf(name) { // two are not in the trace
-    if (name === "patches") return flat;
-    return name === "positions" ? positions() ?? new Float32Array(tokens * dim) : trace.get(name);
-  }
 
   // A tensor as a small canvas: a column for each token, a pixel for each number.
   function columnsOf(name) {
     if (sheets.has(name)) return sheets.get(name);
-    const numbers = numbersOf(name), high = name === "patches" ? patchDim : dim, count = numbers.length / high;
+    const numbers = trace.get(name), high = name === "patches" ? patchDim : dim, count = numbers.length / high;
     const made = sheet(high, count, (cell) => {
       const row = Math.floor(cell / count), number = numbers[(cell % count) * high + row];
       if (name !== "patches") return inPalette(data.signed, 0.5 + number / scaleOf(name) / 2);
@@ -117,7 +115,7 @@ export function steps(stage, data, draw) {
     block = clamp(0, Math.floor((time - 4) * depth - 1e-6), depth - 1);
     sayAll();
     if (!image || !across) return;
-    const at = layout(across), dense = devicePixelRatio || 1, ground = getComputedStyle(stage).color;
+    const at = layout(across), dense = devicePixelRatio || 1;
     const share = time - Math.max(0, step - 1), size = { width: across * dense, height: at.total * dense };
     if (scene.width !== Math.floor(size.width) || scene.height !== Math.floor(size.height)) {
       Object.assign(scene, size);
@@ -125,7 +123,8 @@ export function steps(stage, data, draw) {
     }
     ink.setTransform(dense, 0, 0, dense, 0, 0);
     ink.clearRect(0, 0, across, at.total);
-    Object.assign(ink, { imageSmoothingEnabled: false, globalAlpha: 1, font: "12" + FONT, textBaseline: "middle" });
+    Object.assign(ink, { imageSmoothingEnabled: false, globalAlpha: 1, textBaseline: "middle" });
+    ground = getComputedStyle(stage).color;
     const found = looks(trace, block, query(), config);
 
     // The picture is cut, and a copy of each patch flies to its place in the row.
@@ -150,15 +149,25 @@ export function steps(stage, data, draw) {
     ink.globalAlpha = 1;
     if (step >= 1) columns(at, share);
     if (step >= 3) {
-      const slid = step > 3 ? 1 : eased(share), size = Math.max(13, at.thumb);
-      Object.assign(ink, { fillStyle: STAR, font: size + FONT, textAlign: "center" });
-      ink.fillText("★", at.x(0) - (1 - slid) * 60 + (at.wide ? 0 : 2), at.thumbs + at.thumb / 2);
+      const away = step > 3 ? 0 : 60 * (1 - eased(share)), look = { colour: STAR, size: Math.max(13, at.thumb) };
+      write("★", at.x(0) - away + (at.wide ? 0 : 2), at.thumbs + at.thumb / 2, { ...look, align: "center" });
     }
     const pulse = 0.25 + 0.75 * Math.sin(Math.PI * ((time - 4) * depth - block));
     if (step >= 5) lines(at, found, step === 6 ? 1 - share : time === 5 ? 1 : pulse);
-    if (step === 6) chart(at.bars, share, ground);
-    legend(at, ground);
-    if (pointed) mark(at, frameOf, ground);
+    if (step === 6) chart(at.bars, share);
+    legend(at);
+    if (pointed) mark(at, frameOf);
+  }
+
+  // Words to the right of a point, or about it or to its left. Returns how wide they are.
+  function write(words, x, y, { colour = ground, size = 12, bold = "", align = "left" } = {}) {
+    Object.assign(ink, { fillStyle: colour, font: `${bold} ${size}px system-ui, sans-serif`, textAlign: align });
+    ink.fillText(words, x, y);
+    return ink.measureText(words).width;
+  }
+  function fill(colour, ...box) {
+    ink.fillStyle = colour;
+    ink.fillRect(...box);
   }
   function query() { return pointed?.part === "strips" && step === 5 ? pointed.col : 0; }
 
@@ -215,56 +224,42 @@ export function steps(stage, data, draw) {
     ink.globalAlpha = 1;
   }
 
-  function chart({ x, y, across }, share, ground) {
-    const names = Math.max(...classes.map((name) => ink.measureText(name).width)) * 0.6 + 10;
-    const best = strongest(probabilities), room = across - names - 50;
-    classes.forEach((name, place) => {
-      const top = y + place * 15 + 7, grown = probabilities[place] * eased(share);
-      Object.assign(ink, { font: (place === best ? "bold 12" : "12") + FONT, fillStyle: ground, textAlign: "left" });
-      ink.fillText(name, x, top);
-      ink.globalAlpha = 0.14;
-      ink.fillRect(x + names, top - 5, room, 10);
-      ink.globalAlpha = 1;
-      ink.fillStyle = place === best ? STAR : PATCH;
-      ink.fillRect(x + names, top - 5, room * grown, 10);
-      Object.assign(ink, { fillStyle: ground, textAlign: "right" });
-      ink.fillText(percent(grown), x + across, top);
+  function chart({ x, y, across }, share) {
+    const best = strongest(probabilities), middle = (place) => y + place * 15 + 7;
+    const wide = classes.map((name, place) => write(name, x, middle(place), { bold: place === best ? "bold" : "" }));
+    const start = x + Math.max(...wide) + 10, room = x + across - 50 - start;
+    probabilities.forEach((probability, place) => {
+      const grown = probability * eased(share), top = middle(place) - 5;
+      fill("rgba(128, 128, 128, 0.25)", start, top, room, 10);
+      fill(place === best ? STAR : PATCH, start, top, room * grown, 10);
+      write(percent(grown), x + across, middle(place), { align: "right" });
     });
   }
 
   // Below the strips: which place each one has, and what its colours mean.
-  function legend(at, ground) {
+  function legend(at) {
     const y = at.top + at.high + 12, every = Math.ceil(24 / at.pitch);
-    Object.assign(ink, { font: "12" + FONT, fillStyle: ground, textAlign: "center" });
-    for (let token = 0; positions() && step >= 4 && token < tokens; token++) {
-      ink.fillStyle = POSITION;
-      ink.fillRect(at.x(token) - at.pitch * 0.4, y - 10, at.pitch * 0.8, 3);
-      ink.fillStyle = ground;
-      if (token % every === 0 && (tokens - token) * at.pitch > 10) ink.fillText(token, at.x(token), y);
+    for (let token = 0; positions && step >= 4 && token < tokens; token++) {
+      fill(POSITION, at.x(token) - at.pitch * 0.4, y - 10, at.pitch * 0.8, 3);
+      if (token % every === 0 && (tokens - token) * at.pitch > 10) write(token, at.x(token), y, { align: "center" });
     }
     if (time < 0.7) return;
-    ink.textAlign = "left";
     const brightest = channels === 3 ? "full red, green or blue" : "white";
-    if (step === 1) return ink.fillText(`from black (0) to ${brightest} (1)`, at.left, y + 24);
-    const most = decimals(scaleOf(step < 5 ? "" : step === 5 ? "blocks" : "norm")), less = `−${most} and less`;
-    ink.fillText(less, at.left, y + 24);
-    const from = at.left + ink.measureText(less).width + 6, fine = at.wide ? 1 : 0.6;
-    for (let shade = 0; shade < 128; shade++) {
-      ink.fillStyle = `rgb(${[...inPalette(data.signed, shade / 127)]})`;
-      ink.fillRect(from + shade * fine, y + 18, 1.5, 11);
-    }
-    ink.fillStyle = ground;
-    ink.fillText(`${most} and more`, from + 128 * fine + 7, y + 24);
+    if (step === 1) return write(`from black (0) to ${brightest} (1)`, at.left, y + 24);
+    const most = decimals(scaleOf(step < 5 ? "" : step === 5 ? "blocks" : "norm")), wide = at.wide ? 128 : 77;
+    const from = at.left + write(`−${most} and less`, at.left, y + 24) + 6;
+    ink.drawImage(spectrum, from, y + 18, wide, 11);
+    write(`${most} and more`, from + wide + 7, y + 24);
   }
 
   // A frame around the number that is pointed at, its strip, and its patch in the picture.
-  function mark(at, frameOf, ground) {
+  function mark(at, frameOf) {
     const place = fields(at).find((one) => one.part === pointed.part);
     if (!place) return;
     const wide = place.across / place.cols, high = place.high / place.rows, { row, col } = pointed;
     if (place.part === "strips") {
       if (col) framed(ink, frameOf(col - 1), 5, PATCH);
-      lens(at, col, ground);
+      if (step < LAST) lens(at.bars, at.wide ? 96 : 64, col);
       Object.assign(ink, { strokeStyle: ground, lineWidth: 1 });
       ink.strokeRect(place.x + col * wide, place.y, wide, place.high);
     }
@@ -273,18 +268,14 @@ export function steps(stage, data, draw) {
   }
 
   // The patch of the strip that is pointed at, large enough to be seen on a phone.
-  function lens({ wide, bars, small }, token, ground) {
-    if (step === LAST) return;
-    const size = wide ? 96 : 64, patch = token - 1, [row, col] = [Math.floor(patch / cols), patch % cols];
-    const [x, y] = [bars.x, wide ? bars.y : small.y];
-    Object.assign(ink, { font: "13" + FONT, fillStyle: ground, textAlign: "left" });
-    const words = token ? [`patch ${patch}`, `row ${row}, column ${col}`] : ["class token"];
+  function lens({ x, y }, size, token) {
+    const patch = token - 1, words = token ? [`patch ${patch}`, inGrid(patch)] : ["class token"];
     if (step > 2) words.push(`place ${token} in the row`);
-    words.forEach((text, line) => ink.fillText(text, x, y + size + 14 + 18 * line));
-    if (token) return ink.drawImage(image.canvas, ...boxOf(patch, cols, side), x, y, size, size);
-    Object.assign(ink, { font: size + FONT, fillStyle: STAR });
-    ink.fillText("★", x, y + size / 2);
+    if (token) ink.drawImage(image.canvas, ...boxOf(patch, cols, side), x, y, size, size);
+    else write("★", x, y + size / 2, { colour: STAR, size });
+    words.forEach((text, line) => write(text, x, y + size + 14 + 18 * line, { size: 13 }));
   }
+  function inGrid(patch) { return `row ${Math.floor(patch / cols)}, column ${patch % cols}`; }
 
   // What can be pointed at in a step.
   function fields(at) {
@@ -336,7 +327,7 @@ export function steps(stage, data, draw) {
         + `and below each one stand its ${patchDim} numbers.`,
       `A learned matrix turns the ${patchDim} numbers of each patch into ${dim}. These ${dim} numbers are its token.`,
       "One more token comes first: the class token ★. It belongs to no patch, and it will collect the answer.",
-      positions() ? `Every place has ${dim} numbers of its own. They are added to the token that stands there.`
+      positions ? `Every place has ${dim} numbers of its own. They are added to the token that stands there.`
         : "This model adds no positions: the tokens stay as they are.",
       `Block ${block} of 0 to ${depth - 1}: every token looks at all tokens and takes from them. The lines show where `
         + `${who} looks: mean of the heads, at most ${decimals(most)}.`,
@@ -360,10 +351,10 @@ export function steps(stage, data, draw) {
         + `${classes[row]}. The softmax makes ${percent(probabilities[row])} of it.`;
     if (part !== "strips" || step < 1) return "";
     const name = [, "patches", "patch_embedding", "class_token", "position_embedding", `blocks.${block}`, "norm"][step];
-    const high = step === 1 ? patchDim : dim, count = numbersOf(name).length / high, patch = col - 1;
+    const high = step === 1 ? patchDim : dim, count = trace.get(name).length / high, patch = col - 1;
     const token = step < 3 ? patch : col, here = `[${token}, ${row}]`, inside = row % inPlane;
     if (token < 0 || row >= high) return "";
-    const value = (of) => numbersOf(of)[token * high + row];
+    const value = (of) => trace.get(of)[token * high + row];
     const plus = (of) => signed(value(of)).replace(/^[+−]?/, (sign) => `${sign || "+"} `);
     const before = block ? `blocks.${block - 1}` : "position_embedding";
     const origin = [
