@@ -1,8 +1,8 @@
 // Drag the query's tip among the keys: scores, weights, and the output, which is the weighted sum of the values.
 // All are vectors of two numbers, and so arrows in a plane.
 import { attend, attentionWeights } from "./vit.js";
-import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, largest, percent } from "./view.js";
-import { readout, shape, spotUnder, strongest, ticks, unbind } from "./view.js";
+import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, largest, meter } from "./view.js";
+import { percent, readout, shape, spotUnder, strongest, ticks, unbind } from "./view.js";
 
 const SIZE = 400; // of a plane in its own units
 const QUERY = "#cc79a7", KEY = "#e69f00", VALUE = "#56b4e9";
@@ -128,9 +128,7 @@ export function arrows(stage, data, draw) {
     return values.map((_, one) => {
       element("span", { text: `k${one}` }, middle);
       const [score, cooled] = [0, 1].map(() => element("span", { class: "vit-number" }, middle));
-      const bar = element("i", {}, element("span", { class: "vit-track" }, middle));
-      bar.style.background = KEY;
-      return { score, cooled, bar, weight: element("span", { class: "vit-number" }, middle) };
+      return { score, cooled, show: meter(middle).show };
     });
   }
 
@@ -153,11 +151,10 @@ export function arrows(stage, data, draw) {
     values.forEach((value, one) => corners.push(corners[one].map((sum, axis) => sum + weights[one] * value[axis])));
     adjust(chain, { points: corners.map(([right, up]) => `${found.x(right)},${found.y(up)}`).join(" ") });
 
-    rows.forEach(({ score, cooled, bar, weight }, one) => {
+    rows.forEach(({ score, cooled, show }, one) => {
       score.textContent = decimals(scores[one]);
       cooled.textContent = decimals(scores[one] / temperature);
-      bar.style.width = 100 * weights[one] + "%";
-      weight.textContent = decimals(weights[one]);
+      show(weights[one], decimals(weights[one]), KEY);
     });
     const best = strongest(scores), mixed = values.map((_, one) => `${decimals(weights[one])} v${one}`).join(" + ");
     const dot = [0, 1].map((axis) => `${decimals(query[axis])} * ${decimals(keyVectors[best][axis])}`).join(" + ");

@@ -3,8 +3,8 @@
 // heads can be silenced, and the answer stands beside.
 import { forward, softmax } from "./vit.js";
 import { bars, boxOf, button, capital, choice, element, figure, gridLines, hint, hoverable, largest } from "./view.js";
-import { number, outline, painter, patchUnder, place, pointable, press, readout, scaleBar, strongest } from "./view.js";
-import { switcher } from "./view.js";
+import { meter, number, outline, painter, patchUnder, place, pointable, press, readout, scaleBar } from "./view.js";
+import { strongest, switcher } from "./view.js";
 
 const PINK = "#cc79a7", BLUE = "#0072b2", STRONGEST = 5;
 
@@ -35,8 +35,7 @@ export function attention(stage, data, draw) {
   const strong = Array.from({ length: Math.min(STRONGEST, patches) }, () => {
     const line = element("div", {}, listed), named = { class: "vit-thumb", role: "img" };
     const thumb = element("canvas", { ...cell, ...named }, line);
-    const bar = element("i", {}, element("span", { class: "vit-track" }, line));
-    return { thumb, ink: thumb.getContext("2d"), bar, weight: element("span", { class: "vit-number" }, line) };
+    return { thumb, ink: thumb.getContext("2d"), show: meter(line).show };
   });
   const logits = () => weights ? trace.get("output") : data.logits;
   const answer = (weights || data.logits) && bars(side, classes, "what the model says");
@@ -109,12 +108,11 @@ export function attention(stage, data, draw) {
     pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
     mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
 
-    strong.forEach(({ thumb, ink, bar, weight }, at) => {
+    strong.forEach(({ thumb, ink, show }, at) => {
       const patch = order[at];
       thumb.setAttribute("aria-label", place(patch, cols));
       ink.drawImage(image.canvas, ...boxOf(patch, cols, cell.width, cell.height), 0, 0, cell.width, cell.height);
-      bar.style.width = (100 * mine[patch]) / (mine[order[0]] || 1) + "%";
-      weight.textContent = number(mine[patch]);
+      show(mine[patch] / (mine[order[0]] || 1), number(mine[patch]));
     });
     answer?.(softmax(logits()));
     tell(key === null ? sentence(order, whole) : pointed(each, mine));

@@ -1,11 +1,11 @@
 // Cover patches, silence heads, and see what becomes of the answer; beside it, where the class token looked before.
 import { forward, grid, looks, softmax } from "./vit.js";
-import { bars, boxOf, button, draggable, element, figure, gridLines, hint, largest, number, outline } from "./view.js";
+import { bars, button, draggable, element, figure, framed, gridLines, hint, largest, number, outline } from "./view.js";
 import { painter, patchUnder, percent, picture, place, pointable, press, readout, scaleBar } from "./view.js";
 import { strongest, switcher } from "./view.js";
 
 const COUNT = 5; // patches that a button covers
-const COVERED = "#0072b2", POINTED = "#cc79a7";
+const COVERED = "#0072b2", POINTED = "#cc79a7", SQUARE = "#e69f00";
 
 // Named otherwise than the Python function, because vit.js has a `cover` of its own.
 export function covering(stage, data, draw) {
@@ -81,30 +81,17 @@ export function covering(stage, data, draw) {
     view.context.drawImage(picture(trace.get("input"), config.channels, height, width).canvas, 0, 0);
     gridLines(view, { rows, cols });
     paintMap(verdict, map, largest(map));
-    if (square) {
-      Object.assign(verdict.context, { strokeStyle: "#fff", lineWidth: width / 100 });
-      verdict.context.setLineDash([width / 40, width / 40]);
-      verdict.context.strokeRect(...square);
-      verdict.context.setLineDash([]);
-    }
+    if (square) framed(verdict.context, square, width / 50, SQUARE);
     for (const shown of [view, verdict]) {
-      frameAll(shown);
+      for (const patch of covered) outline(shown, { rows, cols }, patch, COVERED);
       outline(shown, { rows, cols }, pointed, POINTED);
     }
     switches.forEach((made, pair) => press(made, silenced.includes(pair)));
-    const dashed = square ? "; dashed: the square of the digit" : "";
-    verdict.words.textContent = pointed === null ? `where ★ looked, untouched${dashed}`
+    const orange = square ? "; orange: the square of the digit" : "";
+    verdict.words.textContent = pointed === null ? `where ★ looked, untouched${orange}`
       : `${place(pointed, cols)}: ${number(map[pointed])} of the attention`;
     answer(now);
     tell(sentence());
-  }
-
-  // Frames around all that is covered: first the white of all, so that neighbours look alike.
-  function frameAll({ context, width, height }) {
-    for (const [lineWidth, strokeStyle] of [[width / 50, "#fff"], [width / 100, COVERED]]) {
-      Object.assign(context, { lineWidth, strokeStyle });
-      for (const patch of covered) context.strokeRect(...boxOf(patch, cols, width / cols, height / rows));
-    }
   }
 
   function sentence() {

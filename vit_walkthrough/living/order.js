@@ -30,7 +30,7 @@ export function order(stage, data, draw) {
   pointable(view, { rows, cols }, { current: () => cursor, point: (patch) => { cursor = patch; draw(); }, enter: take,
     letGo: () => { lifted = drag = null; draw(); } });
   draggable(view.canvas, (event) => { // what is dragged out of the picture is dropped at its edge
-    drag = { x: event.clientX, y: event.clientY, time: event.timeStamp, again: lifted !== null };
+    drag = { time: event.timeStamp, again: lifted !== null };
     lifted ??= cursor;
     draw();
     return () => {};
@@ -40,13 +40,9 @@ export function order(stage, data, draw) {
     drag = null;
     draw();
   });
-  // A finger that moves sideways, or rested first, drags a patch; one that moves up or down at once scrolls the page.
+  // A finger that moves sideways (see touch-action), or rested first, drags a patch; else it scrolls the page.
   view.canvas.addEventListener("touchmove", (event) => {
-    if (!drag) return;
-    const [{ clientX, clientY }] = event.touches;
-    const across = Math.abs(clientX - drag.x), down = Math.abs(clientY - drag.y);
-    drag.mine ||= across > down || event.timeStamp - drag.time > HOLD;
-    if (drag.mine && event.cancelable) event.preventDefault();
+    if (drag && event.cancelable && event.timeStamp - drag.time > HOLD) event.preventDefault();
   }, { passive: false });
 
   // Pick up what is under the cursor, or drop there what was picked up.

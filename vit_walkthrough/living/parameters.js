@@ -120,13 +120,13 @@ export function parameters(stage, { config, sizes, variants }, draw) {
     for (let number = 0; number < depth; number++) {
       const cell = [beside + (number % cols) * width, Math.floor(number / cols) * height, width, height];
       split(inside, cell, (part, box) => add(part, box, number));
-      placed(element("div", { class: "vit-parameters-block" }, map), cell);
+      element("div", { class: "vit-parameters-block", style: placed(cell) }, map);
     }
     draw();
   }
 
-  function placed(made, box) {
-    ["left", "top", "width", "height"].forEach((side, at) => { made.style[side] = box[at] + "px"; });
+  function placed(box) {
+    return ["left", "top", "width", "height"].map((side, at) => `${side}: ${box[at]}px;`).join(" ");
   }
 
   // An area says its name where it has room, on its side in a narrow one; the area of `expand` also says the block.
@@ -135,20 +135,19 @@ export function parameters(stage, { config, sizes, variants }, draw) {
     const fits = (text, lines) => 7 * text.length + 10 < along && 17 * lines <= across;
     const which = part.label === "expand" ? ["block " + block, String(block)] : [];
     const words = [part.label, which.find((text) => fits(text, 2))].filter((text) => text && fits(text, 1));
-    const made = element("div", { text: words.join("\n"), "aria-hidden": "true" }, map);
-    made.style.setProperty("--colour", part.colour);
-    made.style.writingMode = turned ? "vertical-rl" : "";
-    placed(made, [left, top, width, height]);
+    const ink = part.colour === PATCH || part.colour === GREYS.norm ? "#fff" : "#000";
+    const style = `${placed([left, top, width, height])} --colour: ${part.colour}; --ink: ${ink}`;
+    const kind = Math.min(width, height) < 6 ? "vit-parameters-tiny" : turned ? "vit-parameters-turned" : "";
+    const made = element("div", { text: words.join("\n"), class: kind, style, "aria-hidden": "true" }, map);
     areas.push({ part, block, left, top, width, height, made });
   }
 
   function paint() {
     map.classList.toggle("vit-parameters-dim", chosen !== null);
-    for (const { part, block: number, width, height, made } of areas) {
-      const same = part === parts[chosen], here = same && (!part.blocks || number === block);
-      const thin = Math.min(width, height), light = part.colour === PATCH || part.colour === GREYS.norm;
-      const looks = Object.entries({ same, here, light, lined: thin > 4, tiny: thin <= 8 }).filter(([, is]) => is);
-      made.className = looks.map(([name]) => "vit-parameters-" + name).join(" ");
+    for (const { part, block: number, made } of areas) {
+      const same = part === parts[chosen];
+      made.classList.toggle("vit-parameters-same", same);
+      made.classList.toggle("vit-parameters-here", same && (!part.blocks || number === block));
     }
     parts.forEach(({ row }, at) => press(row, at === chosen));
     tell(chosen === null ? whole() : sentence(parts[chosen]));

@@ -1,7 +1,7 @@
 // A recorded training: drag along its curves, and see the answers, the maps and the filters as they were at that step.
-import { adjust, button, clamp, element, figure, framed, hint, hoverable, keys, largest, painter } from "./view.js";
-import { percent, pictureOf, readout, scaleBar, shape, sheet, spotUnder, still, strongest, switcher } from "./view.js";
-import { ticks, unbind } from "./view.js";
+import { adjust, button, clamp, element, figure, framed, hint, hoverable, keys, largest, meter } from "./view.js";
+import { painter, percent, pictureOf, readout, scaleBar, shape, sheet, spotUnder, still } from "./view.js";
+import { strongest, switcher, ticks, unbind } from "./view.js";
 
 const PLOT = { width: 460, height: 190, left: 46, right: 14, top: 26, bottom: 36 }, PAUSE = 350, ACROSS = 4;
 
@@ -40,8 +40,8 @@ export function run(stage, data, draw) {
     shown.context.drawImage(one.canvas, 0, 0);
     frameSquare(shown, at);
     const map = figure(frame, one, { label: `where the class token looks on picture ${at}`, kind: "vit-small" });
-    const says = element("span", {}, frame), bar = element("i", {}, element("span", { class: "vit-track" }, frame));
-    return { map, says, bar, sure: element("span", {}, frame), paintMap: painter(one, grid, data.inferno) };
+    const says = element("span", {}, frame);
+    return { map, says, show: meter(frame).show, paintMap: painter(one, grid, data.inferno) };
   });
   scaleBar(left, data.inferno)(most, 1 / (rows * cols + 1));
 
@@ -97,15 +97,14 @@ export function run(stage, data, draw) {
   function paint() {
     const answers = unbind(probabilities[moment]), seen = unbind(maps[moment]);
     let right = 0;
-    columns.forEach(({ map, says, bar, sure, paintMap }, at) => {
+    columns.forEach(({ map, says, show, paintMap }, at) => {
       paintMap(map, seen[at], most);
       frameSquare(map, at);
       const shares = answers[at], best = strongest(shares), truth = labels[at];
       right += best === truth;
       says.textContent = (best === truth ? "✓" : "✗") + ` says ${classes[best]}`
         + (best === truth ? "" : `, not ${classes[truth]}`);
-      bar.style.width = 100 * shares[truth] + "%";
-      sure.textContent = `${percent(shares[truth])} for ${classes[truth]}`;
+      show(shares[truth], `${percent(shares[truth])} for ${classes[truth]}`);
     });
     paintFilters();
     plots.forEach((mark) => mark(moment));

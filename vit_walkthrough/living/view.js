@@ -5,24 +5,20 @@
 export function mount(root, build) {
   if (root.living) return; // a restored page, or one that holds the output twice, runs its scripts again
   root.living = {};
+  for (const old of root.querySelectorAll(".vit-alive")) old.remove(); // of a page that was saved alive
   const still = root.querySelector(".vit-still"), stage = element("div", { class: "vit-alive" });
-  const start = () => {
-    for (const old of root.querySelectorAll(".vit-alive")) old.remove(); // of a page that was saved alive
-    try {
-      const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
-      if (data.weights) data.weights = inFull(data.weights);
-      if (data.image) data.image = pictureOf(data.image);
-      Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
-      root.living.paint();
-      still.hidden = true;
-    } catch (error) {
-      still.hidden = false;
-      stage.replaceChildren(element("p", { role: "alert", text: "This picture does not answer: " + error.message }));
-    }
-    root.append(stage);
-  };
-  if (document.readyState !== "loading") start();
-  else document.addEventListener("DOMContentLoaded", start); // not all of the page is read yet
+  try {
+    const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
+    if (data.weights) data.weights = inFull(data.weights);
+    if (data.image) data.image = pictureOf(data.image);
+    Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
+    root.living.paint();
+    still.hidden = true;
+  } catch (error) {
+    still.hidden = false;
+    stage.replaceChildren(element("p", { role: "alert", text: "This picture does not answer: " + error.message }));
+  }
+  still.after(stage); // before this script: when a page that was saved alive is read, it is there already
 }
 
 // Tensors arrive as {type, shape, data}. They become typed arrays with a shape.
@@ -39,15 +35,11 @@ export function decode(value) {
 
 // Weights of 8 bits with a scale for each row become float32, to the last bit as checkpoint.in_full does it.
 export function inFull(small) {
-  const full = {};
-  for (const [name, tensor] of Object.entries(small)) {
-    if (name.endsWith(".scale")) continue;
-    const scale = small[name + ".scale"], length = tensor.shape.at(-1);
-    const numbers = full[name] = scale ? new Float32Array(tensor) : tensor;
-    for (let row = 0, at = 0; row < scale?.length; row++)
-      for (const end = at + length; at < end; at++) numbers[at] *= scale[row];
-  }
-  return full;
+  const names = Object.keys(small).filter((name) => !name.endsWith(".scale"));
+  return Object.fromEntries(names.map((name) => {
+    const numbers = small[name], scale = small[name + ".scale"], length = numbers.shape.at(-1);
+    return [name, scale ? new Float32Array(numbers).map((one, at) => one * scale[Math.floor(at / length)]) : numbers];
+  }));
 }
 
 // A tensor as the list of its parts along the first axis.
@@ -308,22 +300,31 @@ export function bars(parent, names, title, before = null) {
   const frame = element("div", { class: before ? "vit-bars vit-changes" : "vit-bars", role: "img" }, parent);
   const rows = names.map((name, at) => {
     element("span", { text: name }, frame);
-    const track = element("span", { class: "vit-track" }, frame), bar = element("i", {}, track);
+    const { track, show } = meter(frame);
     if (before) element("b", { style: `left: ${percent(before[at])}` }, track);
-    const shown = element("span", { class: "vit-number" }, frame);
-    return { bar, shown, moved: before && element("span", { class: "vit-number" }, frame) };
+    return { show, moved: before && element("span", { class: "vit-number" }, frame) };
   });
   return (shares) => {
     const best = strongest(shares), said = shares.map(percent);
     const changes = before && shares.map((share, at) => signed(100 * (share - before[at]), 1));
-    rows.forEach(({ bar, shown, moved }, at) => {
-      bar.style.width = shown.textContent = said[at];
-      bar.style.background = at === best ? "#d55e00" : "#0072b2";
+    rows.forEach(({ show, moved }, at) => {
+      show(shares[at], said[at], at === best ? "#d55e00" : "#0072b2");
       if (before) moved.textContent = changes[at];
     });
     const told = names.map((name, at) => `${name} ${said[at]}` + (before ? ` (${changes[at]} points)` : ""));
     frame.setAttribute("aria-label", `${title}: ${told.join(", ")}`);
   };
+}
+
+// A bar on a track, with words beside it.
+export function meter(parent) {
+  const track = element("span", { class: "vit-track" }, parent), bar = element("i", {}, track);
+  const beside = element("span", { class: "vit-number" }, parent);
+  const show = (share, words, background = "") => {
+    Object.assign(bar.style, { width: percent(share), background });
+    beside.textContent = words;
+  };
+  return { track, show };
 }
 
 export const place = (patch, cols) => patch < 0 ? "the class token"

@@ -133,16 +133,12 @@ export function patchify(image, config) {
 // The image with some patches painted in the median of each channel.
 function cover(image, covered, config) {
   const { channels, patch_size: side } = config, { height, width, cols } = grid(config), size = height * width;
-  const painted = image.slice();
-  for (let channel = 0; channel < channels; channel++) {
-    const median = image.slice(channel * size, (channel + 1) * size).sort()[Math.floor((size - 1) / 2)];
-    for (const patch of covered)
-      for (let y = 0; y < side; y++) {
-        const from = (channel * height + Math.floor(patch / cols) * side + y) * width + (patch % cols) * side;
-        painted.fill(median, from, from + side);
-      }
-  }
-  return painted;
+  const medians = Array.from({ length: channels }, (_, channel) =>
+    image.slice(channel * size, (channel + 1) * size).sort()[Math.floor((size - 1) / 2)]);
+  return image.map((number, at) => {
+    const row = Math.floor((at % size) / width / side), col = Math.floor((at % width) / side);
+    return covered.includes(row * cols + col) ? medians[Math.floor(at / size)] : number;
+  });
 }
 
 export function softmax(logits) {
@@ -240,13 +236,10 @@ export function layerNorm(input, name, weights) {
   const weight = weights[name + ".weight"], bias = weights[name + ".bias"];
   const dim = weight.length, result = new Float32Array(input.length);
   for (let from = 0; from < input.length; from += dim) {
-    let mean = 0, variance = 0;
-    for (let place = 0; place < dim; place++) mean += input[from + place];
-    mean /= dim;
-    for (let place = 0; place < dim; place++) variance += (input[from + place] - mean) ** 2;
-    const scale = 1 / Math.sqrt(variance / dim + 1e-6);
-    for (let place = 0; place < dim; place++)
-      result[from + place] = (input[from + place] - mean) * scale * weight[place] + bias[place];
+    const token = input.subarray(from, from + dim), mean = token.reduce((sum, one) => sum + one, 0) / dim;
+    const variance = token.reduce((sum, one) => sum + (one - mean) ** 2, 0) / dim;
+    const scale = 1 / Math.sqrt(variance + 1e-6);
+    result.set(token.map((one, place) => (one - mean) * scale * weight[place] + bias[place]), from);
   }
   return result;
 }
