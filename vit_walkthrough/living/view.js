@@ -62,9 +62,8 @@ export function picture(numbers, channels, height, width) {
 }
 
 // A canvas of one pixel for each cell, which pictures enlarge: colourOf(cell) gives red, green and blue from 0 to 255.
-export function sheet(rows, cols, colourOf) {
-  const canvas = element("canvas", { width: cols, height: rows }), context = canvas.getContext("2d");
-  const frame = context.createImageData(cols, rows);
+export function sheet(rows, cols, colourOf, canvas = element("canvas", { width: cols, height: rows })) {
+  const context = canvas.getContext("2d"), frame = context.createImageData(cols, rows);
   frame.data.fill(255);
   for (let cell = 0; cell < rows * cols; cell++) frame.data.set(colourOf(cell), 4 * cell);
   context.putImageData(frame, 0, 0);
@@ -256,22 +255,15 @@ export function ticks(low, high) {
 // What paints maps of patches over a picture that is made grey and dim, in the colours of `palette` (256 x 3 bytes).
 export function painter({ numbers, width, height, channels }, { rows, cols }, palette) {
   const size = width * height, parts = [0.299, 0.587, 0.114].map((part, at) => [part, (at % channels) * size]);
-  const grey = Float32Array.from({ length: size }, (_, at) =>
-    parts.reduce((sum, [part, from]) => sum + part * numbers[from + at], 0));
-  const patchOf = Uint16Array.from(grey, (_, at) =>
-    Math.floor((Math.floor(at / width) * rows) / height) * cols + Math.floor(((at % width) * cols) / width));
-  // One sheet for all maps, in the picture's own pixels: a new one each time would take most of a frame.
-  const canvas = element("canvas", { width, height }), ink = canvas.getContext("2d", { willReadFrequently: true });
-  const frame = ink.createImageData(width, height), { data } = frame;
-  data.fill(255);
+  const grey = sheet(height, width, (at) =>
+    Array(3).fill(parts.reduce((sum, [part, from]) => sum + 255 * part * numbers[from + at], 0)));
+  const colours = element("canvas", { width: cols, height: rows }); // one for all maps: to make another takes longer
   return ({ context }, values, most) => {
-    const colours = Array.from(values, (value) => inPalette(palette, value / (most || 1e-9)));
-    for (let at = 0; at < size; at++) {
-      const colour = colours[patchOf[at]], ground = 0.3 * 255 * grey[at];
-      for (let part = 0; part < 3; part++) data[4 * at + part] = 0.7 * colour[part] + ground;
-    }
-    ink.putImageData(frame, 0, 0);
-    context.drawImage(canvas, 0, 0);
+    sheet(rows, cols, (patch) => inPalette(palette, values[patch] / (most || 1e-9)), colours);
+    context.drawImage(grey, 0, 0);
+    context.globalAlpha = 0.7;
+    context.drawImage(colours, 0, 0, width, height);
+    context.globalAlpha = 1;
   };
 }
 
