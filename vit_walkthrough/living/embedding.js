@@ -1,8 +1,8 @@
 // Point at a patch and at one number of its token: the patch, the filter that makes this number, their products place
 // by place, and the sum. A token is nothing but such sums.
 import { patchify } from "./vit.js";
-import { boxOf, decimals, element, figure, framed, gridLines, hint, inPalette, largest, namesOf } from "./view.js";
-import { outline, pointable, readout, sheet, tinted } from "./view.js";
+import { boxOf, decimals, element, figure, framed, gridLines, hint, inGrid, inPalette } from "./view.js";
+import { largest, namesOf, outline, pointable, readout, sheet, tinted } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000";
 
@@ -84,7 +84,7 @@ export function embedding(stage, data, draw) {
     view.context.drawImage(image.canvas, 0, 0);
     gridLines(view, { rows, cols });
     outline(view, { rows, cols }, patch, BLUE);
-    view.words.textContent = `patch ${patch}, in row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+    view.words.textContent = `patch ${patch}, in ${inGrid(patch, cols)}`;
     const mine = tokens.subarray(patch * dim, (patch + 1) * dim), value = mine[chosen];
     const cells = sheet(down, across, (one) => one < dim ? signedColour(mine[one], mostToken) : [255, 255, 255]);
     token.context.drawImage(cells, 0, 0);
@@ -111,7 +111,7 @@ export function embedding(stage, data, draw) {
     const inside = place % inPlane, colour = colours[Math.floor(place / inPlane)];
     const factors = [pixels[patch * patchDim + place], filters[chosen * patchDim + place], product(place)];
     const [pixel, filtered, multiplied] = factors.map((one) => decimals(one, 3));
-    return `One of the ${patchDim} products (${colour}, row ${Math.floor(inside / side)}, column ${inside % side}): `
+    return `One of the ${patchDim} products (${colour}, ${inGrid(inside, side)}): `
       + `the patch has ${pixel}, the filter ${filtered}, and their product is ${multiplied}.`;
   }
 

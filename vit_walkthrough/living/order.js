@@ -1,5 +1,5 @@
 // Drag patches to other places, and read what the model says: with positions it notices, without them it cannot.
-import { forward, grid, softmax } from "./vit.js";
+import { cached, forward, grid, softmax } from "./vit.js";
 import { bars, boxOf, button, choice, draggable, element, figure, gridLines, hint, largest } from "./view.js";
 import { outline, percent, pointable, readout, strongest } from "./view.js";
 
@@ -72,8 +72,7 @@ export function order(stage, data, draw) {
 
   function paint() {
     const shown = shownOrder(), { context } = view;
-    if (!untouched.has(positions)) untouched.set(positions, answer({}));
-    was = untouched.get(positions);
+    was = cached(untouched, positions, () => answer({}));
     const moved = shown.filter((patch, at) => patch !== at).length;
     is = moved ? answer({ order: shown }) : was;
     shown.forEach((patch, at) =>

@@ -6,7 +6,8 @@ const EXAMPLES = { // strokes from corner to corner of a pad of 1 x 1
   4: [[[0.55, 0.12], [0.22, 0.62], [0.8, 0.62]], [[0.62, 0.4], [0.62, 0.88]]],
   7: [[[0.25, 0.14], [0.75, 0.14], [0.45, 0.88]], [[0.35, 0.5], [0.7, 0.5]]],
 };
-const PEN = 6 / 48, ERASER = 10 / 48, THICK = 4.5 / 48; // of a pad; THICK is that of the strokes that the model gets
+const PEN = 6 / 48, ERASER = 10 / 48; // of a pad
+const THICK = 4.5 / 48, SOFT = 2.3; // of the strokes that the model gets, which are shadows: SOFT in pixels
 const HUE = [1, 0.65, 0.3], GROUND = "#181818"; // HUE: as in the training digits
 // changed(picture) is told of every stroke: null while nothing is drawn. `shape` is that of the model's pictures.
 export function writingPad(parent, shape, changed) {
@@ -61,13 +62,14 @@ export function writingPad(parent, shape, changed) {
     });
     const fit = Math.min(2, (1 / 2 - THICK) / Math.max(0.02, ...spans.map(({ size }) => size)));
     const target = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+    Object.assign(target, { shadowColor: "#fff", shadowBlur: SOFT, shadowOffsetX: width }); // of lines out of sight
     for (const { points, erases } of strokes) {
       const moved = points.map((point) => spans.map(({ to, middle }, axis) => to + fit * (point[axis] - middle)));
       target.globalCompositeOperation = erases ? "destination-out" : "source-over";
-      line(target, moved, erases ? ERASER * fit : THICK, "#fff");
+      line(target, moved.map(([x, y]) => [x - 1, y]), erases ? ERASER * fit : THICK, "#fff");
     }
     const pixels = target.getImageData(0, 0, width, height).data, size = width * height;
-    const ink = softer(softer(Float32Array.from({ length: size }, (_, place) => pixels[4 * place + 3] / 255)));
+    const ink = Float32Array.from({ length: size }, (_, place) => pixels[4 * place + 3] / 255);
     if (largest(ink) < 0.3) return null;
     const noise = (place) => 0.02 + 0.16 * Math.abs((Math.sin(12.9898 * place) * 43758.5453) % 1); // always the same
     const numbers = Float32Array.from({ length: channels * size }, (_, at) => {
@@ -75,18 +77,6 @@ export function writingPad(parent, shape, changed) {
       return ground + (HUE[Math.floor(at / size)] - ground) * ink[at % size];
     });
     return picture(numbers, channels, height, width);
-  }
-
-  // Each pixel becomes the mean of the 3 x 3 pixels about it.
-  function softer(ink) {
-    return ink.map((_, place) => {
-      const x = place % width, y = Math.floor(place / width);
-      let sum = 0;
-      for (let row = y - 1; row <= y + 1; row++)
-        for (let col = x - 1; col <= x + 1; col++)
-          sum += ink[clamp(0, row, height - 1) * width + clamp(0, col, width - 1)];
-      return sum / 9;
-    });
   }
   return { paint };
 }

@@ -1,10 +1,10 @@
 // One picture on its way from pixels to probabilities, in seven steps; every number is drawn and can be pointed at.
 // The picture is the digit that came along, or one that the reader draws.
-import { forward, grid, looks, patchify, softmax } from "./vit.js";
+import { cached, forward, grid, looks, patchify, softmax } from "./vit.js";
 import { writingPad } from "./pad.js";
 import { ARROWS, bars, boxOf, button, choice, clamp, decimals, element, figure, framed, hint } from "./view.js";
-import { hoverable, inPalette, keys, largest, namesOf, painter, percent, press, readout, sheet } from "./view.js";
-import { signed, still, strongest, tinted } from "./view.js";
+import { hoverable, inGrid, inPalette, keys, largest, namesOf, painter, percent, press, readout } from "./view.js";
+import { sheet, signed, still, strongest, tinted } from "./view.js";
 
 const STEPS = ["picture", "patches", "tokens", "★ first", "positions", "attention", "answer"];
 const LAST = STEPS.length - 1, PATCH = "#0072b2", STAR = "#d55e00", POSITION = "#009e73";
@@ -29,8 +29,7 @@ export function steps(stage, data, draw) {
   const answered = bars(answer, classes, "what the model says"), way = element("div", {}, stage);
   hint(way, "Press play, or drag the slider through the seven steps. Then point at any number.");
   const bar = element("div", { class: "vit-steps-bar" }, way);
-  const grain = { min: 0, max: LAST, step: still() ? 1 : 0.02 };
-  const range = element("input", { type: "range", ...grain, "aria-label": "step" }, bar);
+  const range = element("input", { type: "range", max: LAST, step: still() ? 1 : 0.02, "aria-label": "step" }, bar);
   range.addEventListener("input", () => { goal = null; move(Number(range.value)); });
   keys(range, (key) => {
     const next = Math.floor(time) + 1, last = Math.ceil(time) - 1;
@@ -77,24 +76,20 @@ export function steps(stage, data, draw) {
   function scaleOf(name) {
     const kin = name.startsWith("blocks") ? Array.from({ length: depth }, (_, one) => `blocks.${one}`)
       : name === "norm" ? ["norm"] : ["patch_embedding", "class_token", "position_embedding"];
-    if (!limits.has(kin[0])) {
+    return cached(limits, kin[0], () => {
       const sizes = new Float32Array(kin.flatMap((one) => Array.from(trace.get(one), Math.abs))).sort();
-      limits.set(kin[0], sizes[Math.floor(0.99 * sizes.length)] || 1);
-    }
-    return limits.get(kin[0]);
+      return sizes[Math.floor(0.99 * sizes.length)] || 1;
+    });
   }
 
   // A tensor as a small canvas: a column for each token, a pixel for each number.
   function columnsOf(name) {
-    if (sheets.has(name)) return sheets.get(name);
     const numbers = trace.get(name), high = name === "patches" ? patchDim : dim, count = numbers.length / high;
-    const made = sheet(high, count, (cell) => {
+    return cached(sheets, name, () => sheet(high, count, (cell) => {
       const row = Math.floor(cell / count), number = numbers[(cell % count) * high + row];
       if (name !== "patches") return inPalette(data.signed, 0.5 + number / scaleOf(name) / 2);
       return tinted(number, Math.floor(row / inPlane), channels === 3 ? 3 : 1);
-    });
-    sheets.set(name, made);
-    return made;
+    }));
   }
 
   // Where things stand in a scene that is `across` wide: the strips right of the picture, or below it on a phone.
@@ -116,14 +111,11 @@ export function steps(stage, data, draw) {
     sayAll();
     if (!image || !across) return;
     const at = layout(across), dense = devicePixelRatio || 1;
-    const share = time - Math.max(0, step - 1), size = { width: across * dense, height: at.total * dense };
-    if (scene.width !== Math.floor(size.width) || scene.height !== Math.floor(size.height)) {
-      Object.assign(scene, size);
-      scene.style.height = at.total + "px";
-    }
-    ink.setTransform(dense, 0, 0, dense, 0, 0);
-    ink.clearRect(0, 0, across, at.total);
-    Object.assign(ink, { imageSmoothingEnabled: false, globalAlpha: 1, textBaseline: "middle" });
+    const share = time - Math.max(0, step - 1);
+    Object.assign(scene, { width: across * dense, height: at.total * dense }); // which wipes all
+    scene.style.height = at.total + "px";
+    ink.scale(dense, dense);
+    Object.assign(ink, { imageSmoothingEnabled: false, textBaseline: "middle" });
     ground = getComputedStyle(stage).color;
     const found = looks(trace, block, query(), config);
 
@@ -269,13 +261,12 @@ export function steps(stage, data, draw) {
 
   // The patch of the strip that is pointed at, large enough to be seen on a phone.
   function lens({ x, y }, size, token) {
-    const patch = token - 1, words = token ? [`patch ${patch}`, inGrid(patch)] : ["class token"];
+    const patch = token - 1, words = token ? [`patch ${patch}`, inGrid(patch, cols)] : ["class token"];
     if (step > 2) words.push(`place ${token} in the row`);
     if (token) ink.drawImage(image.canvas, ...boxOf(patch, cols, side), x, y, size, size);
     else write("★", x, y + size / 2, { colour: STAR, size });
     words.forEach((text, line) => write(text, x, y + size + 14 + 18 * line, { size: 13 }));
   }
-  function inGrid(patch) { return `row ${Math.floor(patch / cols)}, column ${patch % cols}`; }
 
   // What can be pointed at in a step.
   function fields(at) {

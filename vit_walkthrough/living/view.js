@@ -319,8 +319,8 @@ export function meter(parent) {
   return { track, show };
 }
 
-export const place = (patch, cols) => patch < 0 ? "the class token"
-  : `the patch in row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+export const inGrid = (patch, cols) => `row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+export const place = (patch, cols) => patch < 0 ? "the class token" : `the patch in ${inGrid(patch, cols)}`;
 export const percent = (share) => (100 * share).toFixed(1) + "%";
 export const decimals = (value, digits = 2) =>
   value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−");

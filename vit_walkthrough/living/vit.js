@@ -175,12 +175,12 @@ function multiply(input, factors, bias) {
   return result;
 }
 
+// What is made once for a key of a Map.
+export const cached = (map, key, make) => map.get(key) ?? map.set(key, make()).get(key);
+
 // A weight is converted once for all images.
 const converted = new WeakMap();
-function inDoubles(weight) {
-  if (!converted.has(weight)) converted.set(weight, new Float64Array(weight));
-  return converted.get(weight);
-}
+const inDoubles = (weight) => cached(converted, weight, () => new Float64Array(weight));
 
 // One third of (tokens 3*dim), the queries, keys or values, as (heads tokens headDim).
 function splitHeads(qkv, part, tokens, heads, headDim) {
