@@ -1,7 +1,7 @@
 // Drag the query's tip among the keys: scores, weights, and the output, which is the weighted sum of the values.
 // All are vectors of two numbers, and so arrows in a plane.
 import { attend, attentionWeights } from "./vit.js";
-import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, largest, meter } from "./view.js";
+import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, meter } from "./view.js";
 import { percent, readout, shape, spotUnder, strongest, ticks, unbind } from "./view.js";
 
 const SIZE = 400; // of a plane in its own units
@@ -30,13 +30,9 @@ export function arrows(stage, data, draw) {
   });
 
   const main = element("div", { class: "vit-arrows" }, stage);
-  const farthest = 1.25 * largest([...query, ...offered].map(Math.abs).concat(0.4));
-  const asked = plane(main, "the query and the keys", [-farthest, -farthest], 2 * farthest);
+  const asked = plane(main, "the query and the keys", [...query, ...offered]);
   const middle = element("div", { class: "vit-arrows-table" }, main);
-  const [lows, highs] = [Math.min, Math.max].map((most) =>
-    [0, 1].map((axis) => most(0, ...values.map((one) => one[axis]))));
-  const span = 1.3 * Math.max(highs[0] - lows[0], highs[1] - lows[1], 0.1);
-  const found = plane(main, "the values and the output", lows.map((low, axis) => (low + highs[axis] - span) / 2), span);
+  const found = plane(main, "the values and the output", data.values);
   const tell = readout(stage);
 
   const keyArrows = values.map((_, one) => arrow(asked, KEY, `k${one}`));
@@ -47,29 +43,27 @@ export function arrows(stage, data, draw) {
   const tips = [...keyVectors.map((one, at) => tip(one, KEY, `key k${at}`)), tip(query, QUERY, "query")];
   const rows = table();
 
-  // A square plane from `low` on, `span` wide: lines at round numbers, axes, and the way from numbers to places.
-  function plane(parent, caption, low, span) {
+  // A square plane about the origin: lines at round numbers, axes, and the way from numbers to places and back.
+  function plane(parent, caption, numbers) {
+    const far = 1.25 * Math.max(0.4, ...numbers.map(Math.abs));
     const holder = element("figure", { class: "vit-figure vit-first vit-arrows-plane" }, parent);
     const box = { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "group", "aria-label": caption };
     const frame = shape("svg", box, holder);
     element("figcaption", { text: caption }, holder);
-    const x = (number) => ((number - low[0]) / span) * SIZE, y = (number) => SIZE - ((number - low[1]) / span) * SIZE;
-    for (const axis of [0, 1])
-      for (const line of ticks(low[axis], low[axis] + span)) {
-        const at = axis === 0 ? x(line) : y(line), style = line === 0 ? "vit-arrows-axis" : "vit-arrows-line";
-        shape("line", axis === 0 ? { x1: at, x2: at, y1: 0, y2: SIZE, class: style }
-          : { x1: 0, x2: SIZE, y1: at, y2: at, class: style }, frame);
-        if (at < 14 || at > SIZE - 14 || line === 0) continue; // no word is cut off
-        const text = String(Number(line.toFixed(2))).replace("-", "−");
-        const words = axis === 0 ? { x: at, y: clamp(12, y(0) + 15, SIZE - 4), "text-anchor": "middle" }
-          : { x: clamp(22, x(0) - 5, SIZE), y: at + 4, "text-anchor": "end" };
-        shape("text", { ...words, text, class: "vit-arrows-number" }, frame);
-      }
+    const x = (number) => (1 + number / far) * SIZE / 2, y = (number) => (1 - number / far) * SIZE / 2;
+    for (const line of ticks(-0.94 * far, 0.94 * far)) {
+      const kind = { class: line ? "vit-arrows-line" : "vit-arrows-axis" };
+      shape("line", { x1: x(line), x2: x(line), y2: SIZE, ...kind }, frame);
+      shape("line", { x2: SIZE, y1: y(line), y2: y(line), ...kind }, frame);
+      const words = { class: "vit-arrows-number", text: line ? String(Number(line.toFixed(2))).replace("-", "−") : "" };
+      shape("text", { x: x(line), y: y(0) + 15, "text-anchor": "middle", ...words }, frame);
+      shape("text", { x: x(0) - 5, y: y(line) + 4, "text-anchor": "end", ...words }, frame);
+    }
     const numberAt = (event) => {
       const [across, down] = spotUnder(event, frame);
-      return [low[0] + across * span, low[1] + (1 - down) * span];
+      return [(2 * across - 1) * far, (1 - 2 * down) * far];
     };
-    return { frame, x, y, numberAt, low, span };
+    return { frame, x, y, numberAt, far };
   }
 
   // An arrow from the origin. set(vector, thick) moves it.
@@ -94,13 +88,13 @@ export function arrows(stage, data, draw) {
 
   // A round tip that is dragged, or moved by the arrow keys; `vector` is where it is.
   function tip(vector, colour, name) {
-    const { frame, x, y, numberAt, low, span } = asked, step = span / 40;
+    const { frame, x, y, numberAt, far } = asked, step = far / 20;
     const made = shape("g", { class: "vit-arrows-tip", tabindex: 0, role: "application",
       "aria-roledescription": "tip of an arrow" }, frame);
     shape("circle", { r: 20, fill: "transparent" }, made); // what a finger can hit
     shape("circle", { r: 8, fill: colour, class: "vit-arrows-knob" }, made);
     const to = (...place) => {
-      for (const axis of [0, 1]) vector[axis] = clamp(low[axis], place[axis], low[axis] + span);
+      for (const axis of [0, 1]) vector[axis] = clamp(-far, place[axis], far);
       draw();
     };
     draggable(made, (event) => {
@@ -110,8 +104,7 @@ export function arrows(stage, data, draw) {
       return (event) => to(...numberAt(event).map((one, axis) => one + grip[axis]));
     });
     // A finger on a tip drags it; elsewhere it scrolls the page. In SVG the style touch-action does not reach so far.
-    made.addEventListener("touchmove", (event) => { if (event.cancelable) event.preventDefault(); },
-      { passive: false });
+    made.addEventListener("touchmove", (event) => event.cancelable && event.preventDefault(), { passive: false });
     keys(made, (key) => {
       if (!(key in ARROWS)) return false;
       const [down, across] = ARROWS[key];

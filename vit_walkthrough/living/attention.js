@@ -33,11 +33,10 @@ export function attention(stage, data, draw) {
   const cell = { width: image.width / cols, height: image.height / rows };
   element("strong", { text: heads.length > 1 ? "strongest, mean of the heads" : "strongest" }, listed);
   const strong = Array.from({ length: Math.min(STRONGEST, patches) }, () => {
-    const line = element("div", {}, listed), named = { class: "vit-thumb", role: "img" };
-    const thumb = element("canvas", { ...cell, ...named }, line);
+    const line = element("div", {}, listed);
+    const thumb = element("canvas", { ...cell, class: "vit-thumb", role: "img" }, line);
     return { thumb, ink: thumb.getContext("2d"), show: meter(line).show };
   });
-  const logits = () => weights ? trace.get("output") : data.logits;
   const answer = (weights || data.logits) && bars(side, classes, "what the model says");
   const maps = heads.map((head) => map(row, `head ${head}`, head));
   const scale = scaleBar(left, data.inferno), tell = readout(stage);
@@ -102,9 +101,8 @@ export function attention(stage, data, draw) {
     view.context.drawImage(image.canvas, 0, 0);
     gridLines(view, { rows, cols });
     lines(order, mine);
-    outline(view, { rows, cols }, pinned, BLUE);
-    outline(view, { rows, cols }, key, "#000");
-    outline(view, { rows, cols }, query, PINK);
+    for (const [patch, colour] of [[pinned, BLUE], [key, "#000"], [query, PINK]])
+      outline(view, { rows, cols }, patch, colour);
     pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
     mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
 
@@ -114,7 +112,7 @@ export function attention(stage, data, draw) {
       ink.drawImage(image.canvas, ...boxOf(patch, cols, cell.width, cell.height), 0, 0, cell.width, cell.height);
       show(mine[patch] / (mine[order[0]] || 1), number(mine[patch]));
     });
-    answer?.(softmax(logits()));
+    answer?.(softmax(weights ? trace.get("output") : data.logits));
     tell(key === null ? sentence(order, whole) : pointed(each, mine));
   }
 
@@ -138,15 +136,14 @@ export function attention(stage, data, draw) {
 
   function sentence(order, whole) {
     const said = order.map((patch) => `${place(patch, cols)} (${number(whole[first + patch])})`).join(", ");
-    const which = [data.of > 1 ? `Block ${block}` : "", heads.length > 1 ? "mean of the heads" : ""];
-    const start = which.filter(Boolean).join(", "), itself = ` The class token gets ${number(whole[0])}.`;
-    return capital(`${start ? start + ": " : ""}${place(query, cols)} looks most at ${said}.`)
-      + `${first ? itself : ""} Everywhere alike would be ${number(alike)}.`;
+    const where = data.of > 1 ? `block ${block}, ` : "", what = heads.length > 1 ? "mean of the heads: " : "";
+    const itself = first ? ` The class token gets ${number(whole[0])}.` : "";
+    return capital(`${where}${what}${place(query, cols)} looks most at ${said}.`)
+      + `${itself} Everywhere alike would be ${number(alike)}.`;
   }
 
   function pointed(each, mine) {
-    const times = (weight) =>
-      `${number(weight)}, ${(weight / alike).toFixed(1)} times as much as everywhere alike`;
+    const times = (weight) => `${number(weight)}, ${(weight / alike).toFixed(1)} times as much as everywhere alike`;
     const best = strongest(each.map((values) => values[key])), start = `${place(key, cols)} gets ${times(mine[key])}`;
     if (heads.length === 1) return capital(start + ".");
     return capital(`${start} on the mean of the heads. Head ${heads[best]} gives it most: ${times(each[best][key])}.`);

@@ -177,16 +177,13 @@ export function steps(stage, data, draw) {
     if (step === 1) strip("patches", { part: eased((share - 0.7) / 0.3) });
     if (step === 2) { strip("patches"); strip("patch_embedding", { part: share }); }
     if (step === 3) { strip("patch_embedding"); strip("class_token", { part: eased(share), to: 1 }); }
-    if (step === 4) { // a wave from the first place to the last
-      const wave = share * (tokens + 5), arrived = clamp(0, wave - 5, tokens);
+    if (step === 4) { // the positions come from above, in a green frame, and sink into the tokens
+      const up = (1 - eased(share / 0.8)) * at.top * 0.6;
       strip("class_token");
-      strip("position_embedding", { to: Math.floor(arrived) });
-      for (let token = Math.ceil(arrived); token < Math.min(tokens, wave) && share < 1; token++) {
-        const come = (wave - token) / 5, up = (1 - come) * at.top * 0.5;
-        strip("positions", { alpha: 0.4 + 0.5 * come, from: token, to: token + 1, up });
-        Object.assign(ink, { strokeStyle: POSITION, lineWidth: 2 });
-        ink.strokeRect(at.left + token * at.pitch + 1, at.top - up, at.pitch - 2, at.high);
-      }
+      strip("positions", { alpha: 0.8, up });
+      strip("position_embedding", { alpha: eased((share - 0.8) / 0.2) });
+      Object.assign(ink, { strokeStyle: POSITION, lineWidth: 2 });
+      if (positions && share < 1) ink.strokeRect(at.left, at.top - up, at.pitch * tokens, at.high);
     }
     if (step === 5) {
       strip(block ? `blocks.${block - 1}` : "position_embedding");
