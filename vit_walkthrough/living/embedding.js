@@ -2,7 +2,7 @@
 // by place, and the sum. A token is nothing but such sums.
 import { patchify } from "./vit.js";
 import { boxOf, decimals, element, figure, framed, gridLines, hint, inGrid, inPalette } from "./view.js";
-import { largest, namesOf, outline, pointable, readout, sheet, tinted } from "./view.js";
+import { largest, namesOf, outline, pointable, readout, sheet, swapped, tinted } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000";
 
@@ -19,8 +19,8 @@ export function embedding(stage, data, draw) {
 
   hint(stage, `Point at a patch, and then at one of the ${dim} numbers of its token: you see how it is computed.`
     + " Arrow keys work too.");
-  const main = element("div", { class: "vit-embedding" }, stage), left = element("div", {}, main);
-  const right = element("div", {}, main);
+  const main = element("div", { class: "vit-embedding" }, stage);
+  const [left, right] = [0, 1].map(() => element("div", {}, main));
   const view = figure(left, image, { label: "The picture. Arrow keys choose a patch", kind: "vit-first" });
   pointable(view, { rows, cols }, { current: () => patch, point: (one) => { patch = one; draw(); } });
   const across = Math.min(16, dim), down = Math.ceil(dim / across);
@@ -30,13 +30,12 @@ export function embedding(stage, data, draw) {
     { current: () => chosen, point: (one) => { if (one < dim) { chosen = one; draw(); } } });
   signedBar(left, mostToken, "numbers of the token");
 
-  // Three rows of planes, one above the other, with a gap of one cell between the channels.
-  const wide = channels * (side + 1) - 1;
+  // Three rows of planes, one above the other, with the channels side by side.
+  const wide = channels * side;
   const planes = element("div", { class: "vit-embedding-planes" }, right);
   element("span", {}, planes);
   line(planes, colours);
-  const [patchPlanes, filterPlanes, productPlanes] = ["patch", "× filter", "= products"]
-    .map((name) => plane(planes, name));
+  const [patchPlanes, filterPlanes, productPlanes] = ["patch", "× filter", "= products"].map(plane);
   element("span", { text: "their sums" }, planes);
   const sums = line(planes, colours.map(() => ""));
   const total = element("p", { class: "vit-embedding-sum" }, right);
@@ -48,30 +47,19 @@ export function embedding(stage, data, draw) {
     return words.map((text) => element("span", { text }, made));
   }
 
-  function plane(parent, name) {
-    const words = element("span", { text: name }, parent);
+  function plane(name) {
+    const words = element("span", { text: name }, planes);
     const label = `${name}, place by place. Arrow keys choose a place`;
-    const shown = figure(parent, { width: wide, height: side }, { label, kind: "vit-strip" });
-    const current = () => place === null ? null : cellOf(place);
-    const point = (cell) => { // the next one where it is a gap
-      place = placeOf(cell) ?? placeOf(cell > current() ? cell + 1 : cell - 1);
-      draw();
-    };
-    const letGo = () => { place = null; draw(); };
-    pointable(shown, { rows: side, cols: wide }, { current, point, letGo, leaves: true });
+    const shown = figure(planes, { width: wide, height: side }, { label, kind: "vit-strip" });
+    const choose = (one) => { place = one; draw(); };
+    pointable(shown, { rows: side, cols: wide }, { current: () => place === null ? null : cellOf(place),
+      point: (cell) => choose(placeOf(cell)), letGo: () => choose(null), leaves: true });
     return { ...shown, words };
   }
 
-  // The cell in a row of planes that shows a place of the patch, and the other way round: null for a gap.
-  function cellOf(one) {
-    const inside = one % inPlane;
-    return Math.floor(inside / side) * wide + Math.floor(one / inPlane) * (side + 1) + inside % side;
-  }
-  function placeOf(cell) {
-    const x = cell % wide, channel = Math.floor(x / (side + 1)), col = x % (side + 1);
-    return col === side ? null : channel * inPlane + Math.floor(cell / wide) * side + col;
-  }
-
+  // The cell in a row of planes that shows a place of the patch, and the other way round.
+  function cellOf(one) { return swapped(one, [channels, side, side]); }
+  function placeOf(cell) { return swapped(cell, [side, channels, side]); }
   function product(one) { return pixels[patch * patchDim + one] * filters[chosen * patchDim + one]; }
   function sumOf(patch, row, from, to) {
     let sum = 0;
@@ -111,13 +99,13 @@ export function embedding(stage, data, draw) {
     const inside = place % inPlane, colour = colours[Math.floor(place / inPlane)];
     const factors = [pixels[patch * patchDim + place], filters[chosen * patchDim + place], product(place)];
     const [pixel, filtered, multiplied] = factors.map((one) => decimals(one, 3));
-    return `One of the ${patchDim} products (${colour}, ${inGrid(inside, side)}): `
-      + `the patch has ${pixel}, the filter ${filtered}, and their product is ${multiplied}.`;
+    return `One of the ${patchDim} products (${colour}, ${inGrid(inside, side)}): the patch has ${pixel}, `
+      + `the filter ${filtered}, and their product is ${multiplied}.`;
   }
 
   function paintPlane({ context }, colourOf) {
-    context.drawImage(sheet(side, wide, (cell) => placeOf(cell) === null ? [0, 0, 0] : colourOf(placeOf(cell))), 0, 0);
-    for (let gap = side; gap < wide; gap += side + 1) context.clearRect(gap, 0, 1, side);
+    context.drawImage(sheet(side, wide, (cell) => colourOf(placeOf(cell))), 0, 0);
+    for (let channel = 1; channel < channels; channel++) context.clearRect(channel * side - 0.2, 0, 0.4, side);
     if (place !== null) framed(context, boxOf(cellOf(place), wide, 1), wide / 90, BLACK);
   }
 

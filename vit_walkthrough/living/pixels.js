@@ -2,7 +2,7 @@
 // sequence of all rows; the formula says where it is. Pointing into a row lights it up in the picture, the other way
 // round. The second frame moves the numbers of a small image through the three steps of the code.
 import { boxOf, choice, decimals, element, figure, framed, gridLines, hint, hoverable, inPalette } from "./view.js";
-import { largest, namesOf, pointable, readout, sheet, tinted } from "./view.js";
+import { largest, namesOf, pointable, readout, sheet, swapped, tinted } from "./view.js";
 
 const PATCH = "#0072b2", PIXEL = "#000";
 
@@ -24,15 +24,13 @@ export function pixels(stage, data, draw) {
   // is the cell that shows the chosen number.
   let line = Math.min(inPlane, 32); // so many numbers of a row stand in one line, or the cells would be too small
   while (inPlane % line) line--;
-  const inPatch = (cell) => Math.floor((cell % (channels * side)) / side) * inPlane
-    + Math.floor(cell / (channels * side)) * side + cell % side;
   const picture = board(above, { label: "the picture", across: width, down: height,
     caption: `the picture: ${height} x ${width} pixels, ${rows} rows of ${cols} patches`,
     cell: written ? 44 : Math.max(4, 312 / width), whole: true,
     numberAt: (cell) => Math.floor(at / size) * size + cell, cellOf: ({ y, x }) => y * width + x });
   const patch = board(above, { label: "the patch", across: channels * side, down: side,
-    cell: written ? 60 : Math.max(6, 176 / side), numberAt: (cell) => numberOf(homeOf(at).patch, inPatch(cell)),
-    cellOf: ({ channel, y, x }) => ((y % side) * channels + channel) * side + x % side });
+    cell: written ? 60 : Math.max(6, 176 / side), cellOf: ({ place }) => swapped(place, [channels, side, side]),
+    numberAt: (cell) => numberOf(homeOf(at).patch, swapped(cell, [side, channels, side])) });
   const row = board(below, { label: "the row of the patch", across: line, down: patchDim / line,
     caption: `its row: ${patchDim} numbers` + (patchDim > line ? `, written in lines of ${line}` : ""),
     cell: written ? 44 : 24, numberAt: (cell) => numberOf(homeOf(at).patch, cell), cellOf: ({ place }) => place });

@@ -245,6 +245,11 @@ export function outline(shown, { rows, cols }, patch, colour) {
 export const boxOf = (patch, cols, wide, high = wide) =>
   [(patch % cols) * wide, Math.floor(patch / cols) * high, wide, high];
 
+// Where a number of an array of three axes comes to stand when the first two are swapped. So a patch's row of numbers,
+// (channel, y, x), becomes a picture with the channels side by side, (y, channel, x), and the other way round.
+export const swapped = (at, [first, second, third]) =>
+  ((Math.floor(at / third) % second) * first + Math.floor(at / (second * third))) * third + at % third;
+
 // Some round numbers from low to high, at most seven.
 export function ticks(low, high) {
   const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
