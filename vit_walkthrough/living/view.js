@@ -35,18 +35,21 @@ export function decode(value) {
 
 // Weights of 8 bits with a scale for each row become float32, to the last bit as checkpoint.in_full does it.
 export function inFull(small) {
-  const names = Object.keys(small).filter((name) => !name.endsWith(".scale"));
-  return Object.fromEntries(names.map((name) => {
-    const numbers = small[name], scale = small[name + ".scale"], length = numbers.shape.at(-1);
-    return [name, scale ? new Float32Array(numbers).map((one, at) => one * scale[Math.floor(at / length)]) : numbers];
-  }));
+  const full = {};
+  for (const name of Object.keys(small).filter((name) => !name.endsWith(".scale"))) {
+    const scale = small[name + ".scale"], length = small[name].shape.at(-1);
+    const numbers = full[name] = scale ? new Float32Array(small[name]) : small[name];
+    for (let row = 0, at = 0; row < scale?.length; row++)
+      for (const end = at + length; at < end; at++) numbers[at] *= scale[row];
+  }
+  return full;
 }
 
 // A tensor as the list of its parts along the first axis.
 export function unbind(tensor) {
   const [count, ...shape] = tensor.shape, size = tensor.length / count;
-  return Array.from({ length: count }, (_, at) =>
-    Object.assign(tensor.subarray(at * size, (at + 1) * size), { shape }));
+  const part = (at) => Object.assign(tensor.subarray(at * size, (at + 1) * size), { shape });
+  return Array.from({ length: count }, (_, at) => part(at));
 }
 
 // Images arrive in levels of 8 bits, or of 16 where a model reads them.
@@ -284,9 +287,8 @@ export function scaleBar(parent, palette) {
     most.textContent = number(largest);
     tick.textContent = number(alike) + " everywhere alike";
     tick.style.left = Math.min(100, (100 * alike) / largest) + "%";
-    const words = `colours from 0 to ${number(largest)}; everywhere alike would be ${number(alike)}`;
-    frame.setAttribute("aria-label", words);
-    return frame;
+    const label = `colours from 0 to ${number(largest)}; everywhere alike would be ${number(alike)}`;
+    return adjust(frame, { "aria-label": label });
   };
 }
 
@@ -327,8 +329,7 @@ export function meter(parent) {
 export const inGrid = (patch, cols) => `row ${Math.floor(patch / cols)}, column ${patch % cols}`;
 export const place = (patch, cols) => patch < 0 ? "the class token" : `the patch in ${inGrid(patch, cols)}`;
 export const percent = (share) => (100 * share).toFixed(1) + "%";
-export const decimals = (value, digits = 2) =>
-  value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−");
+export const decimals = (value, digits = 2) => value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−");
 export function signed(value, digits = 2) {
   const text = decimals(value, digits);
   return value > 0 && Number(text) ? "+" + text : text;

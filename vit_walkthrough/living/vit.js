@@ -133,12 +133,16 @@ export function patchify(image, config) {
 // The image with some patches painted in the median of each channel.
 function cover(image, covered, config) {
   const { channels, patch_size: side } = config, { height, width, cols } = grid(config), size = height * width;
-  const medians = Array.from({ length: channels }, (_, channel) =>
-    image.slice(channel * size, (channel + 1) * size).sort()[Math.floor((size - 1) / 2)]);
-  return image.map((number, at) => {
-    const row = Math.floor((at % size) / width / side), col = Math.floor((at % width) / side);
-    return covered.includes(row * cols + col) ? medians[Math.floor(at / size)] : number;
-  });
+  const painted = image.slice();
+  for (let channel = 0; channel < channels; channel++) {
+    const median = image.slice(channel * size, (channel + 1) * size).sort()[Math.floor((size - 1) / 2)];
+    for (const patch of covered)
+      for (let y = 0; y < side; y++) {
+        const from = (channel * height + Math.floor(patch / cols) * side + y) * width + (patch % cols) * side;
+        painted.fill(median, from, from + side);
+      }
+  }
+  return painted;
 }
 
 export function softmax(logits) {
@@ -236,10 +240,13 @@ export function layerNorm(input, name, weights) {
   const weight = weights[name + ".weight"], bias = weights[name + ".bias"];
   const dim = weight.length, result = new Float32Array(input.length);
   for (let from = 0; from < input.length; from += dim) {
-    const token = input.subarray(from, from + dim), mean = token.reduce((sum, one) => sum + one, 0) / dim;
-    const variance = token.reduce((sum, one) => sum + (one - mean) ** 2, 0) / dim;
-    const scale = 1 / Math.sqrt(variance + 1e-6);
-    result.set(token.map((one, place) => (one - mean) * scale * weight[place] + bias[place]), from);
+    const to = from + dim;
+    let sum = 0, squares = 0;
+    for (let at = from; at < to; at++) sum += input[at];
+    for (let at = from; at < to; at++) squares += (input[at] - sum / dim) ** 2;
+    const mean = sum / dim, scale = 1 / Math.sqrt(squares / dim + 1e-6);
+    for (let at = from, place = 0; at < to; at++, place++)
+      result[at] = (input[at] - mean) * scale * weight[place] + bias[place];
   }
   return result;
 }
@@ -252,7 +259,11 @@ function gelu(number) {
   return 0.5 * number * (1 + Math.sign(number) * erf);
 }
 
-const add = (one, other) => one.map((number, place) => number + other[place]);
+function add(one, other) {
+  const sum = one.slice();
+  for (let place = 0; place < sum.length; place++) sum[place] += other[place];
+  return sum;
+}
 
 // Weights of another config, a picture of another size or with NaN: an Error that names what does not fit.
 function check(weights, config, image) {
