@@ -3,17 +3,7 @@
 
 // weights: the names of the state dict -> Float32Array. config: as ViTConfig. image: (channels height width).
 // Returns a Map from the names of `record` to Float32Array, without the batch axis; "output" is the logits.
-//
-// options, those of look/intervene.py:
-//   order        patch number order[i] is put in place i
-//   covered      patches that are painted in the image's median colour
-//   positions    false: none are added
-//   hidden       patches at which no query may look
-//   silenced     pairs [block, head] whose output is 0
-//   skipped      "blocks.1", "blocks.1.attention", "blocks.1.mlp"
-//   alone        "blocks.1.mlp": its result is not added to the stream, but replaces it
-//   unnormed     "blocks.1.norm_2", "norm": the tokens pass it as they are
-//   temperature  divides the queries, and so the scores before the softmax
+// options: those of look/intervene.py, which says what each one does.
 export function forward(weights, config, image, options = {}) {
   check(weights, config, image);
   const { order, positions = true, hidden = [], covered = [], temperature = 1 } = options;
