@@ -22,8 +22,8 @@ export function covering(stage, data, draw) {
   const how = ". Arrow keys choose a patch, Enter covers or uncovers it";
   const view = figure(row, image, { label: "What the model sees" + how, caption: "what the model sees" });
   const verdict = figure(row, image, { label: "Where the class token looked in the untouched picture" + how });
-  const below = element("div", {}, main), scale = scaleBar(below, data.inferno);
-  scale(largest(map), 1 / (patches + 1));
+  const below = element("div", {}, main);
+  scaleBar(below, data.inferno)(largest(map), 1 / (patches + 1));
   const controls = element("div", { class: "vit-controls" }, below);
   button(controls, `cover the map's strongest ${COUNT}`, () => change(ranked.slice(0, COUNT), silenced));
   const weakest = { "aria-label": `cover the map's weakest ${COUNT}` };

@@ -15,14 +15,17 @@ export function order(stage, data, draw) {
   const byPositions = choice(controls, "positions", [[true, "on"], [false, "off"]], positions,
     (on) => { positions = on; draw(); });
   byPositions.group.hidden = config.positions === "none";
-  button(controls, "shuffle", shuffle);
-  button(controls, "put back", () => { arranged = [...inPlace]; lifted = null; draw(); });
+  button(controls, "shuffle", () => {
+    const dice = inPlace.map(Math.random);
+    rearrange([...inPlace].sort((one, other) => dice[one] - dice[other]));
+  });
+  button(controls, "put back", () => rearrange([...inPlace]));
   hint(stage, "Drag a patch onto another, and the two swap. You can also click one and then the other. "
     + "With keys, Enter picks a patch up, arrows move it, and Enter drops it.");
-  const main = element("div", { class: "vit-order" }, stage), answers = element("div", { class: "vit-order-answers" });
+  const main = element("div", { class: "vit-order" }, stage);
   const label = "The picture in patches. Enter picks a patch up, arrow keys move it, Enter drops it, Escape lets it go";
   const view = figure(main, image, { label, kind: "vit-first" });
-  main.append(answers);
+  const answers = element("div", { class: "vit-order-answers" }, main);
   const [now, before] = ["the answer now", "the answer before"].map((title) =>
     bars(element("div", {}, answers), classes, title));
   const tell = readout(stage);
@@ -47,8 +50,12 @@ export function order(stage, data, draw) {
 
   // Pick up what is under the cursor, or drop there what was picked up.
   function take() {
-    if (lifted === null) lifted = cursor;
-    else { arranged = shownOrder(); lifted = null; }
+    if (lifted !== null) return rearrange(shownOrder());
+    lifted = cursor;
+    draw();
+  }
+  function rearrange(patches) {
+    [arranged, lifted] = [patches, null];
     draw();
   }
 
@@ -57,15 +64,6 @@ export function order(stage, data, draw) {
     const swapped = [...arranged];
     if (lifted !== null) [swapped[lifted], swapped[cursor]] = [swapped[cursor], swapped[lifted]];
     return swapped;
-  }
-
-  function shuffle() {
-    lifted = null;
-    for (let last = patches - 1; last > 0; last--) {
-      const other = Math.floor(Math.random() * (last + 1));
-      [arranged[last], arranged[other]] = [arranged[other], arranged[last]];
-    }
-    draw();
   }
 
   const answer = (options) => softmax(forward(weights, config, image.numbers, { positions, ...options }).get("output"));

@@ -1,6 +1,6 @@
 // A recorded training: drag along its curves, and see the answers, the maps and the filters as they were at that step.
-import { adjust, button, clamp, element, figure, framed, hint, hoverable, keys, largest, meter } from "./view.js";
-import { painter, percent, pictureOf, readout, scaleBar, shape, sheet, spotUnder, still } from "./view.js";
+import { adjust, boxOf, button, clamp, element, figure, framed, hint, hoverable, keys, largest } from "./view.js";
+import { meter, painter, percent, pictureOf, readout, scaleBar, shape, sheet, spotUnder, still } from "./view.js";
 import { strongest, switcher, ticks, unbind } from "./view.js";
 
 const PLOT = { width: 460, height: 190, left: 46, right: 14, top: 26, bottom: 36 }, PAUSE = 350, ACROSS = 4;
@@ -122,8 +122,7 @@ export function run(stage, data, draw) {
     for (let filter = 0; filter < kept; filter++) {
       const plane = (channel) => filter * patchDim + (channel % channels) * side * side;
       const colour = (place) => [0, 1, 2].map((channel) => 128 + levels[plane(channel) + place]);
-      const [col, row] = [filter % across, Math.floor(filter / across)];
-      ink.drawImage(sheet(side, side, colour), col * (side + 1), row * (side + 1));
+      ink.drawImage(sheet(side, side, colour), ...boxOf(filter, across, side + 1).slice(0, 2));
     }
     const share = percentOf(length(change) / (length(filters[0]) || 1));
     moved.textContent = `Since step ${steps[0]} they have changed by ${share} of their size.`;

@@ -3,7 +3,7 @@
 import { cached, forward, grid, looks, patchify, softmax } from "./vit.js";
 import { writingPad } from "./pad.js";
 import { ARROWS, bars, boxOf, button, choice, clamp, decimals, element, figure, framed, hint } from "./view.js";
-import { hoverable, inGrid, inPalette, keys, largest, namesOf, painter, percent, press, readout } from "./view.js";
+import { hoverable, inPalette, keys, largest, namesOf, painter, percent, press, readout } from "./view.js";
 import { sheet, signed, still, strongest, tinted } from "./view.js";
 
 const STEPS = ["picture", "patches", "tokens", "★ first", "positions", "attention", "answer"];
@@ -30,7 +30,7 @@ export function steps(stage, data, draw) {
   hint(way, "Press play, or drag the slider through the seven steps. Then point at any number.");
   const bar = element("div", { class: "vit-steps-bar" }, way);
   const range = element("input", { type: "range", max: LAST, step: still() ? 1 : 0.02, "aria-label": "step" }, bar);
-  range.addEventListener("input", () => { goal = null; move(Number(range.value)); });
+  range.addEventListener("input", () => { goal = null; time = Number(range.value); draw(); });
   keys(range, (key) => {
     const next = Math.floor(time) + 1, last = Math.ceil(time) - 1;
     const to = { ArrowRight: next, ArrowUp: next, ArrowLeft: last, ArrowDown: last, Home: 0, End: LAST }[key];
@@ -248,21 +248,11 @@ export function steps(stage, data, draw) {
     const wide = place.across / place.cols, high = place.high / place.rows, { row, col } = pointed;
     if (place.part === "strips") {
       if (col) framed(ink, frameOf(col - 1), 5, PATCH);
-      if (step < LAST) lens(at.bars, at.wide ? 96 : 64, col);
       Object.assign(ink, { strokeStyle: ground, lineWidth: 1 });
       ink.strokeRect(place.x + col * wide, place.y, wide, place.high);
     }
     const [w, h] = [Math.max(6, wide), Math.max(6, high)], colour = col || place.part !== "strips" ? PATCH : STAR;
     framed(ink, [place.x + (col + 0.5) * wide - w / 2, place.y + (row + 0.5) * high - h / 2, w, h], 5, colour);
-  }
-
-  // The patch of the strip that is pointed at, large enough to be seen on a phone.
-  function lens({ x, y }, size, token) {
-    const patch = token - 1, words = token ? [`patch ${patch}`, inGrid(patch, cols)] : ["class token"];
-    if (step > 2) words.push(`place ${token} in the row`);
-    if (token) ink.drawImage(image.canvas, ...boxOf(patch, cols, side), x, y, size, size);
-    else write("★", x, y + size / 2, { colour: STAR, size });
-    words.forEach((text, line) => write(text, x, y + size + 14 + 18 * line, { size: 13 }));
   }
 
   // What can be pointed at in a step.
@@ -280,14 +270,13 @@ export function steps(stage, data, draw) {
     pointed = { part, row, col };
     draw();
   }
-  const pointing = (event) => {
+  hoverable(scene, (event) => {
     const frame = scene.getBoundingClientRect(), x = event.clientX - frame.left, y = event.clientY - frame.top;
     for (const one of fields(layout(frame.width))) {
       const row = Math.floor((y - one.y) / one.high * one.rows), col = Math.floor((x - one.x) / one.across * one.cols);
       if (row >= 0 && row < one.rows && col >= one.first && col < one.cols) return point(one.part, row, col);
     }
-  };
-  hoverable(scene, pointing);
+  });
   keys(scene, (key) => {
     if (key === "Escape") { pointed = null; draw(); }
     if (!(key in ARROWS)) return key === "Escape";
@@ -305,7 +294,6 @@ export function steps(stage, data, draw) {
     play.textContent = goal === null ? "▶ play" : "❚❚ stop";
     if (!image) return tell("The pad is empty. Draw a digit from 0 to 9 on it, or choose an example.");
     const best = strongest(probabilities), share = percent(probabilities[best]);
-    const says = `The model says ${classes[best]}, with ${share}.`;
     const who = query() ? `patch ${query() - 1}` : "the class token";
     const most = largest(looks(trace, block, query(), config));
     const reads = ofMean ? "the mean of the patches' tokens" : "the class token";
@@ -322,7 +310,8 @@ export function steps(stage, data, draw) {
       `The classification head reads ${reads} only, and turns it into ${classes.length} probabilities.`,
     ][step];
     const hint = "Point at a number, and this line says its name and where it comes from.";
-    tell((pointed && sentence()) || (step === 6 || !writing.hidden ? says : hint));
+    tell((pointed && sentence())
+      || (step === 6 || !writing.hidden ? `The model says ${classes[best]}, with ${share}.` : hint));
   }
 
   // The name, the place, the shape and the origin of the number that is pointed at.
@@ -364,8 +353,9 @@ export function steps(stage, data, draw) {
   }
 
   // Moving along: at once, or by itself towards a goal; the blocks take longer.
-  function move(to) { time = to; draw(); }
-  function go(step) { if (still()) { move(step); } else run(step, 0.7 / Math.max(1, Math.abs(step - time))); }
+  function go(to) {
+    if (still()) { time = to; draw(); } else run(to, 0.7 / Math.max(1, Math.abs(to - time)));
+  }
   function run(to, seconds = 1.7) {
     let last = performance.now();
     goal = to;

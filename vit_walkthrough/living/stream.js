@@ -1,8 +1,8 @@
 // The stream of tokens from the embedding through the blocks, read after each of them; tap on what each block adds, and
 // it is skipped, or it takes the place of the stream.
 import { classify, forward, layerNorm, pool, softmax } from "./vit.js";
-import { button, capital, decimals, element, hint, hoverable, keys, percent, press, readout } from "./view.js";
-import { shape, spotUnder, strongest } from "./view.js";
+import { adjust, button, capital, decimals, element, hint, hoverable, keys, percent, press } from "./view.js";
+import { readout, shape, spotUnder, strongest } from "./view.js";
 
 const STATES = ["added", "skipped", "alone"];
 const WIDE = 288, TURN = 18, BACK = 48, LINE = 16; // of a side branch, in pixels: it leaves at TURN, is back at BACK
@@ -20,9 +20,8 @@ export function stream(stage, data, draw) {
   button(controls, "reset", () => { states.clear(); compute(); });
   element("span", { class: "vit-stream-key", text: "bar: now   ▔ line: untouched" }, controls);
   const flow = element("div", { class: "vit-stream" }, stage), stations = [], branches = [];
-  const start = element("div", { class: "vit-stream-start" }, flow), { width, height } = image;
-  const small = element("canvas", { width, height, role: "img", "aria-label": "the picture" }, start);
-  small.getContext("2d").drawImage(image.canvas, 0, 0);
+  const start = element("div", { class: "vit-stream-start" }, flow);
+  start.append(adjust(image.canvas, { role: "img", "aria-label": "the picture" }));
   const words = "This picture goes in. Each ★ is a station: there we ask what the head would say already.";
   element("span", { text: words }, start);
   addStation("after the embedding", 0);
@@ -146,10 +145,8 @@ export function stream(stage, data, draw) {
     sound ? `“${classes[best]}” (${percent(said[best])}, length ${decimals(length)})`
       : "nothing, because the numbers are too large to read";
   const list = (all) => all.map((one, at) => `${stations[at].name}: ${told(one)}`).join("; ");
-  function summary() {
-    if (!states.size) return `Untouched, the head would say ${list(untouched)}.`;
-    return `Now the head would say ${list(now)}. Untouched it would say ${list(untouched)}.`;
-  }
+  const summary = () => states.size ? `Now the head would say ${list(now)}. Untouched it would say ${list(untouched)}.`
+    : `Untouched, the head would say ${list(untouched)}.`;
   function sentence() {
     const { at, place } = pointed, is = now[at], was = untouched[at], who = ofMean ? "mean token" : "class token";
     const shares = `${percent(is.said[place])}; untouched ${percent(was.said[place])}`;

@@ -198,8 +198,8 @@ export function hoverable(target, point, leave = () => {}) {
 export function pointable({ canvas }, patches, options) {
   const { rows, cols } = patches, { current, point, pick = () => {}, enter = pick, home = 0 } = options;
   const { letGo = () => {}, leaves } = options;
-  adjust(canvas, { tabindex: 0, "aria-roledescription": "picture in patches" });
-  canvas.setAttribute("role", "application"); // of an image, screen readers keep the arrow keys for themselves
+  // Of an image, screen readers would keep the arrow keys for themselves.
+  adjust(canvas, { tabindex: 0, role: "application", "aria-roledescription": "picture in patches" });
   canvas.classList.add("vit-points");
   let pressed = null;
   const at = (event) => patchUnder(event, canvas, patches);
@@ -279,9 +279,7 @@ export function painter({ numbers, width, height, channels }, { rows, cols }, pa
 export function scaleBar(parent, palette) {
   const frame = element("div", { class: "vit-scale", role: "img" }, parent);
   frame.append(sheet(1, 256, (level) => inPalette(palette, level / 255)));
-  const [zero, tick, most] = ["0", "", ""].map((text) => element("span", { text }, frame));
-  zero.style.left = "0";
-  most.style.right = "0";
+  const [, tick, most] = ["0", "", ""].map((text) => element("span", { text }, frame));
   return (largest, alike) => {
     tick.className = alike > 0.6 * largest ? "vit-tick vit-before" : "vit-tick"; // its words stay within the bar
     most.textContent = number(largest);
