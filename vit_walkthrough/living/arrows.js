@@ -34,7 +34,6 @@ export function arrows(stage, data, draw) {
   const middle = element("div", { class: "vit-arrows-table" }, main);
   const found = plane(main, "the values and the output", data.values);
   const tell = readout(stage);
-
   const keyArrows = values.map((_, one) => arrow(asked, KEY, `k${one}`));
   const valueArrows = values.map((_, one) => arrow(found, VALUE, `v${one}`));
   const queryArrow = arrow(asked, QUERY, "query");
@@ -47,8 +46,7 @@ export function arrows(stage, data, draw) {
   function plane(parent, caption, numbers) {
     const far = 1.25 * Math.max(0.4, ...numbers.map(Math.abs));
     const holder = element("figure", { class: "vit-figure vit-first vit-arrows-plane" }, parent);
-    const box = { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "group", "aria-label": caption };
-    const frame = shape("svg", box, holder);
+    const frame = shape("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "group", "aria-label": caption }, holder);
     element("figcaption", { text: caption }, holder);
     const x = (number) => (1 + number / far) * SIZE / 2, y = (number) => (1 - number / far) * SIZE / 2;
     for (const line of ticks(-0.94 * far, 0.94 * far)) {
@@ -143,7 +141,6 @@ export function arrows(stage, data, draw) {
     const corners = [[0, 0]];
     values.forEach((value, one) => corners.push(corners[one].map((sum, axis) => sum + weights[one] * value[axis])));
     adjust(chain, { points: corners.map(([right, up]) => `${found.x(right)},${found.y(up)}`).join(" ") });
-
     rows.forEach(({ score, cooled, show }, one) => {
       score.textContent = decimals(scores[one]);
       cooled.textContent = decimals(scores[one] / temperature);
@@ -155,7 +152,6 @@ export function arrows(stage, data, draw) {
       + `At a temperature of ${degrees(temperature)}, k${best} gets ${percent(weights[best])} of the weight. `
       + `The output is ${mixed} = ${pair(output)}: the dashed line adds these parts one by one.`);
   }
-
   const copies = () => ({ query: [...query], keys: [...offered], weights: [...weights], output: [...output] });
   return { paint, state: () => ({ temperature, ...copies() }) };
 }

@@ -100,7 +100,6 @@ export function attention(stage, data, draw) {
       outline(view, { rows, cols }, patch, colour);
     pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
     mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
-
     const boxIn = (columns, patch) => boxOf(patch, columns, cell.width, cell.height);
     order.forEach((patch, at) =>
       strongestOnes.context.drawImage(image.canvas, ...boxIn(cols, patch), ...boxIn(STRONGEST, at)));
@@ -126,8 +125,6 @@ export function attention(stage, data, draw) {
       }
   }
 
-  const name = (patch) => patch < 0 ? "★ class token" : `patch ${patch}`;
-
   function sentence(order, whole) {
     const said = order.map((patch) => `${place(patch, cols)} (${number(whole[first + patch])})`).join(", ");
     const where = data.of > 1 ? `block ${block}, ` : "", what = heads.length > 1 ? "mean of the heads: " : "";
@@ -143,6 +140,7 @@ export function attention(stage, data, draw) {
     return capital(`${start} on the mean of the heads. Head ${heads[best]} gives it most: ${times(each[best][key])}.`);
   }
 
+  function name(patch) { return patch < 0 ? "★ class token" : `patch ${patch}`; }
   function look(patch) { query = patch; draw(); }
   function point(patch) { if (patch !== key) { key = patch; draw(); } }
   function pin(patch) { pinned = patch === pinned ? null : patch; draw(); }

@@ -68,8 +68,7 @@ export function covering(stage, data, draw) {
   }
 
   function change(patchesToCover, headsToSilence) {
-    [covered, silenced] = [patchesToCover, headsToSilence];
-    trace = null;
+    [covered, silenced, trace] = [patchesToCover, headsToSilence, null];
     draw();
   }
   function point(patch) { pointed = patch; draw(); }
@@ -110,6 +109,5 @@ export function covering(stage, data, draw) {
     const fall = ` ${classes[best]} had ${percent(before[best])} and now has ${percent(now[best])}.`;
     return `${done}${quiet}${answer}${fall}${truth}`;
   }
-
   return { paint, state: () => ({ covered, silenced, pointed, now: Array.from(now) }) };
 }

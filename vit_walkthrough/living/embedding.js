@@ -78,7 +78,6 @@ export function embedding(stage, data, draw) {
     token.context.drawImage(cells, 0, 0);
     framed(token.context, boxOf(chosen, across, 1), across / 90, BLACK);
     token.words.textContent = `its token: ${dim} numbers in lines of ${across}. Number ${chosen}: ${decimals(value)}`;
-
     paintPlane(patchPlanes, (one) => tinted(pixels[patch * patchDim + one], Math.floor(one / inPlane), channels));
     paintPlane(filterPlanes, (one) => signedColour(filters[chosen * patchDim + one], mostFilter));
     paintPlane(productPlanes, (one) => signedColour(product(one), mostFilter));
@@ -117,6 +116,5 @@ export function embedding(stage, data, draw) {
     for (const text of ends) element("span", { text }, frame);
     element("em", { text: `colours of the ${name}` }, frame);
   }
-
   return { paint, state: () => ({ patch, chosen, place }) };
 }

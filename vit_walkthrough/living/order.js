@@ -8,6 +8,7 @@ const BLUE = "#0072b2", BLACK = "#000", HOLD = 150; // milliseconds after which 
 export function order(stage, data, draw) {
   const { image, config, weights, classes } = data, { rows, cols, patches } = grid(config);
   const side = image.width / cols, inPlace = Array.from({ length: patches }, (_, patch) => patch);
+  const answer = (options) => softmax(forward(weights, config, image.numbers, { positions, ...options }).get("output"));
   const untouched = new Map(); // the answer of the picture as it was, with and without positions
   let arranged = [...inPlace], positions = config.positions !== "none", cursor = 0, lifted = null, drag = null, is, was;
 
@@ -54,10 +55,7 @@ export function order(stage, data, draw) {
     lifted = cursor;
     draw();
   }
-  function rearrange(patches) {
-    [arranged, lifted] = [patches, null];
-    draw();
-  }
+  function rearrange(next) { [arranged, lifted] = [next, null]; draw(); }
 
   // The order with the swap that would happen now.
   function shownOrder() {
@@ -65,8 +63,6 @@ export function order(stage, data, draw) {
     if (lifted !== null) [swapped[lifted], swapped[cursor]] = [swapped[cursor], swapped[lifted]];
     return swapped;
   }
-
-  const answer = (options) => softmax(forward(weights, config, image.numbers, { positions, ...options }).get("output"));
 
   function paint() {
     const shown = shownOrder(), { context } = view;
@@ -109,6 +105,5 @@ export function order(stage, data, draw) {
       : `now says ${classes[best]} (${percent(is[best])}), and said ${classes[first]} before`;
     return `${places} ${how}, the largest change of any probability is ${told}: the model ${after}.`;
   }
-
   return { paint, state: () => ({ order: shownOrder(), positions, cursor, lifted, is, was }) };
 }

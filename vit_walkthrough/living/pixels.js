@@ -13,8 +13,10 @@ export function pixels(stage, data, draw) {
   const named = (channel) => channels === 3 ? `channel ${channel} (${namesOf(3)[channel]})` : `channel ${channel}`;
   let { at } = data; // the place of the chosen number in numbers
 
-  choice(element("div", { class: "vit-controls" }, stage), "show", [["pixel", "one pixel"], ["code", "as code"]],
-    "pixel", show);
+  const controls = element("div", { class: "vit-controls" }, stage);
+  choice(controls, "show", [[false, "one pixel"], [true, "as code"]], false, (code) => {
+    [byPixel.hidden, asCode.hidden] = [code, !code];
+  });
   const byPixel = element("div", {}, stage), asCode = element("div", { hidden: true }, stage);
   hint(byPixel, "Point at a pixel, or at a number of the other pictures: you see where it goes. Arrow keys work too.");
   const above = element("div", { class: "vit-row" }, byPixel);
@@ -95,7 +97,6 @@ export function pixels(stage, data, draw) {
     ring(sequence, [0, here.patch, patchDim, 1], PATCH);
     for (const one of boards) ring(one, boxOf(one.cellOf(here), one.across, 1), PIXEL);
     patch.words.textContent = `patch ${here.patch}, enlarged` + (channels === 3 ? ": its red, green and blue" : "");
-
     const [top, left] = [Math.floor(y / side), Math.floor(x / side)];
     formula.textContent = [
       "patch = y // side * cols + x // side",
@@ -111,18 +112,12 @@ export function pixels(stage, data, draw) {
   }
 
   function ring({ context, cell }, box, colour) { framed(context, box, 6 / cell, colour); }
-
   function write({ context, across, down, numberAt }) {
     Object.assign(context, { font: "0.4px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
     for (let cell = 0; cell < across * down; cell++) {
       context.fillStyle = inkOn(colourOf(numberAt(cell)));
       context.fillText(worded(numbers[numberAt(cell)]), cell % across + 0.5, Math.floor(cell / across) + 0.53);
     }
-  }
-
-  function show(which) {
-    byPixel.hidden = which !== "pixel";
-    asCode.hidden = which !== "code";
   }
 
   return { paint, state: () => ({ at, ...homeOf(at) }), tiles: code.tiles };

@@ -59,7 +59,6 @@ export function run(stage, data, draw) {
 
   function toTenths(value) { return value.toFixed(1); }
   function percentOf(share) { return Math.round(100 * share) + "%"; }
-
   function frameSquare({ context }, at) { if (boxes) framed(context, boxes[at], width / 24, "#cc79a7"); }
 
   // A curve with its axes; mark(moment) moves its line and its dot.
@@ -102,8 +101,7 @@ export function run(stage, data, draw) {
       frameSquare(map, at);
       const shares = answers[at], best = strongest(shares), truth = labels[at];
       right += best === truth;
-      says.textContent = (best === truth ? "✓" : "✗") + ` says ${classes[best]}`
-        + (best === truth ? "" : `, not ${classes[truth]}`);
+      says.textContent = best === truth ? `✓ says ${classes[best]}` : `✗ says ${classes[best]}, not ${classes[truth]}`;
       show(shares[truth], `${percent(shares[truth])} for ${classes[truth]}`);
     });
     paintFilters();

@@ -157,10 +157,7 @@ export function steps(stage, data, draw) {
     ink.fillText(words, x, y);
     return ink.measureText(words).width;
   }
-  function fill(colour, ...box) {
-    ink.fillStyle = colour;
-    ink.fillRect(...box);
-  }
+  function fill(colour, ...box) { ink.fillStyle = colour; ink.fillRect(...box); }
   function query() { return pointed?.part === "strips" && step === 5 ? pointed.col : 0; }
 
   // The strips of numbers below the row of patches, on their way from one tensor to the next.
@@ -381,7 +378,6 @@ export function steps(stage, data, draw) {
     seen.words.textContent = "What the model gets: your digit in the size of its training digits. "
       + `Bright: where the class token ★ looks (block ${depth - 1}, at most ${decimals(most)}).`;
   }
-
   new ResizeObserver(draw).observe(stage);
   choose(Boolean(data.own)); // the site's first page opens on the pad
   return { paint, state: () => ({ time, pointed }), probabilities: () => image && probabilities, image: () => image };

@@ -169,8 +169,8 @@ export function patchUnder(event, canvas, { rows, cols }) {
   return row < 0 || col < 0 || row >= rows || col >= cols ? null : row * cols + col;
 }
 
-// What is held and dragged with a mouse or a finger. start(event) returns what follows each move; end(cancelled) is told
-// of the end: cancelled means that the finger scrolls the page instead.
+// What is held and dragged with a mouse or a finger. start(event) returns what follows each move; end(cancelled) is
+// told of the end: cancelled means that the finger scrolls the page instead.
 export function draggable(target, start, end = () => {}) {
   let follow = null;
   target.addEventListener("pointerdown", (event) => {
@@ -290,8 +290,8 @@ export function scaleBar(parent, palette) {
   };
 }
 
-// Bars of what a model says of each class, below a title; the best is marked. With `before`, what it said then, each bar
-// has a line there, and the change in percentage points beside it.
+// Bars of what a model says of each class, below a title; the best is marked. With `before`, what it said then, each
+// bar has a line there, and the change in percentage points beside it.
 export function bars(parent, names, title, before = null) {
   element("strong", { text: title }, parent);
   const frame = element("div", { class: before ? "vit-bars vit-changes" : "vit-bars", role: "img" }, parent);
