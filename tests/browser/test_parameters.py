@@ -37,7 +37,7 @@ def test_every_part_is_a_tensor_of_the_model_and_has_its_area(open_page, positio
 
 def test_mouse_touch_and_arrow_keys_choose_a_part(open_page):
     page = open_page(live("parameters", TINY).html, has_touch=True)
-    canvas = page.locator("canvas.vit-points")
+    canvas = page.locator(".vit-points")
     canvas.focus()
     for _ in range(7):  # from nothing to qkv, the seventh part
         page.keyboard.press("ArrowDown")

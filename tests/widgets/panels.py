@@ -52,7 +52,7 @@ def carried(living) -> dict:
     data = {name: unpacked(value) for name, value in json.loads(living.payload).items()}
     own = data["toClass"][..., None] if data["first"] else np.zeros((*data["peaks"].shape[:-1], 0))
     data["weights"] = np.concatenate([own, data["shades"] / 255 * data["peaks"]], axis=-1)
-    data["image"] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image"].split(",")[1]))))
+    data["image"] = data["image"].transpose(1, 2, 0)
     return data
 
 

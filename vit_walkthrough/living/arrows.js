@@ -1,16 +1,16 @@
 // Drag the query's tip among the keys: scores, weights, and the output, which is the weighted sum of the values.
 // All are vectors of two numbers, and so arrows in a plane.
 import { attend, attentionWeights } from "./vit.js";
-import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, largest, percent } from "./view.js";
-import { readout, shape, spotUnder, strongest, ticks } from "./view.js";
+import { adjust, ARROWS, button, clamp, decimals, draggable, element, hint, keys, meter } from "./view.js";
+import { percent, readout, shape, spotUnder, strongest, ticks, unbind } from "./view.js";
 
 const SIZE = 400; // of a plane in its own units
 const QUERY = "#cc79a7", KEY = "#e69f00", VALUE = "#56b4e9";
 
 export function arrows(stage, data, draw) {
-  const { values } = data, count = values.shape[0];
-  const query = data.query.slice(), offered = data.keys.slice();
-  const seen = new Uint8Array(count).fill(1);
+  const values = unbind(data.values), count = values.length, seen = new Uint8Array(count).fill(1);
+  const query = data.query.slice(), offered = data.keys.slice(); // which the reader moves
+  const keyVectors = unbind(Object.assign(offered, { shape: data.keys.shape }));
   let temperature = 1, weights = null, output = null;
 
   hint(stage, "Drag the round tip of the query, or of a key, and watch the weights and the output."
@@ -22,86 +22,77 @@ export function arrows(stage, data, draw) {
   const shown = element("output", {}, heat);
   range.addEventListener("input", () => { temperature = 10 ** range.value; draw(); });
   keys(range, (key) => (key in ARROWS || ["Home", "End", "PageUp", "PageDown"].includes(key)) && "native");
-  button(controls, "put back", putBack);
+  button(controls, "put back", () => {
+    query.set(data.query);
+    offered.set(data.keys);
+    temperature = 1;
+    draw();
+  });
 
   const main = element("div", { class: "vit-arrows" }, stage);
-  const farthest = 1.25 * largest([...query, ...offered].map(Math.abs).concat(0.4));
-  const asked = plane(main, "the query and the keys", [-farthest, -farthest], 2 * farthest);
+  const asked = plane(main, "the query and the keys", [...query, ...offered]);
   const middle = element("div", { class: "vit-arrows-table" }, main);
-  const ends = (most) => [0, 1].map((axis) => most(0, ...each((one) => values[2 * one + axis])));
-  const lows = ends(Math.min), highs = ends(Math.max);
-  const span = 1.3 * Math.max(highs[0] - lows[0], highs[1] - lows[1], 0.1);
-  const found = plane(main, "the values and the output", lows.map((low, axis) => (low + highs[axis] - span) / 2), span);
+  const found = plane(main, "the values and the output", data.values);
   const tell = readout(stage);
-
-  const keyArrows = each((one) => arrow(asked, KEY, `k${one}`));
-  const valueArrows = each((one) => arrow(found, VALUE, `v${one}`));
+  const keyArrows = values.map((_, one) => arrow(asked, KEY, `k${one}`));
+  const valueArrows = values.map((_, one) => arrow(found, VALUE, `v${one}`));
   const queryArrow = arrow(asked, QUERY, "query");
   const chain = shape("polyline", { class: "vit-arrows-chain" }, found.frame);
   const outputArrow = arrow(found, "currentColor", "output");
-  const tips = [...keyArrows.map((_, one) => tip(offered.subarray(2 * one, 2 * one + 2), KEY, `key k${one}`)),
-    tip(query, QUERY, "query")];
+  const tips = [...keyVectors.map((one, at) => tip(one, KEY, `key k${at}`)), tip(query, QUERY, "query")];
   const rows = table();
 
-  function each(build) { return Array.from({ length: count }, (_, one) => build(one)); }
-
-  // A square plane from `low` on, `span` wide: lines at round numbers, axes, and the way from numbers to places.
-  function plane(parent, caption, low, span) {
+  // A square plane about the origin: lines at round numbers, axes, and the way from numbers to places and back.
+  function plane(parent, caption, numbers) {
+    const far = 1.25 * Math.max(0.4, ...numbers.map(Math.abs));
     const holder = element("figure", { class: "vit-figure vit-first vit-arrows-plane" }, parent);
-    const box = { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "group", "aria-label": caption };
-    const frame = shape("svg", box, holder);
+    const frame = shape("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "group", "aria-label": caption }, holder);
     element("figcaption", { text: caption }, holder);
-    const x = (number) => ((number - low[0]) / span) * SIZE, y = (number) => SIZE - ((number - low[1]) / span) * SIZE;
-    for (const axis of [0, 1])
-      for (const line of ticks(low[axis], low[axis] + span)) {
-        const at = axis === 0 ? x(line) : y(line), style = line === 0 ? "vit-arrows-axis" : "vit-arrows-line";
-        shape("line", axis === 0 ? { x1: at, x2: at, y1: 0, y2: SIZE, class: style }
-          : { x1: 0, x2: SIZE, y1: at, y2: at, class: style }, frame);
-        if (at < 14 || at > SIZE - 14 || line === 0) continue; // no word is cut off
-        const text = String(Number(line.toFixed(2))).replace("-", "−");
-        const words = axis === 0 ? { x: at, y: clamp(12, y(0) + 15, SIZE - 4), "text-anchor": "middle" }
-          : { x: clamp(22, x(0) - 5, SIZE), y: at + 4, "text-anchor": "end" };
-        shape("text", { ...words, text, class: "vit-arrows-number" }, frame);
-      }
+    const x = (number) => (1 + number / far) * SIZE / 2, y = (number) => (1 - number / far) * SIZE / 2;
+    for (const line of ticks(-0.94 * far, 0.94 * far)) {
+      const kind = { class: line ? "vit-arrows-line" : "vit-arrows-axis" };
+      shape("line", { x1: x(line), x2: x(line), y2: SIZE, ...kind }, frame);
+      shape("line", { x2: SIZE, y1: y(line), y2: y(line), ...kind }, frame);
+      const words = { class: "vit-arrows-number", text: line ? String(Number(line.toFixed(2))).replace("-", "−") : "" };
+      shape("text", { x: x(line), y: y(0) + 15, "text-anchor": "middle", ...words }, frame);
+      shape("text", { x: x(0) - 5, y: y(line) + 4, "text-anchor": "end", ...words }, frame);
+    }
     const numberAt = (event) => {
       const [across, down] = spotUnder(event, frame);
-      return [low[0] + across * span, low[1] + (1 - down) * span];
+      return [(2 * across - 1) * far, (1 - 2 * down) * far];
     };
-    return { frame, x, y, numberAt, low, span };
+    return { frame, x, y, numberAt, far };
   }
 
-  // An arrow from the origin. set(x, y, thick) moves it.
+  // An arrow from the origin. set(vector, thick) moves it.
   function arrow({ frame, x, y }, colour, name) {
-    const line = shape("line", { stroke: colour, "stroke-linecap": "round" }, frame);
-    const head = shape("polygon", { fill: colour }, frame);
-    const words = shape("text", { text: name, class: "vit-arrows-name" }, frame);
-    const beside = name === "output"; // a value is near
-    return (right, above, thick) => {
-      const [fromX, fromY, toX, toY] = [x(0), y(0), x(right), y(above)];
-      const length = Math.hypot(toX - fromX, toY - fromY) || 1e-9, sharp = Math.min(length, 9 + 2 * thick);
-      const [dx, dy] = [(toX - fromX) / length, (toY - fromY) / length], half = sharp * 0.45;
-      const [baseX, baseY] = [toX - dx * sharp, toY - dy * sharp];
-      adjust(line, { x1: fromX, y1: fromY, x2: baseX, y2: baseY, "stroke-width": thick });
-      const sides = [1, -1].map((side) => [baseX - side * dy * half, baseY + side * dx * half]);
-      adjust(head, { points: [[toX, toY], ...sides].join(" ") });
-      const outward = right < 0 ? -1 : 1, [away, along] = beside ? [12 * outward, outward] : [dx * 14, dx];
-      const anchor = along > 0.5 ? "start" : along < -0.5 ? "end" : "middle";
-      const wide = name.length * 10, low = { start: 4, middle: wide / 2, end: wide }[anchor]; // nothing is cut off
-      const up = beside ? 18 : dy * 18 + (Math.abs(dy) < 0.5 ? -8 : 5);
-      adjust(words, { x: clamp(low, toX + away, SIZE - (wide + 4 - low)), y: clamp(14, toY + up, SIZE - 4),
-        "text-anchor": anchor });
+    const turned = shape("g", { fill: colour, stroke: colour }, frame); // an arrow to the right, which is turned
+    const line = shape("line", { "stroke-linecap": "round" }, turned);
+    const head = shape("polygon", { stroke: "none" }, turned);
+    const words = shape("text", { text: name, class: "vit-arrows-name", "text-anchor": "middle" }, frame);
+    const half = name.length * 5; // of the width of the name, which is never cut off
+    return ([right, above], thick) => {
+      const dx = x(right) - x(0), dy = y(above) - y(0), length = Math.hypot(dx, dy), angle = Math.atan2(dy, dx);
+      const sharp = Math.min(length, 9 + 2 * thick), base = length - sharp, side = 0.45 * sharp;
+      adjust(turned, { transform: `translate(${x(0)} ${y(0)}) rotate(${(angle * 180) / Math.PI})` });
+      adjust(line, { x2: base, "stroke-width": thick });
+      adjust(head, { points: `${length},0 ${base},${side} ${base},${-side}` });
+      const [across, down] = name === "output" ? [dx < 0 ? -1 : 1, 0.7] // a value is near
+        : [Math.cos(angle), Math.sin(angle)];
+      const low = y(above) + 18 * down + (Math.abs(down) < 0.5 ? -8 : 5); // above what lies on the axis
+      adjust(words, { x: clamp(half, x(right) + across * (half + 14), SIZE - half), y: clamp(14, low, SIZE - 4) });
     };
   }
 
   // A round tip that is dragged, or moved by the arrow keys; `vector` is where it is.
   function tip(vector, colour, name) {
-    const { frame, x, y, numberAt, low, span } = asked, step = span / 40;
+    const { frame, x, y, numberAt, far } = asked, step = far / 20;
     const made = shape("g", { class: "vit-arrows-tip", tabindex: 0, role: "application",
       "aria-roledescription": "tip of an arrow" }, frame);
     shape("circle", { r: 20, fill: "transparent" }, made); // what a finger can hit
     shape("circle", { r: 8, fill: colour, class: "vit-arrows-knob" }, made);
     const to = (...place) => {
-      for (const axis of [0, 1]) vector[axis] = clamp(low[axis], place[axis], low[axis] + span);
+      for (const axis of [0, 1]) vector[axis] = clamp(-far, place[axis], far);
       draw();
     };
     draggable(made, (event) => {
@@ -111,8 +102,7 @@ export function arrows(stage, data, draw) {
       return (event) => to(...numberAt(event).map((one, axis) => one + grip[axis]));
     });
     // A finger on a tip drags it; elsewhere it scrolls the page. In SVG the style touch-action does not reach so far.
-    made.addEventListener("touchmove", (event) => { if (event.cancelable) event.preventDefault(); },
-      { passive: false });
+    made.addEventListener("touchmove", (event) => event.cancelable && event.preventDefault(), { passive: false });
     keys(made, (key) => {
       if (!(key in ARROWS)) return false;
       const [down, across] = ARROWS[key];
@@ -126,57 +116,42 @@ export function arrows(stage, data, draw) {
   // Of every key: its score, the score divided by the temperature, and its weight.
   function table() {
     for (const text of ["", "q · k / √2", "÷ temperature", "weight", ""]) element("strong", { text }, middle);
-    return each((one) => {
+    return values.map((_, one) => {
       element("span", { text: `k${one}` }, middle);
       const [score, cooled] = [0, 1].map(() => element("span", { class: "vit-number" }, middle));
-      const bar = element("i", {}, element("span", { class: "vit-track" }, middle));
-      bar.style.background = KEY;
-      return { score, cooled, bar, weight: element("span", { class: "vit-number" }, middle) };
+      return { score, cooled, show: meter(middle).show };
     });
   }
 
   function paint() {
     // A temperature divides the scores. Dividing the query comes to the same.
     weights = attentionWeights(query.map((one) => one / temperature), offered, seen, 2);
-    output = attend(weights, values, count, 2);
-    const scores = each((one) => (query[0] * offered[2 * one] + query[1] * offered[2 * one + 1]) * Math.SQRT1_2);
-    keyArrows.forEach((set, one) => set(offered[2 * one], offered[2 * one + 1], 2 + 6 * weights[one]));
-    valueArrows.forEach((set, one) => set(values[2 * one], values[2 * one + 1], 2 + 6 * weights[one]));
-    queryArrow(query[0], query[1], 4);
-    outputArrow(output[0], output[1], 3);
+    output = attend(weights, data.values, count, 2);
+    const scores = keyVectors.map((key) => (query[0] * key[0] + query[1] * key[1]) * Math.SQRT1_2);
+    keyArrows.forEach((set, one) => set(keyVectors[one], 2 + 6 * weights[one]));
+    valueArrows.forEach((set, one) => set(values[one], 2 + 6 * weights[one]));
+    queryArrow(query, 4);
+    outputArrow(output, 3);
     tips.forEach((move) => move());
     range.value = Math.log10(temperature);
     shown.textContent = degrees(temperature);
     range.setAttribute("aria-valuetext", shown.textContent);
 
     // The weighted values one behind the other end at the output.
-    let sum = [0, 0];
-    const corners = [sum, ...each((one) => {
-      sum = [0, 1].map((axis) => sum[axis] + weights[one] * values[2 * one + axis]);
-      return sum;
-    })];
+    const corners = [[0, 0]];
+    values.forEach((value, one) => corners.push(corners[one].map((sum, axis) => sum + weights[one] * value[axis])));
     adjust(chain, { points: corners.map(([right, up]) => `${found.x(right)},${found.y(up)}`).join(" ") });
-
-    rows.forEach(({ score, cooled, bar, weight }, one) => {
+    rows.forEach(({ score, cooled, show }, one) => {
       score.textContent = decimals(scores[one]);
       cooled.textContent = decimals(scores[one] / temperature);
-      bar.style.width = 100 * weights[one] + "%";
-      weight.textContent = decimals(weights[one]);
+      show(weights[one], decimals(weights[one]), KEY);
     });
-    const best = strongest(scores), mixed = each((one) => `${decimals(weights[one])} v${one}`).join(" + ");
-    const dot = [0, 1].map((axis) => `${decimals(query[axis])} * ${decimals(offered[2 * best + axis])}`).join(" + ");
+    const best = strongest(scores), mixed = values.map((_, one) => `${decimals(weights[one])} v${one}`).join(" + ");
+    const dot = [0, 1].map((axis) => `${decimals(query[axis])} * ${decimals(keyVectors[best][axis])}`).join(" + ");
     tell(`The query ${pair(query)} fits key k${best} best: (${dot}) / √2 = ${decimals(scores[best])}. `
       + `At a temperature of ${degrees(temperature)}, k${best} gets ${percent(weights[best])} of the weight. `
       + `The output is ${mixed} = ${pair(output)}: the dashed line adds these parts one by one.`);
   }
-
-  function putBack() {
-    query.set(data.query);
-    offered.set(data.keys);
-    temperature = 1;
-    draw();
-  }
-
   const copies = () => ({ query: [...query], keys: [...offered], weights: [...weights], output: [...output] });
   return { paint, state: () => ({ temperature, ...copies() }) };
 }

@@ -3,8 +3,8 @@
 // heads can be silenced, and the answer stands beside.
 import { forward, softmax } from "./vit.js";
 import { bars, boxOf, button, capital, choice, element, figure, gridLines, hint, hoverable, largest } from "./view.js";
-import { number, outline, painter, patchUnder, place, pointable, press, readout, scaleBar, strongest } from "./view.js";
-import { switcher } from "./view.js";
+import { number, outline, painter, patchUnder, place, pointable, press, readout, scaleBar } from "./view.js";
+import { strongest, switcher } from "./view.js";
 
 const PINK = "#cc79a7", BLUE = "#0072b2", STRONGEST = 5;
 
@@ -16,8 +16,7 @@ export function attention(stage, data, draw) {
 
   // What stands where: controls, then the picture, the mean map, the answer; the heads; the strongest; the sentence.
   const controls = element("div", { class: "vit-controls" }, stage);
-  const numbered = blocks.map((one) => [one, String(one)]);
-  const byBlock = choice(controls, "block", numbered, block, (one) => { block = one; draw(); });
+  const byBlock = choice(controls, "block", blocks.map((one) => [one, one]), block, (one) => { block = one; draw(); });
   byBlock.group.hidden = blocks.length === 1;
   const star = first ? button(controls, "★ class token", () => look(-1)) : null;
   switcher(controls, "a scale for each map", (pressed) => { own = pressed; draw(); });
@@ -30,18 +29,10 @@ export function attention(stage, data, draw) {
     caption: "the picture", kind: "vit-first" });
   const mean = map(above, "mean"), pinnedMean = map(above, "pinned, mean");
   const side = element("div", { class: "vit-side" }, main);
-  const listed = element("div", { class: "vit-strongest" }, side);
-  const one = { width: image.width / cols, height: image.height / rows };
-  element("strong", { text: heads.length > 1 ? "strongest, mean of the heads" : "strongest" }, listed);
-  const strong = Array.from({ length: Math.min(STRONGEST, patches) }, () => {
-    const line = element("div", {}, listed), named = { class: "vit-thumb", role: "img" };
-    const thumb = element("canvas", { ...one, ...named }, line);
-    const bar = element("i", {}, element("span", { class: "vit-track" }, line));
-    return { thumb, ink: thumb.getContext("2d"), bar, weight: element("span", { class: "vit-number" }, line) };
-  });
-  const logits = () => weights ? trace.get("output") : data.logits;
+  const cell = { width: image.width / cols, height: image.height / rows };
+  const strongestOnes = figure(side, { width: STRONGEST * cell.width, height: cell.height },
+    { label: "The patches that get the most", kind: "vit-strip" });
   const answer = (weights || data.logits) && bars(side, classes, "what the model says");
-  if (answer) side.lastChild.before(element("strong", { text: "what the model says" }));
   const maps = heads.map((head) => map(row, `head ${head}`, head));
   const scale = scaleBar(left, data.inferno), tell = readout(stage);
   const paintMap = painter(image, { rows, cols }, data.inferno);
@@ -52,17 +43,15 @@ export function attention(stage, data, draw) {
     const shown = figure(parent, image, { label: `where the query looks, ${name}`, caption: name,
       kind: head === null ? "" : "vit-small" });
     hoverable(shown.canvas, (event) => point(patchUnder(event, shown.canvas, { rows, cols })), () => point(null));
+    shown.isMine = ([where, which]) => where === block && which === head; // of a pair in `silenced`
     if (head !== null && weights)
-      shown.quiet = switcher(shown.frame, "silence", (pressed) => {
-        silenced = silenced.filter((one) => !isOf(one, head));
-        if (pressed) silenced.push([block, head]);
+      shown.silence = switcher(shown.frame, "silence", (pressed) => {
+        silenced = pressed ? [...silenced, [block, head]] : silenced.filter((pair) => !shown.isMine(pair));
         trace = null;
         draw();
       }, { "aria-label": `silence head ${head}` });
     return shown;
   }
-
-  function isOf([where, which], head) { return where === block && which === head; }
 
   // The row of weights of a query in a head, the class token's own first if there is one.
   function weightsOf(head, from) {
@@ -73,10 +62,9 @@ export function attention(stage, data, draw) {
       return all.subarray(at, at + tokens);
     }
     const at = (blocks.indexOf(block) * heads.length + heads.indexOf(head)) * tokens + start;
-    const values = new Float32Array(tokens);
+    const shades = data.shades.subarray(at * patches, (at + 1) * patches), values = new Float32Array(tokens);
     if (first) values[0] = data.toClass[at];
-    for (let patch = 0; patch < patches; patch++)
-      values[first + patch] = (data.shades[at * patches + patch] / 255) * data.peaks[at];
+    shades.forEach((shade, patch) => { values[first + patch] = (shade / 255) * data.peaks[at]; });
     return values;
   }
 
@@ -98,10 +86,9 @@ export function attention(stage, data, draw) {
       outline(target, { rows, cols }, patch, colour);
       outline(target, { rows, cols }, key, "#000");
     }
-    maps.forEach(({ quiet }, at) => quiet && press(quiet, silenced.some((one) => isOf(one, heads[at]))));
+    if (weights) maps.forEach(({ silence, isMine }) => press(silence, silenced.some(isMine)));
     mean.frame.hidden = heads.length === 1;
     pinnedMean.frame.hidden = other === null;
-    byBlock.choose(block);
     if (star) press(star, query < 0);
     scale(most, alike).hidden = own;
 
@@ -109,57 +96,51 @@ export function attention(stage, data, draw) {
     view.context.drawImage(image.canvas, 0, 0);
     gridLines(view, { rows, cols });
     lines(order, mine);
-    outline(view, { rows, cols }, pinned, BLUE);
-    outline(view, { rows, cols }, key, "#000");
-    outline(view, { rows, cols }, query, PINK);
+    for (const [patch, colour] of [[pinned, BLUE], [key, "#000"], [query, PINK]])
+      outline(view, { rows, cols }, patch, colour);
     pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
     mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
-
-    strong.forEach(({ thumb, ink, bar, weight }, at) => {
-      const patch = order[at];
-      thumb.setAttribute("aria-label", place(patch, cols));
-      ink.drawImage(image.canvas, ...boxOf(patch, cols, one.width, one.height), 0, 0, one.width, one.height);
-      bar.style.width = (100 * mine[patch]) / (mine[order[0]] || 1) + "%";
-      weight.textContent = number(mine[patch]);
-    });
-    answer?.(softmax(logits()));
+    const boxIn = (columns, patch) => boxOf(patch, columns, cell.width, cell.height);
+    order.forEach((patch, at) =>
+      strongestOnes.context.drawImage(image.canvas, ...boxIn(cols, patch), ...boxIn(STRONGEST, at)));
+    gridLines(strongestOnes, { rows: 1, cols: STRONGEST });
+    strongestOnes.words.textContent = "strongest: " + order.map((patch) => number(mine[patch])).join(", ");
+    answer?.(softmax(weights ? trace.get("output") : data.logits));
     tell(key === null ? sentence(order, whole) : pointed(each, mine));
   }
 
   // From the query to the strongest patches; the more weight, the thicker.
   function lines(order, values) {
     if (query < 0) return;
-    const { context, width, height } = view, x = (patch) => (((patch % cols) + 0.5) * width) / cols;
-    const y = (patch) => ((Math.floor(patch / cols) + 0.5) * height) / rows, most = values[order[0]] || 1;
-    for (const [thick, ink] of [[2, "#fff"], [1, PINK]])
+    const { context, width } = view, most = values[order[0]] || 1;
+    const middle = (patch) => [((patch % cols) + 0.5) * cell.width, (Math.floor(patch / cols) + 0.5) * cell.height];
+    for (const [thick, strokeStyle] of [[2, "#fff"], [1, PINK]])
       for (const patch of order) {
-        context.strokeStyle = ink;
-        context.lineWidth = (width / 120) * thick * (0.3 + values[patch] / most);
+        const lineWidth = (width / 120) * thick * (0.3 + values[patch] / most);
+        Object.assign(context, { strokeStyle, lineWidth });
         context.beginPath();
-        context.moveTo(x(query), y(query));
-        context.lineTo(x(patch), y(patch));
+        context.moveTo(...middle(query));
+        context.lineTo(...middle(patch));
         context.stroke();
       }
   }
 
-  const name = (patch) => patch < 0 ? "★ class token" : `patch ${patch}`;
-
   function sentence(order, whole) {
     const said = order.map((patch) => `${place(patch, cols)} (${number(whole[first + patch])})`).join(", ");
-    const which = [data.of > 1 ? `Block ${block}` : "", heads.length > 1 ? "mean of the heads" : ""];
-    const start = which.filter(Boolean).join(", "), itself = ` The class token gets ${number(whole[0])}.`;
-    return capital(`${start ? start + ": " : ""}${place(query, cols)} looks most at ${said}.`)
-      + `${first ? itself : ""} Everywhere alike would be ${number(alike)}.`;
+    const where = data.of > 1 ? `block ${block}, ` : "", what = heads.length > 1 ? "mean of the heads: " : "";
+    const itself = first ? ` The class token gets ${number(whole[0])}.` : "";
+    return capital(`${where}${what}${place(query, cols)} looks most at ${said}.`)
+      + `${itself} Everywhere alike would be ${number(alike)}.`;
   }
 
   function pointed(each, mine) {
-    const times = (weight) =>
-      `${number(weight)}, ${(weight / alike).toFixed(1)} times as much as everywhere alike`;
+    const times = (weight) => `${number(weight)}, ${(weight / alike).toFixed(1)} times as much as everywhere alike`;
     const best = strongest(each.map((values) => values[key])), start = `${place(key, cols)} gets ${times(mine[key])}`;
     if (heads.length === 1) return capital(start + ".");
     return capital(`${start} on the mean of the heads. Head ${heads[best]} gives it most: ${times(each[best][key])}.`);
   }
 
+  function name(patch) { return patch < 0 ? "★ class token" : `patch ${patch}`; }
   function look(patch) { query = patch; draw(); }
   function point(patch) { if (patch !== key) { key = patch; draw(); } }
   function pin(patch) { pinned = patch === pinned ? null : patch; draw(); }

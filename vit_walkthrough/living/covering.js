@@ -1,11 +1,11 @@
 // Cover patches, silence heads, and see what becomes of the answer; beside it, where the class token looked before.
 import { forward, grid, looks, softmax } from "./vit.js";
-import { bars, boxOf, button, element, figure, gridLines, hint, keys, largest, number, outline } from "./view.js";
+import { bars, button, draggable, element, figure, framed, gridLines, hint, largest, number, outline } from "./view.js";
 import { painter, patchUnder, percent, picture, place, pointable, press, readout, scaleBar } from "./view.js";
 import { strongest, switcher } from "./view.js";
 
 const COUNT = 5; // patches that a button covers
-const COVERED = "#0072b2", POINTED = "#cc79a7";
+const COVERED = "#0072b2", POINTED = "#cc79a7", SQUARE = "#e69f00";
 
 // Named otherwise than the Python function, because vit.js has a `cover` of its own.
 export function covering(stage, data, draw) {
@@ -22,66 +22,53 @@ export function covering(stage, data, draw) {
   const how = ". Arrow keys choose a patch, Enter covers or uncovers it";
   const view = figure(row, image, { label: "What the model sees" + how, caption: "what the model sees" });
   const verdict = figure(row, image, { label: "Where the class token looked in the untouched picture" + how });
-  const below = element("div", {}, main), scale = scaleBar(below, data.inferno);
-  scale(largest(map), 1 / (patches + 1));
+  const below = element("div", {}, main);
+  scaleBar(below, data.inferno)(largest(map), 1 / (patches + 1));
   const controls = element("div", { class: "vit-controls" }, below);
   button(controls, `cover the map's strongest ${COUNT}`, () => change(ranked.slice(0, COUNT), silenced));
   const weakest = { "aria-label": `cover the map's weakest ${COUNT}` };
   button(controls, `weakest ${COUNT}`, () => change(ranked.slice(-COUNT), silenced), weakest);
   button(controls, "reset", () => change([], []));
   const side = element("div", { class: "vit-side" }, main);
-  element("strong", { text: "what the model says" }, side);
-  const answer = bars(side, classes, "what the model says, with the change", before);
+  const answer = bars(side, classes, "what the model says", before);
   const key = "▏untouched; at the right: the change in percentage points";
   element("p", { class: "vit-covering-key", text: key }, side);
   const quiet = element("div", { class: "vit-covering-heads", role: "group", "aria-label": "silence heads" }, side);
   element("strong", { text: "silence heads" }, quiet);
-  const switches = Array.from({ length: depth }, (_, block) => {
+  const switches = new Map(); // [block, head] -> its button
+  for (let block = 0; block < depth; block++) {
     const line = element("div", { class: "vit-choice" }, quiet);
     element("span", { text: `block ${block}` }, line);
-    return Array.from({ length: heads }, (_, head) => switcher(line, `head ${head}`, (pressed) => {
-      const others = silenced.filter((one) => !same(one, block, head));
-      change(covered, pressed ? [...others, [block, head]] : others);
-    }, { "aria-label": `silence head ${head} of block ${block}` }));
-  });
+    for (let head = 0; head < heads; head++) {
+      const pair = [block, head], label = { "aria-label": `silence head ${head} of block ${block}` };
+      switches.set(pair, switcher(line, `head ${head}`, (pressed) =>
+        change(covered, pressed ? [...silenced, pair] : silenced.filter((one) => one !== pair)), label));
+    }
+  }
   const tell = readout(stage), paintMap = painter(image, { rows, cols }, data.inferno);
   coverable(view);
   coverable(verdict);
 
-  function same([where, which], block, head) { return where === block && which === head; }
-
   // A press covers or uncovers a patch; whatever is passed while pressed follows. A finger that scrolls undoes it.
   function coverable(shown) {
-    const { canvas } = shown;
-    let undo = null, covers = true;
-    const set = (patch) => {
-      if (covered.includes(patch) === covers) return;
+    const set = (patch, covers) => {
+      if (patch === null || covered.includes(patch) === covers) return;
       change(covers ? [...covered, patch] : covered.filter((one) => one !== patch), silenced);
     };
-    pointable(shown, { rows, cols }, { current: () => pointed, point, letGo: () => point(null), leaves: true });
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || pointed === null) return;
-      [undo, covers] = [covered, !covered.includes(pointed)];
-      set(pointed);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const patch = patchUnder(event, canvas, { rows, cols });
-      if (undo && patch !== null) set(patch);
-    });
-    canvas.addEventListener("pointercancel", () => { if (undo) change(undo, silenced); });
-    for (const end of ["pointerup", "pointerleave", "pointercancel"])
-      canvas.addEventListener(end, () => { undo = null; });
-    keys(canvas, (key) => {
-      if ((key !== "Enter" && key !== " ") || pointed === null) return false;
-      covers = !covered.includes(pointed);
-      set(pointed);
-      return true;
-    });
+    const turn = (patch) => set(patch, !covered.includes(patch));
+    pointable(shown, { rows, cols },
+      { current: () => pointed, point, enter: turn, letGo: () => point(null), leaves: true });
+    let undo = null;
+    draggable(shown.canvas, () => {
+      const covers = !covered.includes(pointed);
+      undo = covered;
+      turn(pointed);
+      return (event) => set(patchUnder(event, shown.canvas, { rows, cols }), covers);
+    }, (cancelled) => { if (cancelled) change(undo, silenced); });
   }
 
   function change(patchesToCover, headsToSilence) {
-    [covered, silenced] = [patchesToCover, headsToSilence];
-    trace = null;
+    [covered, silenced, trace] = [patchesToCover, headsToSilence, null];
     draw();
   }
   function point(patch) { pointed = patch; draw(); }
@@ -93,31 +80,17 @@ export function covering(stage, data, draw) {
     view.context.drawImage(picture(trace.get("input"), config.channels, height, width).canvas, 0, 0);
     gridLines(view, { rows, cols });
     paintMap(verdict, map, largest(map));
-    if (square) {
-      Object.assign(verdict.context, { strokeStyle: "#fff", lineWidth: width / 100 });
-      verdict.context.setLineDash([width / 40, width / 40]);
-      verdict.context.strokeRect(...square);
-      verdict.context.setLineDash([]);
-    }
+    if (square) framed(verdict.context, square, width / 50, SQUARE);
     for (const shown of [view, verdict]) {
-      frameAll(shown);
+      for (const patch of covered) outline(shown, { rows, cols }, patch, COVERED);
       outline(shown, { rows, cols }, pointed, POINTED);
     }
-    switches.forEach((line, block) =>
-      line.forEach((one, head) => press(one, silenced.some((pair) => same(pair, block, head)))));
-    const dashed = square ? "; dashed: the square of the digit" : "";
-    verdict.words.textContent = pointed === null ? `where ★ looked, untouched${dashed}`
+    switches.forEach((made, pair) => press(made, silenced.includes(pair)));
+    const orange = square ? "; orange: the square of the digit" : "";
+    verdict.words.textContent = pointed === null ? `where ★ looked, untouched${orange}`
       : `${place(pointed, cols)}: ${number(map[pointed])} of the attention`;
     answer(now);
     tell(sentence());
-  }
-
-  // Frames around all that is covered: first the white of all, so that neighbours look alike.
-  function frameAll({ context, width, height }) {
-    for (const [lineWidth, strokeStyle] of [[width / 50, "#fff"], [width / 100, COVERED]]) {
-      Object.assign(context, { lineWidth, strokeStyle });
-      for (const patch of covered) context.strokeRect(...boxOf(patch, cols, width / cols, height / rows));
-    }
   }
 
   function sentence() {
@@ -136,6 +109,5 @@ export function covering(stage, data, draw) {
     const fall = ` ${classes[best]} had ${percent(before[best])} and now has ${percent(now[best])}.`;
     return `${done}${quiet}${answer}${fall}${truth}`;
   }
-
   return { paint, state: () => ({ covered, silenced, pointed, now: Array.from(now) }) };
 }

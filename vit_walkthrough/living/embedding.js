@@ -1,8 +1,8 @@
 // Point at a patch and at one number of its token: the patch, the filter that makes this number, their products place
 // by place, and the sum. A token is nothing but such sums.
 import { patchify } from "./vit.js";
-import { boxOf, decimals, element, figure, framed, gridLines, hint, inPalette, largest, namesOf } from "./view.js";
-import { outline, pointable, readout, sheet, tinted } from "./view.js";
+import { boxOf, decimals, element, figure, framed, gridLines, hint, inGrid, inPalette } from "./view.js";
+import { largest, namesOf, outline, pointable, readout, sheet, swapped, tinted } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000";
 
@@ -15,12 +15,12 @@ export function embedding(stage, data, draw) {
   const tokens = Float32Array.from({ length: rows * cols * dim }, number);
   // One scale for all tokens, and one for all filters and products: a product is no larger than its filter's number.
   const mostToken = largest(tokens.map(Math.abs)) || 1, mostFilter = largest(filters.map(Math.abs)) || 1;
-  let { patch, chosen } = data, place = null, painted = "";
+  let { patch, chosen } = data, place = null;
 
   hint(stage, `Point at a patch, and then at one of the ${dim} numbers of its token: you see how it is computed.`
     + " Arrow keys work too.");
-  const main = element("div", { class: "vit-embedding" }, stage), left = element("div", {}, main);
-  const right = element("div", {}, main);
+  const main = element("div", { class: "vit-embedding" }, stage);
+  const [left, right] = [0, 1].map(() => element("div", {}, main));
   const view = figure(left, image, { label: "The picture. Arrow keys choose a patch", kind: "vit-first" });
   pointable(view, { rows, cols }, { current: () => patch, point: (one) => { patch = one; draw(); } });
   const across = Math.min(16, dim), down = Math.ceil(dim / across);
@@ -30,13 +30,12 @@ export function embedding(stage, data, draw) {
     { current: () => chosen, point: (one) => { if (one < dim) { chosen = one; draw(); } } });
   signedBar(left, mostToken, "numbers of the token");
 
-  // Three rows of planes, one above the other, with a gap of one cell between the channels.
-  const wide = channels * (side + 1) - 1;
+  // Three rows of planes, one above the other, with the channels side by side.
+  const wide = channels * side;
   const planes = element("div", { class: "vit-embedding-planes" }, right);
   element("span", {}, planes);
   line(planes, colours);
-  const [patchPlanes, filterPlanes, productPlanes] = ["patch", "× filter", "= products"]
-    .map((name) => plane(planes, name));
+  const [patchPlanes, filterPlanes, productPlanes] = ["patch", "× filter", "= products"].map(plane);
   element("span", { text: "their sums" }, planes);
   const sums = line(planes, colours.map(() => ""));
   const total = element("p", { class: "vit-embedding-sum" }, right);
@@ -48,28 +47,19 @@ export function embedding(stage, data, draw) {
     return words.map((text) => element("span", { text }, made));
   }
 
-  function plane(parent, name) {
-    const words = element("span", { text: name }, parent);
+  function plane(name) {
+    const words = element("span", { text: name }, planes);
     const label = `${name}, place by place. Arrow keys choose a place`;
-    const shown = figure(parent, { width: wide, height: side }, { label, kind: "vit-strip" });
-    const current = () => place === null ? null : cellOf(place);
-    const point = (cell) => {
-      if (cell % wide % (side + 1) === side) cell += current() === null || cell > current() ? 1 : -1; // over a gap
-      const [x, y] = [cell % wide, Math.floor(cell / wide)];
-      place = Math.floor(x / (side + 1)) * inPlane + y * side + x % (side + 1);
-      draw();
-    };
-    const letGo = () => { place = null; draw(); };
-    pointable(shown, { rows: side, cols: wide }, { current, point, letGo, leaves: true });
+    const shown = figure(planes, { width: wide, height: side }, { label, kind: "vit-strip" });
+    const choose = (one) => { place = one; draw(); };
+    pointable(shown, { rows: side, cols: wide }, { current: () => place === null ? null : cellOf(place),
+      point: (cell) => choose(placeOf(cell)), letGo: () => choose(null), leaves: true });
     return { ...shown, words };
   }
 
-  // The cell in a row of planes that shows a place of the patch.
-  function cellOf(one) {
-    const inside = one % inPlane;
-    return Math.floor(inside / side) * wide + Math.floor(one / inPlane) * (side + 1) + inside % side;
-  }
-
+  // The cell in a row of planes that shows a place of the patch, and the other way round.
+  function cellOf(one) { return swapped(one, [channels, side, side]); }
+  function placeOf(cell) { return swapped(cell, [side, channels, side]); }
   function product(one) { return pixels[patch * patchDim + one] * filters[chosen * patchDim + one]; }
   function sumOf(patch, row, from, to) {
     let sum = 0;
@@ -82,25 +72,15 @@ export function embedding(stage, data, draw) {
     view.context.drawImage(image.canvas, 0, 0);
     gridLines(view, { rows, cols });
     outline(view, { rows, cols }, patch, BLUE);
-    view.words.textContent = `patch ${patch}, in row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+    view.words.textContent = `patch ${patch}, in ${inGrid(patch, cols)}`;
     const mine = tokens.subarray(patch * dim, (patch + 1) * dim), value = mine[chosen];
     const cells = sheet(down, across, (one) => one < dim ? signedColour(mine[one], mostToken) : [255, 255, 255]);
     token.context.drawImage(cells, 0, 0);
     framed(token.context, boxOf(chosen, across, 1), across / 90, BLACK);
     token.words.textContent = `its token: ${dim} numbers in lines of ${across}. Number ${chosen}: ${decimals(value)}`;
-
-    if (painted !== `${patch} ${chosen}`) {
-      patchPlanes.kept = planesOf((one) => tinted(pixels[patch * patchDim + one], Math.floor(one / inPlane), channels));
-      filterPlanes.kept = planesOf((one) => signedColour(filters[chosen * patchDim + one], mostFilter));
-      productPlanes.kept = planesOf((one) => signedColour(product(one), mostFilter));
-      painted = `${patch} ${chosen}`;
-    }
-    for (const { context, kept } of [patchPlanes, filterPlanes, productPlanes]) {
-      context.clearRect(0, 0, wide, side);
-      for (let channel = 0; channel < channels; channel++)
-        context.drawImage(kept, channel * side, 0, side, side, channel * (side + 1), 0, side, side);
-      if (place !== null) framed(context, boxOf(cellOf(place), wide, 1), wide / 90, BLACK);
-    }
+    paintPlane(patchPlanes, (one) => tinted(pixels[patch * patchDim + one], Math.floor(one / inPlane), channels));
+    paintPlane(filterPlanes, (one) => signedColour(filters[chosen * patchDim + one], mostFilter));
+    paintPlane(productPlanes, (one) => signedColour(product(one), mostFilter));
     filterPlanes.words.textContent = `× filter ${chosen}`;
     patchPlanes.words.textContent = `patch ${patch}`;
     sums.forEach((shown, channel) => {
@@ -118,16 +98,14 @@ export function embedding(stage, data, draw) {
     const inside = place % inPlane, colour = colours[Math.floor(place / inPlane)];
     const factors = [pixels[patch * patchDim + place], filters[chosen * patchDim + place], product(place)];
     const [pixel, filtered, multiplied] = factors.map((one) => decimals(one, 3));
-    return `One of the ${patchDim} products (${colour}, row ${Math.floor(inside / side)}, column ${inside % side}): `
-      + `the patch has ${pixel}, the filter ${filtered}, and their product is ${multiplied}.`;
+    return `One of the ${patchDim} products (${colour}, ${inGrid(inside, side)}): the patch has ${pixel}, `
+      + `the filter ${filtered}, and their product is ${multiplied}.`;
   }
 
-  // The places of a patch as one canvas, its channels side by side.
-  function planesOf(colourOf) {
-    return sheet(side, channels * side, (cell) => {
-      const y = Math.floor(cell / (channels * side)), x = cell % (channels * side);
-      return colourOf(Math.floor(x / side) * inPlane + y * side + x % side);
-    });
+  function paintPlane({ context }, colourOf) {
+    context.drawImage(sheet(side, wide, (cell) => colourOf(placeOf(cell))), 0, 0);
+    for (let channel = 1; channel < channels; channel++) context.clearRect(channel * side - 0.2, 0, 0.4, side);
+    if (place !== null) framed(context, boxOf(cellOf(place), wide, 1), wide / 90, BLACK);
   }
 
   // The bar of a scale from -most to most.
@@ -138,6 +116,5 @@ export function embedding(stage, data, draw) {
     for (const text of ends) element("span", { text }, frame);
     element("em", { text: `colours of the ${name}` }, frame);
   }
-
   return { paint, state: () => ({ patch, chosen, place }) };
 }

@@ -1,6 +1,6 @@
 // Drag patches to other places, and read what the model says: with positions it notices, without them it cannot.
-import { forward, grid, softmax } from "./vit.js";
-import { bars, boxOf, button, choice, draggable, element, figure, gridLines, hint, keys, largest } from "./view.js";
+import { cached, forward, grid, softmax } from "./vit.js";
+import { bars, boxOf, button, choice, draggable, element, figure, gridLines, hint, largest } from "./view.js";
 import { outline, percent, pointable, readout, strongest } from "./view.js";
 
 const BLUE = "#0072b2", BLACK = "#000", HOLD = 150; // milliseconds after which a finger drags and no longer scrolls
@@ -8,6 +8,7 @@ const BLUE = "#0072b2", BLACK = "#000", HOLD = 150; // milliseconds after which 
 export function order(stage, data, draw) {
   const { image, config, weights, classes } = data, { rows, cols, patches } = grid(config);
   const side = image.width / cols, inPlace = Array.from({ length: patches }, (_, patch) => patch);
+  const answer = (options) => softmax(forward(weights, config, image.numbers, { positions, ...options }).get("output"));
   const untouched = new Map(); // the answer of the picture as it was, with and without positions
   let arranged = [...inPlace], positions = config.positions !== "none", cursor = 0, lifted = null, drag = null, is, was;
 
@@ -15,26 +16,25 @@ export function order(stage, data, draw) {
   const byPositions = choice(controls, "positions", [[true, "on"], [false, "off"]], positions,
     (on) => { positions = on; draw(); });
   byPositions.group.hidden = config.positions === "none";
-  button(controls, "shuffle", shuffle);
-  button(controls, "put back", () => { arranged = [...inPlace]; lifted = null; draw(); });
+  button(controls, "shuffle", () => {
+    const dice = inPlace.map(Math.random);
+    rearrange([...inPlace].sort((one, other) => dice[one] - dice[other]));
+  });
+  button(controls, "put back", () => rearrange([...inPlace]));
   hint(stage, "Drag a patch onto another, and the two swap. You can also click one and then the other. "
     + "With keys, Enter picks a patch up, arrows move it, and Enter drops it.");
-  const main = element("div", { class: "vit-order" }, stage), answers = element("div", { class: "vit-order-answers" });
+  const main = element("div", { class: "vit-order" }, stage);
   const label = "The picture in patches. Enter picks a patch up, arrow keys move it, Enter drops it, Escape lets it go";
   const view = figure(main, image, { label, kind: "vit-first" });
-  main.append(answers);
-  const [now, before] = ["now", "the picture as it was"].map((name) => {
-    const column = element("div", {}, answers);
-    element("strong", { text: name }, column);
-    return bars(column, classes, `what the model says, ${name}`);
-  });
+  const answers = element("div", { class: "vit-order-answers" }, main);
+  const [now, before] = ["the answer now", "the answer before"].map((title) =>
+    bars(element("div", {}, answers), classes, title));
   const tell = readout(stage);
 
-  pointable(view, { rows, cols }, { current: () => cursor, point: (patch) => { cursor = patch; draw(); },
+  pointable(view, { rows, cols }, { current: () => cursor, point: (patch) => { cursor = patch; draw(); }, enter: take,
     letGo: () => { lifted = drag = null; draw(); } });
-  keys(view.canvas, (key) => (key === "Enter" || key === " ") && take() && true);
   draggable(view.canvas, (event) => { // what is dragged out of the picture is dropped at its edge
-    drag = { x: event.clientX, y: event.clientY, time: event.timeStamp, again: lifted !== null };
+    drag = { time: event.timeStamp, again: lifted !== null };
     lifted ??= cursor;
     draw();
     return () => {};
@@ -44,22 +44,18 @@ export function order(stage, data, draw) {
     drag = null;
     draw();
   });
-  // A finger that moves sideways, or rested first, drags a patch; one that moves up or down at once scrolls the page.
+  // A finger that moves sideways (see touch-action), or rested first, drags a patch; else it scrolls the page.
   view.canvas.addEventListener("touchmove", (event) => {
-    if (!drag) return;
-    const [{ clientX, clientY }] = event.touches;
-    const across = Math.abs(clientX - drag.x), down = Math.abs(clientY - drag.y);
-    drag.mine ||= across > down || event.timeStamp - drag.time > HOLD;
-    if (drag.mine && event.cancelable) event.preventDefault();
+    if (drag && event.cancelable && event.timeStamp - drag.time > HOLD) event.preventDefault();
   }, { passive: false });
 
   // Pick up what is under the cursor, or drop there what was picked up.
   function take() {
-    if (lifted === null) lifted = cursor;
-    else { arranged = shownOrder(); lifted = null; }
+    if (lifted !== null) return rearrange(shownOrder());
+    lifted = cursor;
     draw();
-    return true;
   }
+  function rearrange(next) { [arranged, lifted] = [next, null]; draw(); }
 
   // The order with the swap that would happen now.
   function shownOrder() {
@@ -68,21 +64,9 @@ export function order(stage, data, draw) {
     return swapped;
   }
 
-  function shuffle() {
-    lifted = null;
-    for (let last = patches - 1; last > 0; last--) {
-      const other = Math.floor(Math.random() * (last + 1));
-      [arranged[last], arranged[other]] = [arranged[other], arranged[last]];
-    }
-    draw();
-  }
-
-  const answer = (options) => softmax(forward(weights, config, image.numbers, { positions, ...options }).get("output"));
-
   function paint() {
     const shown = shownOrder(), { context } = view;
-    if (!untouched.has(positions)) untouched.set(positions, answer({}));
-    was = untouched.get(positions);
+    was = cached(untouched, positions, () => answer({}));
     const moved = shown.filter((patch, at) => patch !== at).length;
     is = moved ? answer({ order: shown }) : was;
     shown.forEach((patch, at) =>
@@ -114,20 +98,12 @@ export function order(stage, data, draw) {
     if (!moved) return `Every patch is in its place. ${how}, ${says}.`;
     const change = largest(is.map((one, at) => Math.abs(one - was[at])));
     const places = `${moved} of ${patches} patches are in another place.`;
-    const rounding = change < 1e-5, told = rounding ? plain(change) : change.toFixed(change < 0.01 ? 4 : 2);
-    if (rounding && !positions)
-      return `${places} ${how}, the answer is the same to rounding: no probability changes by more than ${told}.`;
+    if (change <= 1e-5)
+      return `${places} ${how}, the answer is the same to rounding: no probability changes by more than 0.00001.`;
+    const told = change.toFixed(change < 0.01 ? 5 : 2);
     const after = best === first ? `still says ${classes[best]} (${percent(is[best])})`
       : `now says ${classes[best]} (${percent(is[best])}), and said ${classes[first]} before`;
     return `${places} ${how}, the largest change of any probability is ${told}: the model ${after}.`;
   }
-
-  // A tiny number in full, rounded up in its first digit.
-  function plain(value) {
-    if (value === 0) return "0";
-    const digits = Math.ceil(-Math.log10(value));
-    return (Math.ceil(value * 10 ** digits) / 10 ** digits).toFixed(digits);
-  }
-
   return { paint, state: () => ({ order: shownOrder(), positions, cursor, lifted, is, was }) };
 }

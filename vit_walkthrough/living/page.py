@@ -14,11 +14,9 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from vit_walkthrough.draw import render
-from vit_walkthrough.draw.theme import as_png
 
 MAX_BYTES = 2_000_000  # of one picture: several larger ones in a notebook, and GitHub shows it no longer
 ROOM = Path(__file__).parent
@@ -119,15 +117,14 @@ def levels(image: Tensor) -> np.ndarray:
     return torch.round(65535 * image.clamp(0, 1)).numpy(force=True).astype("<u2")
 
 
-def photo(image: Tensor) -> str:
-    """An image in [0, 1], grey or of three channels, as the address of a PNG, for a picture that only shows it.
+def photo(image: Tensor) -> np.ndarray:
+    """An image in [0, 1], grey or of three channels, in 8 bits, for a picture that only shows it.
 
     Raises: ValueError for another shape.
     """
     if image.ndim != 3 or len(image) not in (1, 3):
         raise ValueError(f"an image of shape {tuple(image.shape)}; it is (channels, height, width), of 1 or 3 channels")
-    pixels = np.round(255 * image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy(force=True)).astype(np.uint8)
-    return in_address(as_png(Image.fromarray(pixels)))
+    return np.round(255 * image.clamp(0, 1).expand(3, -1, -1).numpy(force=True)).astype(np.uint8)
 
 
 def in_address(png: bytes) -> str:

@@ -253,9 +253,8 @@ def cover(model: VisionTransformer, image: Tensor, *, mask: Tensor | None = None
     if mask is not None:
         if mask.shape != image.shape[-2:] or not mask.any():
             raise ValueError(f"a mask of shape {tuple(mask.shape)}, true at {int(mask.sum())} places, for this image")
-        top, height, left, width = _box(mask)
         inside = patchify(mask[None, None].float(), model.config.patch_size)[0].mean(-1) >= 0.5
-        data |= {"square": [left, top, width, height], "onSquare": inside.nonzero()[:, 0].tolist()}
+        data |= {"square": _box(mask), "onSquare": inside.nonzero()[:, 0].tolist()}
     largest = trace.attention[-1, 0, :, 0, 1:].mean(0).topk(5).values.sum()
     text = (
         f"The model says {_best(trace['output'][0], data)}. In its last block the class token gives {largest:.0%} of "
@@ -321,6 +320,6 @@ def _still(model: VisionTransformer, image: Tensor, data: dict, trace):
 
 
 def _box(mask: Tensor) -> list[int]:
-    """top, height, left, width of what is true."""
+    """left, top, width, height of what is true."""
     (top, left), (bottom, right) = (ends.tolist() for ends in torch.aminmax(mask.nonzero(), dim=0))
-    return [top, bottom - top + 1, left, right - left + 1]
+    return [left, top, right - left + 1, bottom - top + 1]

@@ -1,8 +1,8 @@
 // Point at a pixel: it lights up in the picture, in its patch, in the row of numbers that its patch becomes, and in the
 // sequence of all rows; the formula says where it is. Pointing into a row lights it up in the picture, the other way
 // round. The second frame moves the numbers of a small image through the three steps of the code.
-import { boxOf, choice, decimals, element, figure, framed, gridLines, hint, inPalette, largest } from "./view.js";
-import { namesOf, pointable, readout, sheet, tinted } from "./view.js";
+import { boxOf, choice, decimals, element, figure, framed, gridLines, hint, hoverable, inPalette } from "./view.js";
+import { largest, namesOf, pointable, readout, sheet, swapped, tinted } from "./view.js";
 
 const PATCH = "#0072b2", PIXEL = "#000";
 
@@ -11,42 +11,45 @@ export function pixels(stage, data, draw) {
   const rows = height / side, cols = width / side, inPlane = side * side, patchDim = channels * inPlane;
   const most = Math.max(1, largest(numbers)), written = channels === 1 && size <= 64;
   const named = (channel) => channels === 3 ? `channel ${channel} (${namesOf(3)[channel]})` : `channel ${channel}`;
-  let { at } = data, code = null; // at: the place of the chosen number in numbers
+  let { at } = data; // the place of the chosen number in numbers
 
   const controls = element("div", { class: "vit-controls" }, stage);
-  const frame = choice(controls, "show", [["pixel", "one pixel"], ["code", "as code"]], "pixel", show);
+  choice(controls, "show", [[false, "one pixel"], [true, "as code"]], false, (code) => {
+    [byPixel.hidden, asCode.hidden] = [code, !code];
+  });
   const byPixel = element("div", {}, stage), asCode = element("div", { hidden: true }, stage);
   hint(byPixel, "Point at a pixel, or at a number of the other pictures: you see where it goes. Arrow keys work too.");
   const above = element("div", { class: "vit-row" }, byPixel);
   const below = written ? above : element("div", { class: "vit-row" }, byPixel);
 
-  // Four pictures of the same numbers. cellOf(number) and numberAt(cell) lead from one to the other.
+  // Four pictures of the same numbers, with cells of so many pixels. numberAt(cell) is what a cell shows; cellOf(home)
+  // is the cell that shows the chosen number.
   let line = Math.min(inPlane, 32); // so many numbers of a row stand in one line, or the cells would be too small
   while (inPlane % line) line--;
-  const inPatch = (cell) => Math.floor((cell % (channels * side)) / side) * inPlane
-    + Math.floor(cell / (channels * side)) * side + cell % side;
-  const boards = [
-    board(above, { across: width, down: height, cell: written ? 44 : Math.max(4, 312 / width), label: "the picture",
-      numberAt: (cell) => Math.floor(at / size) * size + cell, cellOf: (number) => number % size, whole: true }),
-    board(above, { across: channels * side, down: side, cell: written ? 60 : Math.max(6, 176 / side),
-      label: "the patch",
-      numberAt: (cell) => numberOf(homeOf(at).patch, inPatch(cell)),
-      cellOf: (number) => {
-        const { channel, y, x } = homeOf(number);
-        return ((y % side) * channels + channel) * side + x % side;
-      } }),
-    board(below, { across: line, down: patchDim / line, cell: written ? 44 : 24, label: "the row of the patch",
-      numberAt: (cell) => numberOf(homeOf(at).patch, cell), cellOf: (number) => homeOf(number).place }),
-    board(below, { across: patchDim, down: rows * cols, cell: written ? 44 : Math.max(1, 768 / patchDim),
-      label: "the sequence of all rows",
-      numberAt: (cell) => numberOf(Math.floor(cell / patchDim), cell % patchDim),
-      cellOf: (number) => homeOf(number).patch * patchDim + homeOf(number).place }),
-  ];
-  const [picture, patch, row, sequence] = boards, words = element("div", { class: "vit-pixels-words" });
-  (written ? sequence : patch).shown.frame.after(words);
+  const picture = board(above, { label: "the picture", across: width, down: height,
+    caption: `the picture: ${height} x ${width} pixels, ${rows} rows of ${cols} patches`,
+    cell: written ? 44 : Math.max(4, 312 / width), whole: true,
+    numberAt: (cell) => Math.floor(at / size) * size + cell, cellOf: ({ y, x }) => y * width + x });
+  const patch = board(above, { label: "the patch", across: channels * side, down: side,
+    cell: written ? 60 : Math.max(6, 176 / side), cellOf: ({ place }) => swapped(place, [channels, side, side]),
+    numberAt: (cell) => numberOf(homeOf(at).patch, swapped(cell, [side, channels, side])) });
+  const row = board(below, { label: "the row of the patch", across: line, down: patchDim / line,
+    caption: `its row: ${patchDim} numbers` + (patchDim > line ? `, written in lines of ${line}` : ""),
+    cell: written ? 44 : 24, numberAt: (cell) => numberOf(homeOf(at).patch, cell), cellOf: ({ place }) => place });
+  const sequence = board(below, { label: "the sequence of all rows", across: patchDim, down: rows * cols,
+    caption: `the sequence: ${rows * cols} rows of ${patchDim} numbers, one row for each patch`,
+    cell: written ? 44 : Math.max(1, 768 / patchDim),
+    numberAt: (cell) => numberOf(Math.floor(cell / patchDim), cell % patchDim),
+    cellOf: ({ patch, place }) => patch * patchDim + place });
+  const boards = [picture, patch, row, sequence], words = element("div", { class: "vit-pixels-words" });
+  (written ? sequence : patch).frame.after(words);
   const formula = element("p", { class: "vit-pixels-formula" }, words);
   hint(words, "Here // divides and leaves the remainder out, and % is the remainder.");
   const tell = readout(byPixel);
+
+  // The steps of the code: of this image if it is small, else of the numbered image of 4 x 6.
+  const code = written ? steps(asCode, [...numbers], { height, width, side }, data.viridis)
+    : steps(asCode, [...Array(24).keys()], { height: 4, width: 6, side: 2 }, data.viridis);
 
   // Where a number of the image is: its channel and pixel, its patch, and its place in the patch's row.
   function homeOf(number) {
@@ -61,13 +64,14 @@ export function pixels(stage, data, draw) {
     return (Math.floor(place / inPlane) * height + y) * width + x;
   }
 
-  function board(parent, { across, down, cell, label, numberAt, cellOf, whole = false }) {
+  function board(parent, given) {
+    const { across, down, cell, label, caption, numberAt, cellOf } = given;
     const shown = figure(parent, { width: across, height: down },
-      { label: `${label}. Arrow keys move the chosen number`, kind: "vit-pixels-board" });
+      { label: `${label}. Arrow keys move the chosen number`, caption, kind: "vit-pixels-board" });
     shown.frame.style.width = `min(100%, ${across * cell}px)`;
-    const point = (one) => { at = numberAt(one); draw(); };
-    pointable(shown, { rows: down, cols: across }, { current: () => cellOf(at), point });
-    return { shown, across, down, cell, numberAt, cellOf, whole, kept: null };
+    pointable(shown, { rows: down, cols: across },
+      { current: () => cellOf(homeOf(at)), point: (one) => { at = numberAt(one); draw(); } });
+    return { ...given, ...shown };
   }
 
   // One number in colour: of the picture all channels at once, else its own channel's shade; counted ones in viridis.
@@ -78,27 +82,21 @@ export function pixels(stage, data, draw) {
   }
 
   function paint() {
-    const here = homeOf(at), { channel, y, x } = here, patches = rows * cols;
+    const here = homeOf(at), { channel, y, x } = here;
     for (const one of boards) {
-      const { shown: { context }, across, down } = one, changes = one === patch || one === row;
-      if (changes || !one.kept) one.kept = sheet(down, across, (cell) => colourOf(one.numberAt(cell), one.whole));
-      context.drawImage(one.kept, 0, 0);
+      const changes = one === patch || one === row;
+      if (changes || !one.kept)
+        one.kept = sheet(one.down, one.across, (cell) => colourOf(one.numberAt(cell), one.whole));
+      one.context.drawImage(one.kept, 0, 0);
       if (written) write(one);
     }
-    const { shown: { context } } = patch; // a gap between its channels
-    for (let other = 1; other < channels; other++) context.clearRect(other * side - 0.06, 0, 0.12, side);
-    gridLines(picture.shown, { rows, cols }, (written ? 4 : 1) / picture.cell, 0.75);
+    for (let other = 1; other < channels; other++) // a gap between the channels of the patch
+      patch.context.clearRect(other * side - 0.06, 0, 0.12, side);
+    gridLines(picture, { rows, cols }, (written ? 4 : 1) / picture.cell, 0.75);
     ring(picture, boxOf(here.patch, cols, side), PATCH);
     ring(sequence, [0, here.patch, patchDim, 1], PATCH);
-    for (const one of boards) ring(one, boxOf(one.cellOf(at), one.across, 1), PIXEL);
-
-    const words = [
-      `the picture: ${height} x ${width} pixels, ${rows} rows of ${cols} patches`,
-      `patch ${here.patch}, enlarged` + (channels === 3 ? ": its red, green and blue" : ""),
-      `its row: ${patchDim} numbers` + (patchDim > line ? `, written in lines of ${line}` : ""),
-      `the sequence: ${patches} rows of ${patchDim} numbers, one row for each patch`,
-    ];
-    boards.forEach(({ shown }, one) => { shown.words.textContent = words[one]; });
+    for (const one of boards) ring(one, boxOf(one.cellOf(here), one.across, 1), PIXEL);
+    patch.words.textContent = `patch ${here.patch}, enlarged` + (channels === 3 ? ": its red, green and blue" : "");
     const [top, left] = [Math.floor(y / side), Math.floor(x / side)];
     formula.textContent = [
       "patch = y // side * cols + x // side",
@@ -113,9 +111,8 @@ export function pixels(stage, data, draw) {
       + `It belongs to patch ${here.patch}, and there it is the number at place ${here.place} of the row.`);
   }
 
-  function ring({ shown, cell }, box, colour) { framed(shown.context, box, 6 / cell, colour); }
-
-  function write({ shown: { context }, across, down, numberAt }) {
+  function ring({ context, cell }, box, colour) { framed(context, box, 6 / cell, colour); }
+  function write({ context, across, down, numberAt }) {
     Object.assign(context, { font: "0.4px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
     for (let cell = 0; cell < across * down; cell++) {
       context.fillStyle = inkOn(colourOf(numberAt(cell)));
@@ -123,18 +120,7 @@ export function pixels(stage, data, draw) {
     }
   }
 
-  // The steps of the code: of this image if it is small, else of the numbered image of 4 x 6.
-  function show(which) {
-    frame.choose(which);
-    byPixel.hidden = which !== "pixel";
-    asCode.hidden = which !== "code";
-    if (which !== "code" || code) return;
-    const shown = written ? [Array.from(numbers), { height, width, side }]
-      : [Array.from({ length: 24 }, (_, place) => place), { height: 4, width: 6, side: 2 }];
-    code = steps(asCode, ...shown, data.viridis);
-  }
-
-  return { paint, state: () => ({ at, ...homeOf(at) }), tiles: () => code.tiles() };
+  return { paint, state: () => ({ at, ...homeOf(at) }), tiles: code.tiles };
 }
 
 const inkOn = ([red, green, blue]) => 0.3 * red + 0.6 * green + 0.1 * blue < 110 ? "#fff" : "#000";
@@ -159,8 +145,7 @@ function steps(stage, numbers, { height, width, side }, palette) {
   ];
   let step = 0, patch = Math.floor(rows / 2) * cols + Math.floor(cols / 2);
   hint(stage, "Press one step after another, and watch the numbers. Point at a number to choose its patch.");
-  const chosen = choice(element("div", { class: "vit-controls" }, stage), "step",
-    all.map(({ name }, place) => [place, name]), 0, go);
+  choice(element("div", { class: "vit-controls" }, stage), "step", all.map(({ name }, place) => [place, name]), 0, go);
   const code = element("p", { class: "vit-pixels-formula" }, stage);
   const floor = element("div", { class: "vit-pixels-floor", role: "img" }, stage);
   const tell = readout(stage);
@@ -173,14 +158,12 @@ function steps(stage, numbers, { height, width, side }, palette) {
     Object.assign(tile.style, { width: 100 / wide + "%", height: 100 / high + "%", background: `rgb(${[...colour]})`,
       color: inkOn(colour) });
     const own = Math.floor(y / side) * cols + Math.floor(x / side);
-    for (const kind of ["pointerenter", "pointerdown"])
-      tile.addEventListener(kind, () => { patch = own; go(step); });
+    hoverable(tile, () => { patch = own; go(step); });
     return { tile, y, x, own, place: (y % side) * side + x % side };
   });
 
   function go(next) {
     step = next;
-    chosen.choose(step);
     const { axes, shape, text } = all[step], split = step === 1 || step === 2 ? gap : 0;
     for (const { tile, y, x, own, place } of tiles) {
       const [down, across] = step < 2 ? [y, x] : [own, place];

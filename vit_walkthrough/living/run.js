@@ -1,26 +1,19 @@
 // A recorded training: drag along its curves, and see the answers, the maps and the filters as they were at that step.
-import { adjust, button, clamp, element, figure, framed, hint, hoverable, keys, largest, painter } from "./view.js";
-import { percent, picture, readout, scaleBar, shape, sheet, spotUnder, still, strongest, switcher } from "./view.js";
-import { ticks } from "./view.js";
+import { adjust, boxOf, button, clamp, element, figure, framed, hint, hoverable, keys, largest } from "./view.js";
+import { meter, painter, percent, pictureOf, readout, scaleBar, shape, sheet, spotUnder, still } from "./view.js";
+import { strongest, switcher, ticks, unbind } from "./view.js";
 
 const PLOT = { width: 460, height: 190, left: 46, right: 14, top: 26, bottom: 36 }, PAUSE = 350, ACROSS = 4;
 
 export function run(stage, data, draw) {
-  const { steps, labels, classes, rows, cols, maps, probabilities, filters, boxes } = data;
-  const [count, channels, height, width] = data.pixels.shape, patches = rows * cols, last = steps.length - 1;
-  const pictures = labels.map((_, at) => {
-    const levels = each(data.pixels, at, channels * height * width);
-    return picture(Float32Array.from(levels, (level) => level / 255), channels, height, width);
-  });
+  const { steps, labels, classes, rows, cols, boxes } = data, last = steps.length - 1;
+  const pictures = unbind(data.pixels).map(pictureOf), { channels, width } = pictures[0];
+  const [probabilities, maps, filters] = [data.probabilities, data.maps, data.filters].map(unbind); // of each moment
   let moment = last, timer = null, changes = false; // changes: of the filters
 
   const controls = element("div", { class: "vit-controls" }, stage);
-  const slow = still(); // with reduced motion, nothing moves by itself: the button goes one moment further
-  const play = button(controls, "", () => {
-    if (slow) go(moment === last ? 0 : moment + 1);
-    else if (timer) stop();
-    else start();
-  });
+  const play = button(controls, "", () => { if (timer) stop(); else start(); });
+  play.hidden = still(); // with reduced motion, nothing moves by itself
   const when = element("strong", { "aria-hidden": "true" }, controls);
   hint(stage, "Point at a curve and move along it, or use the left and right arrow keys: "
     + "below you see the model as it was at that step.");
@@ -40,20 +33,20 @@ export function run(stage, data, draw) {
   const left = element("div", {}, below), beside = element("div", {}, below);
   element("strong", { text: "Where the class token looks in the last block, and what the model says" }, left);
   const row = element("div", { class: "vit-row" }, left);
-  const paints = pictures.map((one) => painter(one, { rows, cols }, data.inferno)), most = largest(maps);
+  const most = largest(data.maps), grid = { rows, cols };
   const columns = pictures.map((one, at) => {
     const frame = element("div", { class: "vit-run-column" }, row);
     const shown = figure(frame, one, { label: `picture ${at}: ${classes[labels[at]]}`, kind: "vit-small" });
     shown.context.drawImage(one.canvas, 0, 0);
-    square(shown, at);
+    frameSquare(shown, at);
     const map = figure(frame, one, { label: `where the class token looks on picture ${at}`, kind: "vit-small" });
-    const says = element("span", {}, frame), track = element("span", { class: "vit-track" }, frame);
-    return { map, says, bar: element("i", {}, track), sure: element("span", {}, frame) };
+    const says = element("span", {}, frame);
+    return { map, says, show: meter(frame).show, paintMap: painter(one, grid, data.inferno) };
   });
-  scaleBar(left, data.inferno)(most, 1 / (patches + 1));
+  scaleBar(left, data.inferno)(most, 1 / (rows * cols + 1));
 
   // Filters side by side on one sheet, all on one scale, on which 0 is grey.
-  const [, kept, patchDim] = filters.shape, side = Math.round(Math.sqrt(patchDim / channels));
+  const [, kept, patchDim] = data.filters.shape, side = Math.round(Math.sqrt(patchDim / channels));
   const across = Math.min(ACROSS, kept), down = Math.ceil(kept / across);
   element("strong", { text: `${kept} filters of the patch embedding; grey is 0` }, beside);
   switcher(beside, "show only what training has changed", (pressed) => { changes = pressed; draw(); });
@@ -61,19 +54,12 @@ export function run(stage, data, draw) {
   const size = { width: across * (side + 1) - 1, height: down * (side + 1) - 1 };
   const wall = element("canvas", { class: "vit-run-filters", role: "img", ...size }, beside);
   const ink = wall.getContext("2d");
-  const filtersAt = (at) => each(filters, at, kept * patchDim), begun = filtersAt(0);
-  const changeAt = (at) => Array.from(filtersAt(at), (level, place) => level - begun[place]);
+  const changeAt = (at) => Array.from(filters[at], (level, place) => level - filters[0][place]);
   const mostChange = largest(steps.map((_, at) => largest(changeAt(at).map(Math.abs)))) || 1;
 
-  function each(all, at, size) { return all.subarray(at * size, (at + 1) * size); }
   function toTenths(value) { return value.toFixed(1); }
   function percentOf(share) { return Math.round(100 * share) + "%"; }
-
-  function square({ context }, at) {
-    if (!boxes) return;
-    const [top, high, left, wide] = boxes[at];
-    framed(context, [left, top, wide, high], width / 24, "#cc79a7");
-  }
+  function frameSquare({ context }, at) { if (boxes) framed(context, boxes[at], width / 24, "#cc79a7"); }
 
   // A curve with its axes; mark(moment) moves its line and its dot.
   function plot(title, values, highest, told, guess, guessed) {
@@ -108,38 +94,35 @@ export function run(stage, data, draw) {
   }
 
   function paint() {
-    const answers = each(probabilities, moment, count * classes.length), now = each(maps, moment, count * patches);
+    const answers = unbind(probabilities[moment]), seen = unbind(maps[moment]);
     let right = 0;
-    columns.forEach(({ map, says, bar, sure }, at) => {
-      paints[at](map, each(now, at, patches), most);
-      square(map, at);
-      const shares = each(answers, at, classes.length), best = strongest(shares), truth = labels[at];
+    columns.forEach(({ map, says, show, paintMap }, at) => {
+      paintMap(map, seen[at], most);
+      frameSquare(map, at);
+      const shares = answers[at], best = strongest(shares), truth = labels[at];
       right += best === truth;
-      says.textContent = (best === truth ? "✓" : "✗") + ` says ${classes[best]}`
-        + (best === truth ? "" : `, not ${classes[truth]}`);
-      bar.style.width = 100 * shares[truth] + "%";
-      sure.textContent = `${percent(shares[truth])} for ${classes[truth]}`;
+      says.textContent = best === truth ? `✓ says ${classes[best]}` : `✗ says ${classes[best]}, not ${classes[truth]}`;
+      show(shares[truth], `${percent(shares[truth])} for ${classes[truth]}`);
     });
     paintFilters();
     plots.forEach((mark) => mark(moment));
     when.textContent = `step ${steps[moment]} of ${steps[last]}`;
     curves.setAttribute("aria-valuenow", steps[moment]);
     curves.setAttribute("aria-valuetext", `step ${steps[moment]}, ${percent(data.accuracy[moment])} right`);
-    play.textContent = slow ? "next moment" : timer ? "❚❚ pause" : "▶ play";
+    play.textContent = timer ? "❚❚ pause" : "▶ play";
     if (!timer) tell(sentence(right)); // nobody can listen to a sentence for each moment while it plays
   }
 
   // The numbers of the filters, or their change since the first moment, which is brightened to its own scale.
   function paintFilters() {
     const length = (all) => Math.sqrt(all.reduce((sum, one) => sum + one * one, 0)), change = changeAt(moment);
-    const levels = changes ? change.map((level) => (127 * level) / mostChange) : filtersAt(moment);
+    const levels = changes ? change.map((level) => (127 * level) / mostChange) : filters[moment];
     for (let filter = 0; filter < kept; filter++) {
       const plane = (channel) => filter * patchDim + (channel % channels) * side * side;
       const colour = (place) => [0, 1, 2].map((channel) => 128 + levels[plane(channel) + place]);
-      const [col, row] = [filter % across, Math.floor(filter / across)];
-      ink.drawImage(sheet(side, side, colour), col * (side + 1), row * (side + 1));
+      ink.drawImage(sheet(side, side, colour), ...boxOf(filter, across, side + 1).slice(0, 2));
     }
-    const share = percentOf(length(change) / (length(begun) || 1));
+    const share = percentOf(length(change) / (length(filters[0]) || 1));
     moved.textContent = `Since step ${steps[0]} they have changed by ${share} of their size.`;
     wall.setAttribute("aria-label", `${changes ? "changes of " : ""}${kept} filters. ${moved.textContent}`);
   }
@@ -147,7 +130,7 @@ export function run(stage, data, draw) {
   function sentence(right) {
     const known = `Step ${steps[moment]} of ${steps[last]}: the loss is ${data.loss[moment].toFixed(2)}, and `
       + `${percent(data.accuracy[moment])} of the validation images are named right. `
-      + `The model names ${right} of these ${count} pictures right.`;
+      + `The model names ${right} of these ${labels.length} pictures right.`;
     if (!data.mass) return known;
     return `${known} Of the attention that the class token gives to their patches, ${percentOf(data.mass[moment])} `
       + `goes to the framed squares, which are ${percentOf(data.area)} of the pictures.`;

@@ -1,24 +1,24 @@
 // One picture on its way from pixels to probabilities, in seven steps; every number is drawn and can be pointed at.
 // The picture is the digit that came along, or one that the reader draws.
-import { forward, grid, looks, patchify, softmax } from "./vit.js";
+import { cached, forward, grid, looks, patchify, softmax } from "./vit.js";
 import { writingPad } from "./pad.js";
 import { ARROWS, bars, boxOf, button, choice, clamp, decimals, element, figure, framed, hint } from "./view.js";
-import { hoverable, inPalette, keys, largest, namesOf, painter, percent, press, readout, sheet } from "./view.js";
-import { signed, still, strongest, tinted } from "./view.js";
+import { hoverable, inPalette, keys, largest, namesOf, painter, percent, press, readout } from "./view.js";
+import { sheet, signed, still, strongest, tinted } from "./view.js";
 
 const STEPS = ["picture", "patches", "tokens", "★ first", "positions", "attention", "answer"];
 const LAST = STEPS.length - 1, PATCH = "#0072b2", STAR = "#d55e00", POSITION = "#009e73";
-const FONT = "px system-ui, sans-serif";
 const between = (low, share, high) => low + (high - low) * share;
 const eased = (share) => { const x = clamp(0, share, 1); return x * x * (3 - 2 * x); };
 
 export function steps(stage, data, draw) {
-  const { config, classes } = data, { rows, cols, patches, height, width } = grid(config);
+  const { config, classes, weights } = data, { rows, cols, patches, height, width } = grid(config);
   const { channels, dim, depth, patch_size: side } = config, inPlane = side * side, patchDim = channels * inPlane;
   const tokens = patches + 1, colours = namesOf(channels), ofMean = config.pooling === "mean";
-  const positions = () => data.weights["position_embedding.positions"];
-  let image = data.image, trace, flat, probabilities, sheets, limits, paintMap, time = 0, pointed = null, goal = null;
-  let step = 0, block = 0; // what is on its way, or shown, at `time`
+  const positions = weights["position_embedding.positions"];
+  const spectrum = sheet(1, 128, (shade) => inPalette(data.signed, shade / 127));
+  let image = data.image, trace, probabilities, sheets, limits, paintMap, time = 0, pointed = null, goal = null;
+  let step = 0, block = 0, ground = ""; // what is on its way, or shown, at `time`; the colour of words
 
   // What stands where: the choice of a picture, the pad, the seven dots, the scene, the sentence.
   const controls = element("div", { class: "vit-controls" }, stage);
@@ -29,9 +29,8 @@ export function steps(stage, data, draw) {
   const answered = bars(answer, classes, "what the model says"), way = element("div", {}, stage);
   hint(way, "Press play, or drag the slider through the seven steps. Then point at any number.");
   const bar = element("div", { class: "vit-steps-bar" }, way);
-  const grain = { min: 0, max: LAST, step: still() ? 1 : 0.02 };
-  const range = element("input", { type: "range", ...grain, "aria-label": "step" }, bar);
-  range.addEventListener("input", () => { goal = null; move(Number(range.value)); });
+  const range = element("input", { type: "range", max: LAST, step: still() ? 1 : 0.02, "aria-label": "step" }, bar);
+  range.addEventListener("input", () => { goal = null; time = Number(range.value); draw(); });
   keys(range, (key) => {
     const next = Math.floor(time) + 1, last = Math.ceil(time) - 1;
     const to = { ArrowRight: next, ArrowUp: next, ArrowLeft: last, ArrowDown: last, Home: 0, End: LAST }[key];
@@ -61,7 +60,9 @@ export function steps(stage, data, draw) {
   function show(next) {
     image = next;
     if (image) {
-      [trace, flat] = [forward(data.weights, config, image.numbers), patchify(image.numbers, config)];
+      trace = forward(weights, config, image.numbers);
+      trace.set("patches", patchify(image.numbers, config)); // which are shown too, and so are the positions
+      trace.set("positions", positions ?? new Float32Array(tokens * dim));
       [sheets, limits] = [new Map(), new Map()];
       probabilities = softmax(trace.get("output"));
       paintMap = painter(image, { rows, cols }, data.inferno);
@@ -75,28 +76,20 @@ export function steps(stage, data, draw) {
   function scaleOf(name) {
     const kin = name.startsWith("blocks") ? Array.from({ length: depth }, (_, one) => `blocks.${one}`)
       : name === "norm" ? ["norm"] : ["patch_embedding", "class_token", "position_embedding"];
-    if (!limits.has(kin[0])) {
+    return cached(limits, kin[0], () => {
       const sizes = new Float32Array(kin.flatMap((one) => Array.from(trace.get(one), Math.abs))).sort();
-      limits.set(kin[0], sizes[Math.floor(0.99 * sizes.length)] || 1);
-    }
-    return limits.get(kin[0]);
-  }
-  function numbersOf(name) { // two are not in the trace
-    if (name === "patches") return flat;
-    return name === "positions" ? positions() ?? new Float32Array(tokens * dim) : trace.get(name);
+      return sizes[Math.floor(0.99 * sizes.length)] || 1;
+    });
   }
 
   // A tensor as a small canvas: a column for each token, a pixel for each number.
   function columnsOf(name) {
-    if (sheets.has(name)) return sheets.get(name);
-    const numbers = numbersOf(name), high = name === "patches" ? patchDim : dim, count = numbers.length / high;
-    const made = sheet(high, count, (cell) => {
+    const numbers = trace.get(name), high = name === "patches" ? patchDim : dim, count = numbers.length / high;
+    return cached(sheets, name, () => sheet(high, count, (cell) => {
       const row = Math.floor(cell / count), number = numbers[(cell % count) * high + row];
       if (name !== "patches") return inPalette(data.signed, 0.5 + number / scaleOf(name) / 2);
       return tinted(number, Math.floor(row / inPlane), channels === 3 ? 3 : 1);
-    });
-    sheets.set(name, made);
-    return made;
+    }));
   }
 
   // Where things stand in a scene that is `across` wide: the strips right of the picture, or below it on a phone.
@@ -117,15 +110,13 @@ export function steps(stage, data, draw) {
     block = clamp(0, Math.floor((time - 4) * depth - 1e-6), depth - 1);
     sayAll();
     if (!image || !across) return;
-    const at = layout(across), dense = devicePixelRatio || 1, ground = getComputedStyle(stage).color;
-    const share = time - Math.max(0, step - 1), size = { width: across * dense, height: at.total * dense };
-    if (scene.width !== Math.floor(size.width) || scene.height !== Math.floor(size.height)) {
-      Object.assign(scene, size);
-      scene.style.height = at.total + "px";
-    }
-    ink.setTransform(dense, 0, 0, dense, 0, 0);
-    ink.clearRect(0, 0, across, at.total);
-    Object.assign(ink, { imageSmoothingEnabled: false, globalAlpha: 1, font: "12" + FONT, textBaseline: "middle" });
+    const at = layout(across), dense = devicePixelRatio || 1;
+    const share = time - Math.max(0, step - 1);
+    Object.assign(scene, { width: across * dense, height: at.total * dense }); // which wipes all
+    scene.style.height = at.total + "px";
+    ink.scale(dense, dense);
+    Object.assign(ink, { imageSmoothingEnabled: false, textBaseline: "middle" });
+    ground = getComputedStyle(stage).color;
     const found = looks(trace, block, query(), config);
 
     // The picture is cut, and a copy of each patch flies to its place in the row.
@@ -150,16 +141,23 @@ export function steps(stage, data, draw) {
     ink.globalAlpha = 1;
     if (step >= 1) columns(at, share);
     if (step >= 3) {
-      const slid = step > 3 ? 1 : eased(share), size = Math.max(13, at.thumb);
-      Object.assign(ink, { fillStyle: STAR, font: size + FONT, textAlign: "center" });
-      ink.fillText("★", at.x(0) - (1 - slid) * 60 + (at.wide ? 0 : 2), at.thumbs + at.thumb / 2);
+      const away = step > 3 ? 0 : 60 * (1 - eased(share)), look = { colour: STAR, size: Math.max(13, at.thumb) };
+      write("★", at.x(0) - away + (at.wide ? 0 : 2), at.thumbs + at.thumb / 2, { ...look, align: "center" });
     }
     const pulse = 0.25 + 0.75 * Math.sin(Math.PI * ((time - 4) * depth - block));
     if (step >= 5) lines(at, found, step === 6 ? 1 - share : time === 5 ? 1 : pulse);
-    if (step === 6) chart(at.bars, share, ground);
-    legend(at, ground);
-    if (pointed) mark(at, frameOf, ground);
+    if (step === 6) chart(at.bars, share);
+    legend(at);
+    if (pointed) mark(at, frameOf);
   }
+
+  // Words to the right of a point, or about it or to its left. Returns how wide they are.
+  function write(words, x, y, { colour = ground, size = 12, bold = "", align = "left" } = {}) {
+    Object.assign(ink, { fillStyle: colour, font: `${bold} ${size}px system-ui, sans-serif`, textAlign: align });
+    ink.fillText(words, x, y);
+    return ink.measureText(words).width;
+  }
+  function fill(colour, ...box) { ink.fillStyle = colour; ink.fillRect(...box); }
   function query() { return pointed?.part === "strips" && step === 5 ? pointed.col : 0; }
 
   // The strips of numbers below the row of patches, on their way from one tensor to the next.
@@ -176,16 +174,13 @@ export function steps(stage, data, draw) {
     if (step === 1) strip("patches", { part: eased((share - 0.7) / 0.3) });
     if (step === 2) { strip("patches"); strip("patch_embedding", { part: share }); }
     if (step === 3) { strip("patch_embedding"); strip("class_token", { part: eased(share), to: 1 }); }
-    if (step === 4) { // a wave from the first place to the last
-      const wave = share * (tokens + 5), arrived = clamp(0, wave - 5, tokens);
+    if (step === 4) { // the positions come from above, in a green frame, and sink into the tokens
+      const up = (1 - eased(share / 0.8)) * at.top * 0.6;
       strip("class_token");
-      strip("position_embedding", { to: Math.floor(arrived) });
-      for (let token = Math.ceil(arrived); token < Math.min(tokens, wave) && share < 1; token++) {
-        const come = (wave - token) / 5, up = (1 - come) * at.top * 0.5;
-        strip("positions", { alpha: 0.4 + 0.5 * come, from: token, to: token + 1, up });
-        Object.assign(ink, { strokeStyle: POSITION, lineWidth: 2 });
-        ink.strokeRect(at.left + token * at.pitch + 1, at.top - up, at.pitch - 2, at.high);
-      }
+      strip("positions", { alpha: 0.8, up });
+      strip("position_embedding", { alpha: eased((share - 0.8) / 0.2) });
+      Object.assign(ink, { strokeStyle: POSITION, lineWidth: 2 });
+      if (positions && share < 1) ink.strokeRect(at.left, at.top - up, at.pitch * tokens, at.high);
     }
     if (step === 5) {
       strip(block ? `blocks.${block - 1}` : "position_embedding");
@@ -215,75 +210,46 @@ export function steps(stage, data, draw) {
     ink.globalAlpha = 1;
   }
 
-  function chart({ x, y, across }, share, ground) {
-    const names = Math.max(...classes.map((name) => ink.measureText(name).width)) * 0.6 + 10;
-    const best = strongest(probabilities), room = across - names - 50;
-    classes.forEach((name, place) => {
-      const top = y + place * 15 + 7, grown = probabilities[place] * eased(share);
-      Object.assign(ink, { font: (place === best ? "bold 12" : "12") + FONT, fillStyle: ground, textAlign: "left" });
-      ink.fillText(name, x, top);
-      ink.globalAlpha = 0.14;
-      ink.fillRect(x + names, top - 5, room, 10);
-      ink.globalAlpha = 1;
-      ink.fillStyle = place === best ? STAR : PATCH;
-      ink.fillRect(x + names, top - 5, room * grown, 10);
-      Object.assign(ink, { fillStyle: ground, textAlign: "right" });
-      ink.fillText(percent(grown), x + across, top);
+  function chart({ x, y, across }, share) {
+    const best = strongest(probabilities), middle = (place) => y + place * 15 + 7;
+    const wide = classes.map((name, place) => write(name, x, middle(place), { bold: place === best ? "bold" : "" }));
+    const start = x + Math.max(...wide) + 10, room = x + across - 50 - start;
+    probabilities.forEach((probability, place) => {
+      const grown = probability * eased(share), top = middle(place) - 5;
+      fill("rgba(128, 128, 128, 0.25)", start, top, room, 10);
+      fill(place === best ? STAR : PATCH, start, top, room * grown, 10);
+      write(percent(grown), x + across, middle(place), { align: "right" });
     });
   }
 
   // Below the strips: which place each one has, and what its colours mean.
-  function legend(at, ground) {
+  function legend(at) {
     const y = at.top + at.high + 12, every = Math.ceil(24 / at.pitch);
-    Object.assign(ink, { font: "12" + FONT, fillStyle: ground, textAlign: "center" });
-    for (let token = 0; positions() && step >= 4 && token < tokens; token++) {
-      ink.fillStyle = POSITION;
-      ink.fillRect(at.x(token) - at.pitch * 0.4, y - 10, at.pitch * 0.8, 3);
-      ink.fillStyle = ground;
-      if (token % every === 0 && (tokens - token) * at.pitch > 10) ink.fillText(token, at.x(token), y);
+    for (let token = 0; positions && step >= 4 && token < tokens; token++) {
+      fill(POSITION, at.x(token) - at.pitch * 0.4, y - 10, at.pitch * 0.8, 3);
+      if (token % every === 0 && (tokens - token) * at.pitch > 10) write(token, at.x(token), y, { align: "center" });
     }
     if (time < 0.7) return;
-    ink.textAlign = "left";
     const brightest = channels === 3 ? "full red, green or blue" : "white";
-    if (step === 1) return ink.fillText(`from black (0) to ${brightest} (1)`, at.left, y + 24);
-    const most = decimals(scaleOf(step < 5 ? "" : step === 5 ? "blocks" : "norm")), less = `−${most} and less`;
-    ink.fillText(less, at.left, y + 24);
-    const from = at.left + ink.measureText(less).width + 6, fine = at.wide ? 1 : 0.6;
-    for (let shade = 0; shade < 128; shade++) {
-      ink.fillStyle = `rgb(${[...inPalette(data.signed, shade / 127)]})`;
-      ink.fillRect(from + shade * fine, y + 18, 1.5, 11);
-    }
-    ink.fillStyle = ground;
-    ink.fillText(`${most} and more`, from + 128 * fine + 7, y + 24);
+    if (step === 1) return write(`from black (0) to ${brightest} (1)`, at.left, y + 24);
+    const most = decimals(scaleOf(step < 5 ? "" : step === 5 ? "blocks" : "norm")), wide = at.wide ? 128 : 77;
+    const from = at.left + write(`−${most} and less`, at.left, y + 24) + 6;
+    ink.drawImage(spectrum, from, y + 18, wide, 11);
+    write(`${most} and more`, from + wide + 7, y + 24);
   }
 
   // A frame around the number that is pointed at, its strip, and its patch in the picture.
-  function mark(at, frameOf, ground) {
+  function mark(at, frameOf) {
     const place = fields(at).find((one) => one.part === pointed.part);
     if (!place) return;
     const wide = place.across / place.cols, high = place.high / place.rows, { row, col } = pointed;
     if (place.part === "strips") {
       if (col) framed(ink, frameOf(col - 1), 5, PATCH);
-      lens(at, col, ground);
       Object.assign(ink, { strokeStyle: ground, lineWidth: 1 });
       ink.strokeRect(place.x + col * wide, place.y, wide, place.high);
     }
     const [w, h] = [Math.max(6, wide), Math.max(6, high)], colour = col || place.part !== "strips" ? PATCH : STAR;
     framed(ink, [place.x + (col + 0.5) * wide - w / 2, place.y + (row + 0.5) * high - h / 2, w, h], 5, colour);
-  }
-
-  // The patch of the strip that is pointed at, large enough to be seen on a phone.
-  function lens({ wide, bars, small }, token, ground) {
-    if (step === LAST) return;
-    const size = wide ? 96 : 64, patch = token - 1, [row, col] = [Math.floor(patch / cols), patch % cols];
-    const [x, y] = [bars.x, wide ? bars.y : small.y];
-    Object.assign(ink, { font: "13" + FONT, fillStyle: ground, textAlign: "left" });
-    const words = token ? [`patch ${patch}`, `row ${row}, column ${col}`] : ["class token"];
-    if (step > 2) words.push(`place ${token} in the row`);
-    words.forEach((text, line) => ink.fillText(text, x, y + size + 14 + 18 * line));
-    if (token) return ink.drawImage(image.canvas, ...boxOf(patch, cols, side), x, y, size, size);
-    Object.assign(ink, { font: size + FONT, fillStyle: STAR });
-    ink.fillText("★", x, y + size / 2);
   }
 
   // What can be pointed at in a step.
@@ -301,14 +267,13 @@ export function steps(stage, data, draw) {
     pointed = { part, row, col };
     draw();
   }
-  const pointing = (event) => {
+  hoverable(scene, (event) => {
     const frame = scene.getBoundingClientRect(), x = event.clientX - frame.left, y = event.clientY - frame.top;
     for (const one of fields(layout(frame.width))) {
       const row = Math.floor((y - one.y) / one.high * one.rows), col = Math.floor((x - one.x) / one.across * one.cols);
       if (row >= 0 && row < one.rows && col >= one.first && col < one.cols) return point(one.part, row, col);
     }
-  };
-  hoverable(scene, pointing);
+  });
   keys(scene, (key) => {
     if (key === "Escape") { pointed = null; draw(); }
     if (!(key in ARROWS)) return key === "Escape";
@@ -326,7 +291,6 @@ export function steps(stage, data, draw) {
     play.textContent = goal === null ? "▶ play" : "❚❚ stop";
     if (!image) return tell("The pad is empty. Draw a digit from 0 to 9 on it, or choose an example.");
     const best = strongest(probabilities), share = percent(probabilities[best]);
-    const says = `The model says ${classes[best]}, with ${share}.`;
     const who = query() ? `patch ${query() - 1}` : "the class token";
     const most = largest(looks(trace, block, query(), config));
     const reads = ofMean ? "the mean of the patches' tokens" : "the class token";
@@ -336,14 +300,15 @@ export function steps(stage, data, draw) {
         + `and below each one stand its ${patchDim} numbers.`,
       `A learned matrix turns the ${patchDim} numbers of each patch into ${dim}. These ${dim} numbers are its token.`,
       "One more token comes first: the class token ★. It belongs to no patch, and it will collect the answer.",
-      positions() ? `Every place has ${dim} numbers of its own. They are added to the token that stands there.`
+      positions ? `Every place has ${dim} numbers of its own. They are added to the token that stands there.`
         : "This model adds no positions: the tokens stay as they are.",
       `Block ${block} of 0 to ${depth - 1}: every token looks at all tokens and takes from them. The lines show where `
         + `${who} looks: mean of the heads, at most ${decimals(most)}.`,
       `The classification head reads ${reads} only, and turns it into ${classes.length} probabilities.`,
     ][step];
     const hint = "Point at a number, and this line says its name and where it comes from.";
-    tell((pointed && sentence()) || (step === 6 || !writing.hidden ? says : hint));
+    tell((pointed && sentence())
+      || (step === 6 || !writing.hidden ? `The model says ${classes[best]}, with ${share}.` : hint));
   }
 
   // The name, the place, the shape and the origin of the number that is pointed at.
@@ -360,10 +325,10 @@ export function steps(stage, data, draw) {
         + `${classes[row]}. The softmax makes ${percent(probabilities[row])} of it.`;
     if (part !== "strips" || step < 1) return "";
     const name = [, "patches", "patch_embedding", "class_token", "position_embedding", `blocks.${block}`, "norm"][step];
-    const high = step === 1 ? patchDim : dim, count = numbersOf(name).length / high, patch = col - 1;
+    const high = step === 1 ? patchDim : dim, count = trace.get(name).length / high, patch = col - 1;
     const token = step < 3 ? patch : col, here = `[${token}, ${row}]`, inside = row % inPlane;
     if (token < 0 || row >= high) return "";
-    const value = (of) => numbersOf(of)[token * high + row];
+    const value = (of) => trace.get(of)[token * high + row];
     const plus = (of) => signed(value(of)).replace(/^[+−]?/, (sign) => `${sign || "+"} `);
     const before = block ? `blocks.${block - 1}` : "position_embedding";
     const origin = [
@@ -385,8 +350,9 @@ export function steps(stage, data, draw) {
   }
 
   // Moving along: at once, or by itself towards a goal; the blocks take longer.
-  function move(to) { time = to; draw(); }
-  function go(step) { if (still()) { move(step); } else run(step, 0.7 / Math.max(1, Math.abs(step - time))); }
+  function go(to) {
+    if (still()) { time = to; draw(); } else run(to, 0.7 / Math.max(1, Math.abs(to - time)));
+  }
   function run(to, seconds = 1.7) {
     let last = performance.now();
     goal = to;
@@ -412,7 +378,6 @@ export function steps(stage, data, draw) {
     seen.words.textContent = "What the model gets: your digit in the size of its training digits. "
       + `Bright: where the class token ★ looks (block ${depth - 1}, at most ${decimals(most)}).`;
   }
-
   new ResizeObserver(draw).observe(stage);
   choose(Boolean(data.own)); // the site's first page opens on the pad
   return { paint, state: () => ({ time, pointed }), probabilities: () => image && probabilities, image: () => image };

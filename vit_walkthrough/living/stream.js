@@ -1,7 +1,8 @@
 // The stream of tokens from the embedding through the blocks, read after each of them; tap on what each block adds, and
 // it is skipped, or it takes the place of the stream.
 import { classify, forward, layerNorm, pool, softmax } from "./vit.js";
-import { button, capital, decimals, element, hint, keys, percent, press, readout, shape, strongest } from "./view.js";
+import { adjust, button, capital, decimals, element, hint, hoverable, keys, percent, press } from "./view.js";
+import { readout, shape, spotUnder, strongest } from "./view.js";
 
 const STATES = ["added", "skipped", "alone"];
 const WIDE = 288, TURN = 18, BACK = 48, LINE = 16; // of a side branch, in pixels: it leaves at TURN, is back at BACK
@@ -11,17 +12,16 @@ export function stream(stage, data, draw) {
   const states = new Map(); // "blocks.1.mlp" -> a state other than "added"; "blocks.1.norm_2" -> "off"
   const named = (state) => [...states.keys()].filter((name) => states.get(name) === state);
   const untouched = readings(forward(weights, config, image.numbers), []);
-  let now = untouched, pointed = null, changed = true;
+  let now = untouched, pointed = null;
 
   hint(stage, "Tap on attention or MLP: it is added, skipped, or alone (it replaces the stream). "
     + "Tap on a norm to switch it off.");
   const controls = element("div", { class: "vit-controls" }, stage);
-  button(controls, "reset", () => { states.clear(); changed = true; draw(); });
+  button(controls, "reset", () => { states.clear(); compute(); });
   element("span", { class: "vit-stream-key", text: "bar: now   ▔ line: untouched" }, controls);
   const flow = element("div", { class: "vit-stream" }, stage), stations = [], branches = [];
-  const start = element("div", { class: "vit-stream-start" }, flow), { width, height } = image;
-  const small = element("canvas", { width, height, role: "img", "aria-label": "the picture" }, start);
-  small.getContext("2d").drawImage(image.canvas, 0, 0);
+  const start = element("div", { class: "vit-stream-start" }, flow);
+  start.append(adjust(image.canvas, { role: "img", "aria-label": "the picture" }));
   const words = "This picture goes in. Each ★ is a station: there we ask what the head would say already.";
   element("span", { text: words }, start);
   addStation("after the embedding", 0);
@@ -41,8 +41,7 @@ export function stream(stage, data, draw) {
     const names = ["position_embedding", ...Array.from({ length: depth }, (_, block) => `blocks.${block}`)];
     return names.map((name) => {
       const tokens = ofMean ? trace.get(name) : trace.get(name).subarray(0, dim); // only the class token is read
-      const normed = unnormed.includes("norm") ? tokens
-        : layerNorm(tokens, weights["norm.weight"], weights["norm.bias"]);
+      const normed = unnormed.includes("norm") ? tokens : layerNorm(tokens, "norm", weights);
       const said = softmax(classify(normed, weights, config)), length = Math.hypot(...pool(tokens, config));
       return { said, best: strongest(said), length, sound: said.every(Number.isFinite) };
     });
@@ -51,8 +50,7 @@ export function stream(stage, data, draw) {
   function turn(name, order) {
     const next = order[(order.indexOf(states.get(name)) + 1) % order.length];
     if (next) states.set(name, next); else states.delete(name);
-    changed = true;
-    draw();
+    compute();
   }
 
   // A station: the star on the stream, and a row of bars that can be pointed at.
@@ -69,10 +67,10 @@ export function stream(stage, data, draw) {
       const cell = element("div", { title: one }, row), track = element("span", {}, cell);
       const bar = element("i", {}, track), was = element("b", {}, track);
       was.style.bottom = percent(untouched[at].said[place]);
-      for (const kind of ["pointerenter", "pointerdown"]) cell.addEventListener(kind, () => point(at, place));
       return { cell, bar, label: element("span", { text: one }, cell) };
     });
-    row.addEventListener("pointerleave", () => point(null));
+    const placeUnder = (event) => Math.floor(0.9999 * spotUnder(event, row)[0] * classes.length);
+    hoverable(row, (event) => point(at, placeUnder(event)), () => point(null));
     box.addEventListener("blur", () => point(null));
     keys(box, (key) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
@@ -87,26 +85,23 @@ export function stream(stage, data, draw) {
   function addBranch(name, norm, text, block) {
     const row = element("div", { class: "vit-stream-branch" }, flow);
     const drawing = shape("svg", { width: WIDE, height: 60, "aria-hidden": "true" }, row);
+    drawing.innerHTML = `<path class="vit-stream-line" d="M${LINE} 0V${TURN}M${LINE} ${BACK}V60"/>
+      <path class="vit-stream-line vit-stream-beside" d="M${LINE} ${TURN}V${BACK}"/>
+      <path class="vit-stream-way" d="M${LINE} ${TURN}H40M114 ${TURN}H126M272 ${TURN}H280Q286 ${TURN} 286 ${TURN + 6}
+        V${BACK - 6}Q286 ${BACK} 280 ${BACK}H27M34 ${BACK - 5}L27 ${BACK}L34 ${BACK + 5}"/>
+      <circle cx="${LINE}" cy="${BACK}" r="10" fill="#0072b2"/><text x="${LINE}" y="${BACK + 5}"></text>`;
     const norms = button(row, "", () => turn(norm, [undefined, "off"]), { class: "vit-stream-norm" });
     const half = button(row, "", () => turn(name, [undefined, "skipped", "alone"]), { class: "vit-stream-half" });
-    branches.push({ name, norm, text, block, drawing, norms, half });
+    branches.push({ name, norm, text, block, row, sign: drawing.lastChild, norms, half });
   }
 
-  function paintBranch({ name, norm, text, block, drawing, norms, half }) {
-    const state = states.get(name) ?? "added", off = states.has(norm), next = STATES[(STATES.indexOf(state) + 1) % 3];
+  function paintBranch({ name, norm, text, block, row, sign, norms, half }) {
+    const state = states.get(name) ?? "added", next = STATES[(STATES.indexOf(state) + 1) % 3];
+    row.dataset.state = state;
+    sign.textContent = { added: "+", skipped: "×", alone: "=" }[state];
     half.textContent = `${text}: ${state}`;
     half.setAttribute("aria-label", `${text} of block ${block} is ${state}; press, and it is ${next}`);
-    showNorm(norms, `norm before ${text} of block ${block}`, off);
-    half.dataset.state = state;
-    const dashed = state === "skipped" ? 'stroke-dasharray="3 5" opacity="0.55"' : "";
-    const cut = state === "alone" ? 'stroke-dasharray="2 6" opacity="0.4"' : "";
-    drawing.innerHTML = `<g fill="none" stroke="currentColor" stroke-width="2">
-      <path stroke-width="4" d="M${LINE} 0V${TURN}M${LINE} ${BACK}V60"/>
-      <path stroke-width="4" ${cut} d="M${LINE} ${TURN}V${BACK}"/>
-      <path ${dashed} d="M${LINE} ${TURN}H40M114 ${TURN}H126M272 ${TURN}H280Q286 ${TURN} 286 ${TURN + 6}
-        V${BACK - 6}Q286 ${BACK} 280 ${BACK}H27M34 ${BACK - 5}L27 ${BACK}L34 ${BACK + 5}"/>
-      </g><circle cx="${LINE}" cy="${BACK}" r="10" fill="#0072b2"/>
-      <text x="${LINE}" y="${BACK + 5}">${{ added: "+", skipped: "×", alone: "=" }[state]}</text>`;
+    showNorm(norms, `norm before ${text} of block ${block}`, states.has(norm));
   }
 
   function showNorm(made, name, off) {
@@ -115,18 +110,17 @@ export function stream(stage, data, draw) {
     press(made, off);
   }
 
-  function paint() {
-    if (changed) compute();
-    stations.forEach(paintStation);
-    tell(pointed ? sentence() : summary());
-  }
-
   function compute() {
     const unnormed = named("off"), options = { skipped: named("skipped"), alone: named("alone"), unnormed };
     now = states.size ? readings(forward(weights, config, image.numbers, options), unnormed) : untouched;
-    changed = false;
+    draw();
+  }
+
+  function paint() {
     branches.forEach(paintBranch);
     showNorm(finalNorm, "the last norm", states.has("norm"));
+    stations.forEach(paintStation);
+    tell(pointed ? sentence() : summary());
   }
 
   function paintStation({ name, box, words, bars }, at) {
@@ -151,10 +145,8 @@ export function stream(stage, data, draw) {
     sound ? `“${classes[best]}” (${percent(said[best])}, length ${decimals(length)})`
       : "nothing, because the numbers are too large to read";
   const list = (all) => all.map((one, at) => `${stations[at].name}: ${told(one)}`).join("; ");
-  function summary() {
-    if (!states.size) return `Untouched, the head would say ${list(untouched)}.`;
-    return `Now the head would say ${list(now)}. Untouched it would say ${list(untouched)}.`;
-  }
+  const summary = () => states.size ? `Now the head would say ${list(now)}. Untouched it would say ${list(untouched)}.`
+    : `Untouched, the head would say ${list(untouched)}.`;
   function sentence() {
     const { at, place } = pointed, is = now[at], was = untouched[at], who = ofMean ? "mean token" : "class token";
     const shares = `${percent(is.said[place])}; untouched ${percent(was.said[place])}`;

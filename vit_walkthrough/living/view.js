@@ -5,29 +5,20 @@
 export function mount(root, build) {
   if (root.living) return; // a restored page, or one that holds the output twice, runs its scripts again
   root.living = {};
+  for (const old of root.querySelectorAll(".vit-alive")) old.remove(); // of a page that was saved alive
   const still = root.querySelector(".vit-still"), stage = element("div", { class: "vit-alive" });
-  const fail = (error) => {
+  try {
+    const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
+    if (data.weights) data.weights = inFull(data.weights);
+    if (data.image) data.image = pictureOf(data.image);
+    Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
+    root.living.paint();
+    still.hidden = true;
+  } catch (error) {
     still.hidden = false;
     stage.replaceChildren(element("p", { role: "alert", text: "This picture does not answer: " + error.message }));
-    root.append(stage);
-  };
-  const start = () => {
-    for (const old of root.querySelectorAll(".vit-alive")) old.remove(); // of a page that was saved alive
-    try {
-      const data = decode(JSON.parse(root.querySelector("script[type='application/json']").textContent));
-      const small = data.weights;
-      let full = null; // until somebody computes with them
-      if (small) Object.defineProperty(data, "weights", { get: () => full ??= inFull(small) });
-      withPixels(data).then(() => {
-        Object.assign(root.living, build(stage, data, frames(() => root.living.paint())));
-        root.living.paint();
-        root.append(stage);
-        still.hidden = true;
-      }).catch(fail);
-    } catch (error) { fail(error); }
-  };
-  if (document.readyState !== "loading") start();
-  else document.addEventListener("DOMContentLoaded", start); // not all of the page is read yet
+  }
+  still.after(stage); // before this script: when a page that was saved alive is read, it is there already
 }
 
 // Tensors arrive as {type, shape, data}. They become typed arrays with a shape.
@@ -45,32 +36,26 @@ export function decode(value) {
 // Weights of 8 bits with a scale for each row become float32, to the last bit as checkpoint.in_full does it.
 export function inFull(small) {
   const full = {};
-  for (const [name, tensor] of Object.entries(small)) {
-    if (name.endsWith(".scale")) continue;
-    const scale = small[name + ".scale"], length = tensor.shape.at(-1);
-    const numbers = full[name] = scale ? new Float32Array(tensor) : tensor;
+  for (const name of Object.keys(small).filter((name) => !name.endsWith(".scale"))) {
+    const scale = small[name + ".scale"], length = small[name].shape.at(-1);
+    const numbers = full[name] = scale ? new Float32Array(small[name]) : small[name];
     for (let row = 0, at = 0; row < scale?.length; row++)
       for (const end = at + length; at < end; at++) numbers[at] *= scale[row];
   }
   return full;
 }
 
-// data.image arrives as 16-bit levels (channels height width), which a model can read, or as a PNG (a photo).
-async function withPixels(data) {
-  if (!data.image) return;
-  if (typeof data.image !== "string") {
-    data.image = picture(Float32Array.from(data.image, (level) => level / 65535), ...data.image.shape);
-    return;
-  }
-  const png = new Image();
-  png.src = data.image;
-  await png.decode();
-  const { naturalWidth: width, naturalHeight: height } = png, size = width * height;
-  const context = element("canvas", { width, height }).getContext("2d");
-  context.drawImage(png, 0, 0);
-  const pixels = context.getImageData(0, 0, width, height).data;
-  const number = (_, at) => pixels[4 * (at % size) + Math.floor(at / size)] / 255;
-  data.image = picture(Float32Array.from({ length: 3 * size }, number), 3, height, width);
+// A tensor as the list of its parts along the first axis.
+export function unbind(tensor) {
+  const [count, ...shape] = tensor.shape, size = tensor.length / count;
+  const part = (at) => Object.assign(tensor.subarray(at * size, (at + 1) * size), { shape });
+  return Array.from({ length: count }, (_, at) => part(at));
+}
+
+// Images arrive in levels of 8 bits, or of 16 where a model reads them.
+export function pictureOf(levels) {
+  const white = levels.BYTES_PER_ELEMENT === 1 ? 255 : 65535;
+  return picture(Float32Array.from(levels, (level) => level / white), ...levels.shape);
 }
 
 // Numbers (channels height width) in [0, 1] and a canvas that shows them; one channel is grey.
@@ -80,9 +65,8 @@ export function picture(numbers, channels, height, width) {
 }
 
 // A canvas of one pixel for each cell, which pictures enlarge: colourOf(cell) gives red, green and blue from 0 to 255.
-export function sheet(rows, cols, colourOf) {
-  const canvas = element("canvas", { width: cols, height: rows }), context = canvas.getContext("2d");
-  const frame = context.createImageData(cols, rows);
+export function sheet(rows, cols, colourOf, canvas = element("canvas", { width: cols, height: rows })) {
+  const context = canvas.getContext("2d"), frame = context.createImageData(cols, rows);
   frame.data.fill(255);
   for (let cell = 0; cell < rows * cols; cell++) frame.data.set(colourOf(cell), 4 * cell);
   context.putImageData(frame, 0, 0);
@@ -143,7 +127,7 @@ export function choice(parent, label, options, chosen, act) {
   choose(chosen);
   return { group, choose };
 }
-export function press(made, pressed) { made.setAttribute("aria-pressed", String(pressed)); }
+export function press(made, pressed) { made.setAttribute("aria-pressed", pressed); }
 
 export function switcher(parent, text, act, attributes = {}) {
   return button(parent, text, (made) => {
@@ -185,8 +169,8 @@ export function patchUnder(event, canvas, { rows, cols }) {
   return row < 0 || col < 0 || row >= rows || col >= cols ? null : row * cols + col;
 }
 
-// What is held and dragged with a mouse or a finger. start(event) returns what follows each move; end(cancelled) is told
-// of the end: cancelled means that the finger scrolls the page instead.
+// What is held and dragged with a mouse or a finger. start(event) returns what follows each move; end(cancelled) is
+// told of the end: cancelled means that the finger scrolls the page instead.
 export function draggable(target, start, end = () => {}) {
   let follow = null;
   target.addEventListener("pointerdown", (event) => {
@@ -209,27 +193,22 @@ export function hoverable(target, point, leave = () => {}) {
 }
 
 // Patches to point at with a mouse, a finger or the arrow keys. point(patch) is told of another one than current();
-// pick(patch) is called after a click, a second tap on the same patch, or Enter. Home points at `home`, Escape calls
-// letGo, and with `leaves` so does a mouse that leaves.
+// pick(patch) is called after a click, a second tap on the same patch, or Enter; enter(patch), where given, after Enter
+// instead. Home points at `home`, Escape calls letGo, and with `leaves` so does a mouse that leaves.
 export function pointable({ canvas }, patches, options) {
-  const { rows, cols } = patches, { current, point, pick = () => {}, home = 0, letGo = () => {}, leaves } = options;
-  adjust(canvas, { tabindex: 0, "aria-roledescription": "picture in patches" });
-  canvas.setAttribute("role", "application"); // of an image, screen readers keep the arrow keys for themselves
+  const { rows, cols } = patches, { current, point, pick = () => {}, enter = pick, home = 0 } = options;
+  const { letGo = () => {}, leaves } = options;
+  // Of an image, screen readers would keep the arrow keys for themselves.
+  adjust(canvas, { tabindex: 0, role: "application", "aria-roledescription": "picture in patches" });
   canvas.classList.add("vit-points");
   let pressed = null;
   const at = (event) => patchUnder(event, canvas, patches);
   const go = (patch) => { if (patch !== null && patch !== current()) point(patch); };
   canvas.addEventListener("pointerdown", (event) => {
-    const before = current(), patch = at(event);
-    pressed = event.button === 0 && (event.pointerType !== "touch" || before === patch) ? patch : null;
+    pressed = event.pointerType !== "touch" || current() === at(event) ? at(event) : null;
   });
   hoverable(canvas, (event) => go(at(event)), leaves ? letGo : undefined);
-  canvas.addEventListener("pointerup", (event) => {
-    if (pressed !== null && pressed === at(event)) pick(pressed);
-    pressed = null;
-  });
-  for (const end of ["pointerleave", "pointercancel"]) // cancelled: the finger scrolls the page
-    canvas.addEventListener(end, () => { pressed = null; });
+  canvas.addEventListener("click", (event) => { if (pressed !== null && pressed === at(event)) pick(pressed); });
   keys(canvas, (key) => {
     const patch = current();
     if (key in ARROWS) {
@@ -237,7 +216,7 @@ export function pointable({ canvas }, patches, options) {
       if (patch === null || patch < 0) go(0);
       else if (row >= 0 && row < rows && col >= 0 && col < cols) go(row * cols + col);
     } else if (key === "Home") go(home);
-    else if (key === "Enter" || key === " ") pick(patch);
+    else if (key === "Enter" || key === " ") enter(patch);
     else if (key === "Escape") letGo();
     else return false;
     return true;
@@ -248,9 +227,7 @@ export function pointable({ canvas }, patches, options) {
 export function gridLines({ context, width, height }, { rows, cols }, lineWidth = width / 300, alpha = 0.35) {
   Object.assign(context, { lineWidth, strokeStyle: `rgba(255,255,255,${alpha})` });
   context.beginPath();
-  const line = (...ends) => { context.moveTo(...ends.slice(0, 2)); context.lineTo(...ends.slice(2)); };
-  for (let col = 1; col < cols; col++) line((col * width) / cols, 0, (col * width) / cols, height);
-  for (let row = 1; row < rows; row++) line(0, (row * height) / rows, width, (row * height) / rows);
+  for (let patch = 0; patch < rows * cols; patch++) context.rect(...boxOf(patch, cols, width / cols, height / rows));
   context.stroke();
 }
 
@@ -271,6 +248,11 @@ export function outline(shown, { rows, cols }, patch, colour) {
 export const boxOf = (patch, cols, wide, high = wide) =>
   [(patch % cols) * wide, Math.floor(patch / cols) * high, wide, high];
 
+// Where a number of an array of three axes comes to stand when the first two are swapped. So a patch's row of numbers,
+// (channel, y, x), becomes a picture with the channels side by side, (y, channel, x), and the other way round.
+export const swapped = (at, [first, second, third]) =>
+  ((Math.floor(at / third) % second) * first + Math.floor(at / (second * third))) * third + at % third;
+
 // Some round numbers from low to high, at most seven.
 export function ticks(low, high) {
   const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
@@ -281,22 +263,15 @@ export function ticks(low, high) {
 // What paints maps of patches over a picture that is made grey and dim, in the colours of `palette` (256 x 3 bytes).
 export function painter({ numbers, width, height, channels }, { rows, cols }, palette) {
   const size = width * height, parts = [0.299, 0.587, 0.114].map((part, at) => [part, (at % channels) * size]);
-  const grey = Float32Array.from({ length: size }, (_, at) =>
-    parts.reduce((sum, [part, from]) => sum + part * numbers[from + at], 0));
-  const patchOf = Uint16Array.from(grey, (_, at) =>
-    Math.floor((Math.floor(at / width) * rows) / height) * cols + Math.floor(((at % width) * cols) / width));
-  // One sheet for all maps, in the picture's own pixels: a new one each time would take most of a frame.
-  const canvas = element("canvas", { width, height }), ink = canvas.getContext("2d", { willReadFrequently: true });
-  const frame = ink.createImageData(width, height), { data } = frame;
-  data.fill(255);
+  const grey = sheet(height, width, (at) =>
+    Array(3).fill(parts.reduce((sum, [part, from]) => sum + 255 * part * numbers[from + at], 0)));
+  const colours = element("canvas", { width: cols, height: rows }); // one for all maps: to make another takes longer
   return ({ context }, values, most) => {
-    const colours = Array.from(values, (value) => inPalette(palette, value / (most || 1e-9)));
-    for (let at = 0; at < size; at++) {
-      const colour = colours[patchOf[at]], ground = 0.3 * 255 * grey[at];
-      for (let part = 0; part < 3; part++) data[4 * at + part] = 0.7 * colour[part] + ground;
-    }
-    ink.putImageData(frame, 0, 0);
-    context.drawImage(canvas, 0, 0);
+    sheet(rows, cols, (patch) => inPalette(palette, values[patch] / (most || 1e-9)), colours);
+    context.drawImage(grey, 0, 0);
+    context.globalAlpha = 0.7;
+    context.drawImage(colours, 0, 0, width, height);
+    context.globalAlpha = 1;
   };
 }
 
@@ -304,49 +279,55 @@ export function painter({ numbers, width, height, channels }, { rows, cols }, pa
 export function scaleBar(parent, palette) {
   const frame = element("div", { class: "vit-scale", role: "img" }, parent);
   frame.append(sheet(1, 256, (level) => inPalette(palette, level / 255)));
-  const [zero, tick, most] = ["0", "", ""].map((text) => element("span", { text }, frame));
-  zero.style.left = "0";
-  most.style.right = "0";
+  const [, tick, most] = ["0", "", ""].map((text) => element("span", { text }, frame));
   return (largest, alike) => {
     tick.className = alike > 0.6 * largest ? "vit-tick vit-before" : "vit-tick"; // its words stay within the bar
     most.textContent = number(largest);
     tick.textContent = number(alike) + " everywhere alike";
     tick.style.left = Math.min(100, (100 * alike) / largest) + "%";
-    const words = `colours from 0 to ${number(largest)}; everywhere alike would be ${number(alike)}`;
-    frame.setAttribute("aria-label", words);
-    return frame;
+    const label = `colours from 0 to ${number(largest)}; everywhere alike would be ${number(alike)}`;
+    return adjust(frame, { "aria-label": label });
   };
 }
 
-// Bars of what a model says of each class; the best is marked. With `before`, what it said then, each bar has a line
-// there, and the change in percentage points beside it.
-export function bars(parent, names, label, before = null) {
+// Bars of what a model says of each class, below a title; the best is marked. With `before`, what it said then, each
+// bar has a line there, and the change in percentage points beside it.
+export function bars(parent, names, title, before = null) {
+  element("strong", { text: title }, parent);
   const frame = element("div", { class: before ? "vit-bars vit-changes" : "vit-bars", role: "img" }, parent);
   const rows = names.map((name, at) => {
     element("span", { text: name }, frame);
-    const track = element("span", { class: "vit-track" }, frame), bar = element("i", {}, track);
+    const { track, show } = meter(frame);
     if (before) element("b", { style: `left: ${percent(before[at])}` }, track);
-    const shown = element("span", { class: "vit-number" }, frame);
-    return { bar, shown, moved: before && element("span", { class: "vit-number" }, frame) };
+    return { show, moved: before && element("span", { class: "vit-number" }, frame) };
   });
   return (shares) => {
     const best = strongest(shares), said = shares.map(percent);
     const changes = before && shares.map((share, at) => signed(100 * (share - before[at]), 1));
-    rows.forEach(({ bar, shown, moved }, at) => {
-      bar.style.width = shown.textContent = said[at];
-      bar.style.background = at === best ? "#d55e00" : "#0072b2";
+    rows.forEach(({ show, moved }, at) => {
+      show(shares[at], said[at], at === best ? "#d55e00" : "#0072b2");
       if (before) moved.textContent = changes[at];
     });
     const told = names.map((name, at) => `${name} ${said[at]}` + (before ? ` (${changes[at]} points)` : ""));
-    frame.setAttribute("aria-label", `${label}: ${told.join(", ")}`);
+    frame.setAttribute("aria-label", `${title}: ${told.join(", ")}`);
   };
 }
 
-export const place = (patch, cols) => patch < 0 ? "the class token"
-  : `the patch in row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+// A bar on a track, with words beside it.
+export function meter(parent) {
+  const track = element("span", { class: "vit-track" }, parent), bar = element("i", {}, track);
+  const beside = element("span", { class: "vit-number" }, parent);
+  const show = (share, words, background = "") => {
+    Object.assign(bar.style, { width: percent(share), background });
+    beside.textContent = words;
+  };
+  return { track, show };
+}
+
+export const inGrid = (patch, cols) => `row ${Math.floor(patch / cols)}, column ${patch % cols}`;
+export const place = (patch, cols) => patch < 0 ? "the class token" : `the patch in ${inGrid(patch, cols)}`;
 export const percent = (share) => (100 * share).toFixed(1) + "%";
-export const decimals = (value, digits = 2) =>
-  value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−");
+export const decimals = (value, digits = 2) => value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−");
 export function signed(value, digits = 2) {
   const text = decimals(value, digits);
   return value > 0 && Number(text) ? "+" + text : text;

@@ -3,17 +3,7 @@
 
 // weights: the names of the state dict -> Float32Array. config: as ViTConfig. image: (channels height width).
 // Returns a Map from the names of `record` to Float32Array, without the batch axis; "output" is the logits.
-//
-// options, those of look/intervene.py:
-//   order        patch number order[i] is put in place i
-//   covered      patches that are painted in the image's median colour
-//   positions    false: none are added
-//   hidden       patches at which no query may look
-//   silenced     pairs [block, head] whose output is 0
-//   skipped      "blocks.1", "blocks.1.attention", "blocks.1.mlp"
-//   alone        "blocks.1.mlp": its result is not added to the stream, but replaces it
-//   unnormed     "blocks.1.norm_2", "norm": the tokens pass it as they are
-//   temperature  divides the queries, and so the scores before the softmax
+// options: those of look/intervene.py, which says what each one does.
 export function forward(weights, config, image, options = {}) {
   check(weights, config, image);
   const { order, positions = true, hidden = [], covered = [], temperature = 1 } = options;
@@ -24,9 +14,8 @@ export function forward(weights, config, image, options = {}) {
   const keep = (name, tensor) => { trace.set(name, tensor); return tensor; };
   const linear = linearOf(weights, keep);
   const norm = (name, input) => {
-    const normed = () => layerNorm(input, weights[name + ".weight"], weights[name + ".bias"]);
     keep(name + ".input", input);
-    return keep(name, unnormed.includes(name) ? input : normed());
+    return keep(name, unnormed.includes(name) ? input : layerNorm(input, name, weights));
   };
 
   // Equation 1: patches become tokens, the class token comes before them, and every place is added.
@@ -180,12 +169,12 @@ function multiply(input, factors, bias) {
   return result;
 }
 
+// What is made once for a key of a Map.
+export const cached = (map, key, make) => map.get(key) ?? map.set(key, make()).get(key);
+
 // A weight is converted once for all images.
 const converted = new WeakMap();
-function inDoubles(weight) {
-  if (!converted.has(weight)) converted.set(weight, new Float64Array(weight));
-  return converted.get(weight);
-}
+const inDoubles = (weight) => cached(converted, weight, () => new Float64Array(weight));
 
 // One third of (tokens 3*dim), the queries, keys or values, as (heads tokens headDim).
 function splitHeads(qkv, part, tokens, heads, headDim) {
@@ -237,16 +226,17 @@ export function attend(weights, values, tokens, headDim) {
   return outputs;
 }
 
-export function layerNorm(input, weight, bias) {
+export function layerNorm(input, name, weights) {
+  const weight = weights[name + ".weight"], bias = weights[name + ".bias"];
   const dim = weight.length, result = new Float32Array(input.length);
   for (let from = 0; from < input.length; from += dim) {
-    let mean = 0, variance = 0;
-    for (let place = 0; place < dim; place++) mean += input[from + place];
-    mean /= dim;
-    for (let place = 0; place < dim; place++) variance += (input[from + place] - mean) ** 2;
-    const scale = 1 / Math.sqrt(variance / dim + 1e-6);
-    for (let place = 0; place < dim; place++)
-      result[from + place] = (input[from + place] - mean) * scale * weight[place] + bias[place];
+    const to = from + dim;
+    let sum = 0, squares = 0;
+    for (let at = from; at < to; at++) sum += input[at];
+    for (let at = from; at < to; at++) squares += (input[at] - sum / dim) ** 2;
+    const mean = sum / dim, scale = 1 / Math.sqrt(squares / dim + 1e-6);
+    for (let at = from, place = 0; at < to; at++, place++)
+      result[at] = (input[at] - mean) * scale * weight[place] + bias[place];
   }
   return result;
 }
