@@ -13,7 +13,7 @@ from einops import repeat
 
 from vit_walkthrough import patchify, record
 from vit_walkthrough.data import ClutteredDigits, PlantedCue, plant
-from vit_walkthrough.look.explain import cover, ground_of, mass_on_object, occlusion, pointing_game, relevance, rollout
+from vit_walkthrough.look.explain import cover, mass_on_object, occlusion, pointing_game, relevance, rollout
 from vit_walkthrough.train import init_model
 from vit_walkthrough.weights import bundled, load_cued, load_tiny
 from vit_walkthrough.weights.checkpoint import TINY
@@ -175,7 +175,9 @@ def curve_of(model, images, maps, classes, what):
     probabilities = []
     for count in COUNTS:
         touched = repeat(rank < count, "batch (rows cols) -> batch 1 (rows ph) (cols pw)", rows=6, ph=8, pw=8)
-        shown = torch.where(touched == (what == "inserted"), images, ground_of(images))
+        shown = torch.where(
+            touched == (what == "inserted"), images, images.flatten(2).median(dim=-1).values[..., None, None]
+        )
         probabilities.append(model(shown).softmax(-1).gather(1, classes[:, None])[:, 0])
     return torch.stack(probabilities, dim=1)
 

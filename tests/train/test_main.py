@@ -40,7 +40,7 @@ def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_8_bits_with_i
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
 
 
-WRONG = "--steps 0, --batch-size -5, --patch-size 7, --heads 3, --cue 2, --output tiny.txt, --unknown 1, --output tiny"
+WRONG = "--steps 0, --batch-size -5, --patch-size 7, --heads 3, --cue 2, --unknown 1"
 
 
 @pytest.mark.parametrize("wrong", WRONG.split(", "))

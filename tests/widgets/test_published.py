@@ -31,9 +31,9 @@ def test_a_loaded_model_is_shown_on_photos_and_on_ones_own(peer, tmp_path, spy, 
     loaded = load_pretrained(path)
     assert panel.controls["chosen"].value == ("cat",)
     panel.controls["chosen"].file.value = address(content := noise())
-    for kind, image in (("cat", photo("cat", 64)), ("astronaut", photo("astronaut", 64)), ("my own", content)):
+    own = load_image(content, 64)
+    for kind, image in (("cat", photo("cat", 64)), ("astronaut", photo("astronaut", 64)), ("my own", own)):
         panel.controls["chosen"].kind.value = kind
-        image = load_image(image, 64)
         with torch.no_grad(), record(loaded.model) as trace:
             logits = loaded.model(loaded.prepare(image))[0]
         (given, maps), options = heads[-1]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vit_walkthrough import draw
-from vit_walkthrough.living.page import Living, levels, photo
+from vit_walkthrough.living.page import Living, levels
 from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model.vit import VisionTransformer
 from vit_walkthrough.weights.checkpoint import in_eight_bits
@@ -41,7 +41,9 @@ def attention(
     else:
         weights = seen.attention if isinstance(seen, Trace) else torch.as_tensor(seen)
         image = torch.as_tensor(image).detach().float().cpu()
-        data["image"] = photo(image)
+        if image.ndim != 3 or len(image) not in (1, 3):
+            raise ValueError(f"an image of shape {tuple(image.shape)}; it is (1 or 3 channels, height, width)")
+        data["image"] = (255 * image.clamp(0, 1).expand(3, -1, -1)).round().byte()
         if isinstance(seen, Trace) and "output" in seen and seen["output"].ndim == 2:
             data |= {"logits": seen["output"][0], "classes": names_of(classes, seen["output"].shape[1])}
     if not 2 <= weights.ndim <= 5 or weights.shape[-1] != weights.shape[-2]:

@@ -55,7 +55,8 @@ class Living:
     @property
     def html(self) -> str:
         """The picture, with its still for where no script runs."""
-        return self.around(f'<img class="vit-still" alt="{escape(self.text)}" src="{in_address(self.png)}">')
+        png = base64.b64encode(self.png).decode()
+        return self.around(f'<img class="vit-still" alt="{escape(self.text)}" src="data:image/png;base64,{png}">')
 
     def around(self, still: str) -> str:
         """The picture as HTML, `still` before its script."""
@@ -115,18 +116,3 @@ def levels(image: Tensor) -> np.ndarray:
     if not image.isfinite().all():
         raise ValueError("the image has numbers that are NaN or infinite")
     return torch.round(65535 * image.clamp(0, 1)).numpy(force=True).astype("<u2")
-
-
-def photo(image: Tensor) -> np.ndarray:
-    """An image in [0, 1], grey or of three channels, in 8 bits, for a picture that only shows it.
-
-    Raises: ValueError for another shape.
-    """
-    if image.ndim != 3 or len(image) not in (1, 3):
-        raise ValueError(f"an image of shape {tuple(image.shape)}; it is (channels, height, width), of 1 or 3 channels")
-    return np.round(255 * image.clamp(0, 1).expand(3, -1, -1).numpy(force=True)).astype(np.uint8)
-
-
-def in_address(png: bytes) -> str:
-    """A PNG as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

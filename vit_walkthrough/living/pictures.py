@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vit_walkthrough import draw
+from vit_walkthrough.draw.theme import outline
 from vit_walkthrough.living.attention import attention, grid_of, names_of, of_model
 from vit_walkthrough.living.page import Living
 from vit_walkthrough.look.explain import logit_lens, mass_on_object
@@ -22,9 +23,8 @@ from vit_walkthrough.model.vit import VisionTransformer, count_parameters
 def live(name: str, *args, **options) -> Living:
     """A picture that computes in the page, without kernel or network, and a still where no script runs.
 
-    name: the picture's. What follows are the arguments of the function of that name in living/pictures.py.
-
-    Raises: ValueError for another name; the message lists those that there are.
+    What follows the picture's name are the arguments of the function of that name in living/pictures.py. Raises:
+    ValueError for another name; the message lists those that there are.
     """
     if name not in PICTURES:
         raise ValueError(f"there is no living picture {name!r}; choose from {', '.join(PICTURES)}")
@@ -73,13 +73,11 @@ def pixels(image: Tensor, patch_size: int) -> Living:
             draw.plot_image(image[0], numbers=True, **marked)
         else:
             draw.plot_grid(image / max(1, image.max()), **marked)
-        title = f"its row of {rows.shape[1]} numbers"
-        if channels == 1:
-            draw.plot_matrix(rows[patch], numbers=small, colorbar=False, title=title, ax=right)
-            right.images[0].set_clim(0, image.max())  # a number has the colour that it has in the picture
-        else:  # a line for each channel, in its colour
-            right.imshow((rows[patch].reshape(3, -1, 1) * torch.eye(3)[:, None]).numpy(), aspect="auto")
-            right.set(title=title, yticks=range(3), yticklabels=["red", "green", "blue"])
+        look = dict(numbers=small, colorbar=False, names=["red", "green", "blue"] if channels == 3 else [""])
+        draw.plot_matrix(
+            rows[patch].reshape(channels, -1), title=f"its row of {rows.shape[1]} numbers", ax=right, **look
+        )
+        right.images[0].set_clim(0, image.max())  # a number has the colour that it has in the picture
         return right
 
     return Living("pixels", data, still, text, "point at a pixel")
@@ -234,6 +232,8 @@ def run(moments: Sequence[dict], images: Tensor, labels, *, masks: Tensor | None
         looks = kept["maps"][[0, -1], 0].unflatten(1, (data["rows"], data["cols"]))
         for step, seen, ax in zip((steps[0], steps[-1]), looks, (middle, right), strict=True):
             draw.plot_attention(images[0], seen, peak=looks.max().item(), title=f"a map at step {step:,}", ax=ax)
+            for wide, high, width, height in data.get("boxes", ())[:1]:
+                outline(ax, (high, wide), (height, width), "white", line=1.5)
         return left
 
     return Living("run", data, still, text, "drag along the curve")

@@ -154,14 +154,10 @@ def pointing_game(maps: Maps, masks: Bool[Tensor, "batch height width"]) -> Bool
     return _covered(maps, masks).gather(1, maps.argmax(-1, keepdim=True))[:, 0] >= 0.5
 
 
-def ground_of(images: Tensor) -> Tensor:
-    """The colour that covers patches: the median of each image's channels."""
-    return images.flatten(2).median(dim=-1).values[..., None, None]
-
-
 def cover(images: Images, patches: Iterable[int], patch_size: int) -> Images:
     """The images with some patches painted in the median colour of each image."""
-    ground, images, cols = ground_of(images), images.clone(), images.shape[-1] // patch_size
+    ground = images.flatten(2).median(dim=-1).values[..., None, None]
+    images, cols = images.clone(), images.shape[-1] // patch_size
     for patch in patches:
         top, left = (patch_size * place for place in divmod(patch, cols))
         images[..., top : top + patch_size, left : left + patch_size] = ground

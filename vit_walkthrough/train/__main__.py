@@ -28,8 +28,6 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     name = f"tiny_p{chosen.patch_size}_h{chosen.heads}" if chosen.cue is None else f"cue_s{chosen.seed}"
     output = chosen.output or TINY / f"{name}.safetensors"
-    if output.suffix != ".safetensors":
-        parser.error(f"the output {output} does not end in .safetensors")
     sizes, settings = ({name: getattr(chosen, name) for name in names} for names in (SIZES, SETTINGS))
     kind = ClutteredDigits if chosen.cue is None else partial(PlantedCue, share=chosen.cue)
     model, _ = fit(ViTConfig(48, **sizes, hidden=2 * chosen.dim, classes=10), kind("train"), **settings)

@@ -37,11 +37,6 @@ def said(probabilities: Tensor) -> str:
     return f"{int(probabilities.argmax())} ({probabilities.max():.1%})"
 
 
-def a(digit: int) -> str:
-    """A digit with its article: a 7, an 8."""
-    return f"an {digit}" if digit == 8 else f"a {digit}"
-
-
 def explore_resolution() -> Panel:
     """A ViT trained at 48 pixels reads the same digits at other resolutions, with its positions resampled as a picture,
     or kept in a row and cut off or filled up with zeros."""
@@ -69,7 +64,7 @@ def explore_resolution() -> Panel:
         image, label, _ = digit(place)
         image, trace = scaled(image, size), answer(at(size, kind), scaled(image, size))
         return live("attention", trace, image[0], classes=DIGITS), (
-            f"{a(label).capitalize()} at {size} x {size} pixels; the model was trained at {TINY_SIZE}. Its "
+            f"The digit {label} at {size} x {size} pixels; the model was trained at {TINY_SIZE}. Its "
             f"{learned.shape[1]} positions, {kind}, serve {(size // patch_size) ** 2 + 1} tokens. The model says "
             f"{said(trace['output'][0].softmax(-1))}. At this size it names {right(size, kind):.0%} of 40 unseen "
             "digits right."
@@ -98,7 +93,7 @@ def explore_vit() -> Panel:
             seen = "this picture" if chosen[0] == "own" else f"the {chosen[0]}"
             what, where = f"This ViT knows digits and nothing else. Of {seen} it says", ""
         else:
-            what = f"This is {a(label)}. The model says"
+            what = f"This is the digit {label}. The model says"
             mass, area = mass_on_object(weights, mask).item(), mask.float().mean()
             where = f" Its square, {area:.0%} of the picture, gets {mass:.0%} of the attention to patches."
         return live("attention", trace, image[0], classes=DIGITS), (

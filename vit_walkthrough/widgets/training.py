@@ -60,11 +60,10 @@ def train_and_look(steps: int = 500, run: Fitted | None = None) -> Panel:
         left.axhline(log(10), color="#999999", lw=1, ls=":")
         done = len(history.loss)
         left.set(xlim=(0, max(steps, *(len(run.loss) for _, run in trained.values()), done)), ylim=(0, 2.6))
-        right_now = f"{accuracy[key]:.1%} right" if key in accuracy else "not measured yet"
-        left.set_title(right_now if done else "not trained yet", fontsize=15)
+        how = f"{accuracy[key]:.1%} of 500 validation images right" if key in accuracy else "not measured yet"
+        left.set_title(how.replace("of 500 validation images ", "") if done else "not trained yet", fontsize=15)
         titles = [f"{label}: says {word}" for label, word in zip(labels.tolist(), said, strict=True)]
         draw.plot_maps(images, {"it looks": maps}, masks=masks, titles=titles, ax=right)
-        how = f"{accuracy[key]:.1%} of 500 validation images right" if key in accuracy else right_now
         return left, (
             f"{count_parameters(model):,} parameters, {done:,} steps, {how}. On these four digits "
             f"{mass_on_object(seen, masks).mean():.0%} of what the class token gives to patches in the last block goes "
