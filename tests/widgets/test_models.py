@@ -48,7 +48,7 @@ def test_explore_resolution_reads_digits_at_another_size(kind):
         resized = (F.interpolate(each, size, mode="bicubic", antialias=True) for each in (image, images))
         image, images = (each.clamp(0, 1) for each in resized)
         _, expected = assert_shows(panel, model, image)
-        pattern = rf"^An? (\d) at (\d+) .* 37 positions, {kind}, serve (\d+) .* (\d) \(([\d.]+)%\)\. .* (\d+)% of 40"
+        pattern = rf"^The digit (\d) at (\d+) .* 37 positions, {kind}, serve (\d+) .* (\d) \(([\d.]+)%\)\. .* (\d+)% of 40"
         said = numbers(panel.text, pattern)
         assert said[:5] == pytest.approx([label.item(), size, side**2 + 1, *best(expected)], abs=0.06)
         right = (model(images).argmax(-1) == labels).float().mean().item()
@@ -63,7 +63,7 @@ def test_explore_vit_shows_where_it_looked(place, patch_size, heads):
     model, facts = load_checkpoint(bundled()[patch_size, heads])
     attention, probabilities = assert_shows(panel, model, image)
     seen = mass_on_object(attention[-1, :, :, 0, 1:].mean(1), mask).item()
-    pattern = r"is an? (\d)\. .* (\d) \(([\d.]+)%\).* (\d+)% of the p\S+ gets (\d+)% .* ([\d.]+)% of ([\d,]+) unseen"
+    pattern = r"is the digit (\d)\. .* (\d) \(([\d.]+)%\).* (\d+)% of the p\S+ gets (\d+)% .* ([\d.]+)% of ([\d,]+) unseen"
     said = numbers(panel.text, pattern)
     assert said[:3] == pytest.approx([label.item(), *best(probabilities)], abs=0.06)
     assert said[3:5] == pytest.approx([100 * mask.float().mean().item(), 100 * seen], abs=0.51)
