@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.living.node import eight_bit
-
 pytest.register_assert_rewrite(f"{__package__}.jupyter")
 
 
@@ -23,12 +21,6 @@ def browser():
         browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def rounded(model):
-    """A random model on a grid of 3 x 5, with the weights that a page carries."""
-    return eight_bit(model)
 
 
 @pytest.fixture

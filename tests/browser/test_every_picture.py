@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from tests.browser.jupyter import View, until
-from tests.browser.test_predict import CHOICES, QUESTION
-from tests.browser.test_run import moments
+from tests.browser.test_without_model import CHOICES, QUESTION, moments
 from vit_walkthrough import ViTConfig
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.living import live
