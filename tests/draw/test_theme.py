@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tests.draw.artists import overlapping, pixels_of, words_drawn
-from tests.draw.test_images import COLS, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
-from tests.draw.test_plots import CURVE
+from tests.draw.test_plots import COLS, CURVE, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
 from vit_walkthrough import VisionTransformer, ViTConfig, draw
 from vit_walkthrough.data import photo
 from vit_walkthrough.draw.theme import ROLES, SMALL, render, show

@@ -11,6 +11,7 @@ import torch
 from tests.nightly.test_maps import near, write
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.train import evaluate, fit
+from vit_walkthrough.train.experiments import results, run
 from vit_walkthrough.train.finetune import Pictures, adapt, features
 from vit_walkthrough.weights import load_tiny
 from vit_walkthrough.weights.checkpoint import TINY
@@ -90,3 +91,11 @@ def test_an_entry_is_measured_again(name):
 
 if __name__ == "__main__":
     write(FILE, "python -m tests.nightly.test_few", measured())
+
+
+@pytest.mark.parametrize(("group", "name"), [("data", "linear, 100 scans"), ("depth and dim", "2 blocks, dim 32")])
+def test_an_experiment_gives_what_is_stored(group, name):
+    stored, again = results()[group][name]["1"], run(group, name, seed=1)
+    for what in ("accuracy", "training accuracy"):  # another machine rounds differently
+        assert again[what] == pytest.approx(stored[what], abs=0.02)
+    assert (again["parameters"], again["work"]) == (stored["parameters"], stored["work"])

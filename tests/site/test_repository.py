@@ -1,4 +1,4 @@
-"""What GitHub and others read of the repository, held against their published schemas; one version everywhere."""
+"""What GitHub and others read of the repository fits its schema; one version everywhere; everything is formatted."""
 
 import re
 import subprocess
@@ -32,3 +32,10 @@ def test_every_file_that_names_the_version_names_the_same():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.M)[1] == version
     assert re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)[1] == version
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff(command):
+    command = [sys.executable, "-m", "ruff", *command, "--no-cache", ROOT]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode, done.stdout + done.stderr
