@@ -1,4 +1,4 @@
-"""published.py: names, folders, downloads, what must be refused. That the numbers are timm's, tests/peers show."""
+"""published.py: names, folders, downloads, how pictures are prepared, what must be refused. The reference is timm."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 from vit_walkthrough.data import photo
@@ -49,6 +50,34 @@ def test_images_are_normalised():
 def test_images_of_another_size_type_or_range_are_refused(images, named):
     with pytest.raises(ValueError, match=named):
         HALF(images)
+
+
+@pytest.mark.parametrize(
+    ("size", "settings"),
+    [(32, dict(crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.25))), ((32, 64), {})],
+    ids=str,
+)
+def test_mean_std_and_size_are_those_that_timm_s_transform_uses(peer, tmp_path, settings, size):
+    timm, sides = peer("timm"), (size, size) if isinstance(size, int) else size
+    theirs, image = timm.create_model("test_vit", img_size=size), photo("cat", sides)
+    peer("timm.models").save_for_hf(
+        theirs, tmp_path, safe_serialization=True, model_config={"pretrained_cfg": settings}
+    )
+    read = load_pretrained(tmp_path).prepare
+    settings = dict(interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3) | settings
+    assert (read.mean, read.std, read.size) == (settings["mean"], settings["std"], sides)
+    # Cut to the size already, a picture is only normalised.
+    transform = timm.data.create_transform((3, *sides), **settings | dict(crop_pct=1.0, crop_mode="squash"))
+    pixels = Image.fromarray((255 * image.permute(1, 2, 0)).round().byte().numpy())
+    assert_close(read(image)[0], transform(pixels), rtol=0, atol=0.5 / 255 / min(read.std))
+
+
+def test_pictures_of_one_channel_are_prepared_by_nobody(peer, tmp_path):
+    theirs, images = peer("timm").create_model("test_vit", img_size=32, in_chans=1).eval(), torch.rand(1, 1, 32, 32)
+    peer("timm.models").save_for_hf(theirs, tmp_path, safe_serialization=True)
+    loaded = load_pretrained(tmp_path)
+    assert loaded.prepare is None
+    assert_close(loaded.model(images), theirs(images), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("file", "kind"), [("model.safetensors", str), ("pytorch_model.bin", Path)])
