@@ -1,4 +1,4 @@
-"""What the tests share: seeds, a small model on a grid that is not square, and torch's own modules as references."""
+"""What the tests share: seeds, a small model on a grid that is not square, and other libraries as references."""
 
 import jaxtyping
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.peers.libraries import import_peer
-from vit_walkthrough import EncoderBlock, VisionTransformer, ViTConfig
+from vit_walkthrough import VisionTransformer, ViTConfig
 from vit_walkthrough.model import attention
 
 torch.set_num_threads(1)  # pytest-xdist already runs one process per core
@@ -65,23 +65,6 @@ def twice():
     twice = nn.Identity()
     twice.register_forward_hook(lambda _, inputs, output: 2 * output)
     return twice
-
-
-@pytest.fixture(scope="session")
-def torch_layer():
-    """torch's own pre-norm encoder layer with the weights of our block."""
-
-    def convert(ours: EncoderBlock) -> nn.TransformerEncoderLayer:
-        attention, mlp = ours.attention, ours.mlp
-        sizes = mlp.expand.in_features, attention.heads, mlp.expand.out_features
-        order = dict(batch_first=True, norm_first=True)
-        theirs = nn.TransformerEncoderLayer(*sizes, 0.0, activation="gelu", layer_norm_eps=1e-6, **order)
-        parts = attention.qkv, attention.projection, mlp.expand, mlp.contract, ours.norm_1, ours.norm_2
-        tensors = [tensor for part in parts for tensor in (part.weight, part.bias)]
-        theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors, strict=True)))
-        return theirs.eval()
-
-    return convert
 
 
 @pytest.fixture(scope="session")

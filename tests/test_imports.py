@@ -33,7 +33,6 @@ ARROWS = {
     "__init__": {"model", "look.trace"},
 }
 
-
 # Who alone may import a library.
 LIBRARIES = {
     "ipywidgets": {"widgets"},
@@ -68,13 +67,9 @@ def imported(tree: ast.Module) -> set[str]:
 
 def arrows(tree: ast.Module) -> set[str]:
     """Of the imports the package's own modules; whatever else its root is asked for is __init__."""
-    found = set()
-    for name in imported(tree):
-        root, *rest = name.split(".")
-        if root == "vit_walkthrough" and rest:
-            known = [".".join(rest[:length]) for length in (2, 1) if ".".join(rest[:length]) in TREES]
-            found.add(known[0] if known else "__init__")
-    return found
+    asked = [name.split(".")[1:] for name in imported(tree) if name.startswith("vit_walkthrough.")]
+    known = [[".".join(parts[:length]) for length in (2, 1)] for parts in asked]
+    return {next((name for name in names if name in TREES), "__init__") for names in known}
 
 
 def within(module: str, places: set[str]) -> bool:
@@ -95,12 +90,8 @@ def test_arrows_run_one_way_and_libraries_stay_in_their_rooms(module):
 
 
 def test_importing_brings_in_nothing_that_is_not_needed_yet():
-    late = {
-        "vit_walkthrough": {"matplotlib", "IPython", "sklearn", "PIL"},
-        "vit_walkthrough.train": {"matplotlib", "sklearn"},
-        "vit_walkthrough.draw": {"sklearn"},
-    }
-    code = "import sys\n" + "".join(f"import {module}\nprint(*sys.modules)\n" for module in late)
+    late = {"": {"matplotlib", "IPython", "sklearn", "PIL"}, ".train": {"matplotlib", "sklearn"}, ".draw": {"sklearn"}}
+    code = "import sys\n" + "".join(f"import vit_walkthrough{room}\nprint(*sys.modules)\n" for room in late)
     run = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     for loaded, unwanted in zip(run.stdout.splitlines(), late.values(), strict=True):
         found = {name.split(".")[0] for name in loaded.split()}
@@ -108,9 +99,8 @@ def test_importing_brings_in_nothing_that_is_not_needed_yet():
 
 
 def test_there_is_no_circle():
-    graph = {module: arrows(tree) - {module} for module, tree in TREES.items()}
-    for module in graph:  # an __init__ that re-exports its own room is below no file of it
-        graph[module] -= {module.split(".")[0]} if "." in module else set()
+    # An __init__ that re-exports its own room is below no file of it.
+    graph = {module: arrows(tree) - {module, module.partition(".")[0]} for module, tree in TREES.items()}
     list(TopologicalSorter(graph).static_order())
 
 

@@ -8,18 +8,30 @@ from vit_walkthrough.model.attention import MultiHeadSelfAttention, SelfAttentio
 from vit_walkthrough.model.encoder import MLP, Encoder, EncoderBlock
 
 
+def torch_layer(ours: EncoderBlock) -> nn.TransformerEncoderLayer:
+    """torch's own pre-norm encoder layer with the weights of our block."""
+    attention, mlp = ours.attention, ours.mlp
+    sizes = mlp.expand.in_features, attention.heads, mlp.expand.out_features
+    order = dict(batch_first=True, norm_first=True)
+    theirs = nn.TransformerEncoderLayer(*sizes, 0.0, activation="gelu", layer_norm_eps=1e-6, **order)
+    parts = attention.qkv, attention.projection, mlp.expand, mlp.contract, ours.norm_1, ours.norm_2
+    tensors = [tensor for part in parts for tensor in (part.weight, part.bias)]
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors, strict=True)))
+    return theirs.eval()
+
+
 @pytest.fixture
 def block(randomize):
     return randomize(EncoderBlock(32, 4, 48))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 30.0])  # the eps of LayerNorm shows on small tokens
-def test_a_block_equals_torch_encoder_layer(block, torch_layer, tokens, scale):
+def test_a_block_equals_torch_encoder_layer(block, tokens, scale):
     assert_close(block(scale * tokens), torch_layer(block)(scale * tokens), rtol=0, atol=1e-5 * max(scale, 1))
 
 
 @pytest.mark.parametrize("training", [True, False])  # attention written out, and fused
-def test_dropout_stands_where_torchs_does_but_not_on_the_weights(block, torch_layer, tokens, twice, training):
+def test_dropout_stands_where_torchs_does_but_not_on_the_weights(block, tokens, twice, training):
     theirs = torch_layer(block).train(training)
     theirs.dropout = theirs.dropout1 = theirs.dropout2 = twice
     block.train(training).attention.dropout = block.mlp.dropout = twice

@@ -12,9 +12,7 @@ MODES = ["bicubic", "bilinear"]
 def test_the_class_token_comes_first_and_is_the_same_for_every_image(tokens):
     class_token = ClassToken(32)
     longer = class_token(tokens)
-    assert longer.shape == (2, 8, 32)
-    assert torch.equal(longer[:, 0], class_token.token[0].expand(2, -1))
-    assert torch.equal(longer[:, 1:], tokens)
+    assert torch.equal(longer, torch.stack([torch.cat([class_token.token[0], image]) for image in tokens]))
     longer[:, 0].sum().backward()
     assert torch.equal(class_token.token.grad, torch.full((1, 1, 32), 2.0))
 
@@ -26,20 +24,6 @@ def test_positions_are_added_to_the_tokens_of_every_image_and_saved(kind, learne
     assert torch.equal(embedding(tokens), torch.stack([image + embedding.positions[0] for image in tokens]))
     assert [name for name, _ in embedding.named_parameters()] == learned
     assert list(embedding.state_dict()) == ["positions"]
-
-
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("ask", "message"),
-    [
-        (lambda: PositionEmbedding(3, 5, 8)(torch.rand(2, 7, 8)), r"^7 tokens, .* 3 \* 5 \+ 1 = 16; resample_pos"),
-        (lambda: PositionEmbedding(3, 5, 32, "rotary"), r"'rotary' .* learned or sincos$"),
-        *[(lambda dim=dim: sincos_positions(3, 5, dim), f"^dim {dim} .* 4") for dim in (2, 31)],
-    ],
-)
-def test_what_has_no_positions_is_refused(ask, message):
-    with pytest.raises(ValueError, match=message):
-        ask()
 
 
 @pytest.mark.parametrize(("rows", "cols", "waves"), [(1, 1, 1), (3, 5, 2), (7, 2, 6)])
@@ -74,16 +58,25 @@ def test_resampling_equals_timm(peer, grid, target):
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
-    ("tokens", "arguments", "message"),
+    ("ask", "message"),
     [
-        (16, dict(rows=4, cols=4), r"^15 positions .* square grid; .*grid=\(rows, cols\)$"),
-        (16, dict(rows=4, cols=4, grid=(4, 4)), r"^15 positions .* grid 4 x 4; .*grid=\(rows, cols\)$"),
-        (1, dict(rows=4, cols=4), "^1 positions"),
-        (17, dict(rows=0, cols=4), "0 x 4"),
-        (17, dict(rows=4, cols=-1), "4 x -1"),
-        (17, dict(rows=8, cols=8, mode="nearest"), "'nearest' .* bicubic or bilinear$"),
+        (lambda: PositionEmbedding(3, 5, 8)(torch.rand(2, 7, 8)), r"^7 tokens, .* 3 \* 5 \+ 1 = 16; resample_pos"),
+        (lambda: PositionEmbedding(3, 5, 32, "rotary"), r"'rotary' .* learned or sincos$"),
+        *[(lambda dim=dim: sincos_positions(3, 5, dim), f"^dim {dim} .* 4") for dim in (2, 31)],
+        (
+            lambda: resample_positions(torch.rand(1, 16, 8), 4, 4),
+            r"^15 positions .* square grid; .*grid=\(rows, cols\)$",
+        ),
+        (
+            lambda: resample_positions(torch.rand(1, 16, 8), 4, 4, grid=(4, 4)),
+            r"^15 positions .* grid 4 x 4; .*grid=\(rows, cols\)$",
+        ),
+        (lambda: resample_positions(torch.rand(1, 1, 8), 4, 4), "^1 positions"),
+        (lambda: resample_positions(torch.rand(1, 17, 8), 0, 4), "0 x 4"),
+        (lambda: resample_positions(torch.rand(1, 17, 8), 4, -1), "4 x -1"),
+        (lambda: resample_positions(torch.rand(1, 17, 8), 8, 8, mode="nearest"), "'nearest' .* bicubic or bilinear$"),
     ],
 )
-def test_a_grid_that_cannot_be_inferred_is_refused(tokens, arguments, message):
+def test_what_has_no_positions_and_a_grid_that_cannot_be_inferred_are_refused(ask, message):
     with pytest.raises(ValueError, match=message):
-        resample_positions(torch.randn(1, tokens, 8), **arguments)
+        ask()
