@@ -2,6 +2,8 @@
 
 import copy
 import io
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,9 @@ WITHOUT_GREEN = np.array([[255, 0, 255], [255, 255, 255]], np.uint8)  # the seco
 def expected(array, top=255.0) -> torch.Tensor:
     """(3 height width), by hand: (height width) grey or (height width 3)."""
     array = np.asarray(array, np.float64) / top
-    array = np.stack([array] * 3) if array.ndim == 2 else np.stack([array[..., channel] for channel in range(3)])
-    return torch.from_numpy(array).float()
+    return torch.from_numpy(
+        np.stack([array if array.ndim == 2 else array[..., channel] for channel in range(3)])
+    ).float()
 
 
 def on_white(array, alpha, top=255.0) -> torch.Tensor:
@@ -126,17 +129,13 @@ def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored,
     assert image.getexif()[0x0112] == orientation
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "size", "rows", "cols"),
-    [
-        (3, 6, 3, slice(0, 3), slice(1, 4)),  # an odd rest: the smaller half is cut off first
-        (6, 4, [3, 4], slice(1, 4), slice(0, 4)),
-        (6, 8, (6, 4), slice(0, 6), slice(2, 6)),
-    ],
+@pytest.mark.parametrize(  # of an odd rest the smaller half is cut off first
+    ("sides", "size", "kept"),
+    [((3, 6), 3, np.s_[:, 1:4]), ((6, 4), [3, 4], np.s_[1:4]), ((6, 8), (6, 4), np.s_[:, 2:6])],
 )
-def test_the_crop_is_about_the_centre_and_keeps_the_values(height, width, size, rows, cols):
-    array = (numbered_image(height, width)[0] / (height * width)).numpy()
-    assert torch.equal(load_image(array, size), torch.from_numpy(array[rows, cols]).expand(3, -1, -1))
+def test_the_crop_is_about_the_centre_and_keeps_the_values(sides, size, kept):
+    array = (numbered_image(*sides)[0] / math.prod(sides)).numpy()
+    assert torch.equal(load_image(array, size), torch.from_numpy(array[kept]).expand(3, -1, -1))
 
 
 @pytest.mark.parametrize(("size", "cols"), [((20, 30), np.s_[:]), ((12, 12), np.s_[10:50]), ((90, 60), np.s_[16:43])])
@@ -147,11 +146,13 @@ def test_the_resize_is_smoothed_bicubic_and_its_overshoot_cut(size, cols):
     close(load_image(array, size), wanted[0].clamp(0, 1), atol=1e-5)
 
 
-def test_transparency_is_removed_before_the_resize():
-    """A red that nobody sees must not bleed: transparent red beside opaque white is white everywhere."""
+def test_transparency_is_removed_before_the_resize():  # or a red that nobody sees would bleed into the white
     array = np.full((8, 8, 4), 255, np.uint8)
     array[:, ::2] = (255, 0, 0, 0)
     close(load_image(array, 5), torch.ones(3, 5, 5))
+
+
+SHAPES = [(3,), (1, 4, 4, 3), (3, 8, 9), (0, 4), (4, 4, 0), ()]
 
 
 @pytest.mark.parametrize(
@@ -161,10 +162,7 @@ def test_transparency_is_removed_before_the_resize():
         (ValueError, io.StringIO("a file opened without b"), "the StringIO cannot be decoded"),
         (ValueError, None, "the NoneType cannot be decoded"),
         (ValueError, np.zeros((1, 1, 3)), "^a picture of 1 x 1 pixel .*; give a larger one$"),
-        *[
-            (ValueError, np.zeros(shape), rf"^shape \({', '.join(map(str, shape))}.*\(height width\)")
-            for shape in [(3,), (1, 4, 4, 3), (3, 8, 9), (0, 4), (4, 4, 0), ()]
-        ],
+        *[(ValueError, np.zeros(s), rf"^shape {re.escape(str(s))}.*\(height width\)") for s in SHAPES],
         (ValueError, torch.zeros(8, 9, 3), r"shape \(8, 9, 3\) .* torch"),
         (ValueError, np.array([[0.5, np.nan, np.inf]]), "floats from nan to nan"),
         (ValueError, np.array([[-0.0012, 0.5]]), "floats from -0.0012 to 0.5"),

@@ -1,6 +1,8 @@
 """ClutteredDigits: the digit is where the mask says, draws come from their numbers, train and test are apart; and
 PlantedCue: a cue beside every digit, whose hue names a class, as often the right one as `share` says."""
 
+from itertools import combinations
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,11 +11,6 @@ from torch.testing import assert_close
 
 from vit_walkthrough import data
 from vit_walkthrough.data import SPLITS, ClutteredDigits, PlantedCue, _turned, plant
-
-
-@pytest.fixture(params=SPLITS)
-def digits(request):
-    return ClutteredDigits(request.param)
 
 
 @pytest.mark.parametrize(
@@ -80,28 +77,29 @@ def test_turning_keeps_the_digit_where_it_is():
         assert (centres[0] - centres[1]).abs().max() < 0.1
 
 
-def test_every_draw_seed_and_split_gives_other_images_in_other_places(digits):
-    images, _, masks = digits.sample(20, draw=0)
-    others = [digits.sample(20, draw=1), ClutteredDigits(digits.split, seed=1).sample(20, draw=0)]
-    others += [ClutteredDigits(split).sample(20, draw=0) for split in SPLITS if split != digits.split]
-    for other, _, places in others:
+def test_every_draw_seed_and_split_gives_other_images_in_other_places():
+    drawn = [
+        ClutteredDigits(split, seed=seed).sample(20, draw) for split in SPLITS for seed in (0, 1) for draw in (0, 1)
+    ]
+    for (images, _, masks), (other, _, places) in combinations(drawn, 2):
         assert (other == images).float().mean() < 0.02  # not even the noise
         assert not torch.equal(places, masks)
 
 
-def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_numbers(digits):
-    def equal(one, other) -> bool:
-        return all(map(torch.equal, one, other))
+def equal(one, other) -> bool:
+    return all(map(torch.equal, one, other))
 
-    before = torch.get_rng_state()
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_numbers(split):
+    digits, before = ClutteredDigits(split), torch.get_rng_state()
     assert equal(digits.sample(4), digits.sample(4, draw=0))
     assert equal(digits.sample(4), digits.sample(4, draw=1))
     digits.sample(4, draw=9)
-    again = ClutteredDigits(digits.split).sample(4, draw=2)
+    again = ClutteredDigits(split).sample(4, draw=2)
     for around in (torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta")):
         with around:
-            assert equal(digits.sample(4, draw=2), again)
-            ClutteredDigits(digits.split)
+            assert equal(ClutteredDigits(split).sample(4, draw=2), again)
     for count in (0, -1):
         with pytest.raises(ValueError, match=f"^count is {count}; .* 1$"):
             digits.sample(count)
@@ -109,8 +107,7 @@ def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_number
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_splits_share_no_scan_and_are_all_there_are():
-    """Back at 8 x 8 pixels, each of ours is one of scikit-learn's, and has its label."""
+def test_the_splits_share_no_scan_and_are_all_there_are():  # back at 8 x 8 pixels, each is one of scikit-learn's
     scans, labels = load_digits(return_X_y=True)
     ours = [ClutteredDigits(split, 48, seed=5) for split in SPLITS]
     assert [len(digits.scans) for digits in ours] == [1097, 200, 500]
@@ -176,8 +173,8 @@ def test_the_cue_is_as_honest_as_it_should_be(share):
 
 
 def test_a_hue_names_a_class_and_is_dim():
-    colours = plant(torch.zeros(10, 3, 48, 48), torch.zeros(10, 48, 48).bool(), torch.arange(10), torch.arange(10))
-    colours = colours.amax(dim=(2, 3))
+    images, masks = torch.zeros(10, 3, 48, 48), torch.zeros(10, 48, 48).bool()
+    colours = plant(images, masks, torch.arange(10), torch.arange(10)).amax(dim=(2, 3))
     assert 0.4 < colours.amax(dim=1).min() <= colours.max() <= 0.5  # half as bright as a digit
     assert torch.cdist(colours, colours).add(torch.eye(10)).min() > 0.05
     assert colours[[0, 3, 7]].argmax(dim=1).tolist() == [0, 1, 2]  # red, green, blue
@@ -186,17 +183,17 @@ def test_a_hue_names_a_class_and_is_dim():
 def test_the_images_are_those_that_the_bundled_models_learned_from_whatever_the_default_device_is():
     default, trained = PlantedCue(), PlantedCue("train", share=0.95, seed=0)
     with torch.device("meta"):
-        images, labels, masks = default.sample(5, draw=3)
-    assert all(map(torch.equal, (images, labels, masks), trained.planted(5, draw=3)))
+        drawn = default.sample(5, draw=3)
+    assert equal(drawn, trained.planted(5, draw=3))
     _, labels, _, named, places = PlantedCue("test", share=0.5, seed=1).planted(8, draw=2)
     assert labels.tolist() == [4, 2, 5, 5, 9, 9, 7, 6]
     assert named.tolist() == [0, 5, 2, 1, 5, 9, 7, 6]
     assert places.tolist() == [31, 12, 31, 1, 33, 6, 28, 28]
 
 
-def test_draws_come_from_their_numbers():
+def test_draws_of_cues_come_from_their_numbers():
     cued, again, state = PlantedCue("train"), PlantedCue("train"), torch.random.get_rng_state()
-    assert all(map(torch.equal, cued.sample(8), again.sample(8, draw=0)))
+    assert equal(cued.sample(8), again.sample(8, draw=0))
     assert torch.equal(cued.planted(8)[4], again.planted(8, draw=1)[4])
     assert not torch.equal(cued.planted(8, draw=2)[4], cued.planted(8, draw=3)[4])
     assert torch.equal(state, torch.random.get_rng_state())
