@@ -47,8 +47,7 @@ def test_the_command_trains_as_fit_does_and_writes_a_checkpoint_of_8_bits_with_i
     expected = in_full(in_eight_bits(fitted.state_dict()))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
     out, err = capsys.readouterr()
-    assert losses(out) == pytest.approx(history.loss[:10], abs=1e-5)
-    assert err == ""
+    assert (losses(out), err) == (pytest.approx(history.loss[:10], abs=1e-5), "")
 
 
 def test_with_a_cue_it_trains_and_measures_on_planted_images(tmp_path, capsys):
@@ -79,10 +78,9 @@ def test_an_interrupted_command_continues_and_ends_the_same(tmp_path, monkeypatc
         main([*arguments, "--output", str(output)])
     assert [path.name for path in state.glob("*")] == ([str(first)] if first else [])
     (state / "unfinished").mkdir(parents=True)  # as if the power had failed while the run was saved
-    for other in ("--seed", "--depth"):
-        if first:
-            with pytest.raises(ValueError, match="another run"):
-                main([*arguments, other, "2", "--output", str(output)])
+    for other in ("--seed", "--depth") if first else ():
+        with pytest.raises(ValueError, match="another run"):
+            main([*arguments, other, "2", "--output", str(output)])
     stops.clear()
     drawn.clear()
     main([*arguments, "--output", str(output)])
