@@ -90,11 +90,11 @@ def test_what_is_no_answer(check, capsys):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda right: right.tolist(), "a list, expected a tensor"),
-        (lambda right: right.numpy(), "a NumPy array, expected a tensor"),
-        (lambda right: right.double(), r"a tensor of dtype torch\.float64, expected torch\."),
+        (Tensor.tolist, "a list, expected a tensor"),
+        (Tensor.numpy, "a NumPy array, expected a tensor"),
+        (Tensor.double, r"a tensor of dtype torch\.float64, expected torch\."),
         (lambda right: right.to("meta"), "a tensor of device meta, expected cpu"),
-        (lambda right: right.to_sparse(), r"a tensor of layout torch\.sparse_coo, expected torch\.strided"),
+        (Tensor.to_sparse, r"a tensor of layout torch\.sparse_coo, expected torch\.strided"),
         (lambda right: right[None], r"the shape \(1,"),
         (lambda right: right * torch.nan, "NaN"),
         (lambda right: right + torch.inf, "infinite numbers"),
@@ -119,12 +119,6 @@ def test_a_change_in_place_is_noticed(check):
 
 def reshaped(patches, patch_size, height, width):
     return patches.reshape(len(patches), -1, height, width)
-
-
-def endless(patches, patch_size, height, width):
-    while height:
-        with suppress(Exception):
-            width += 1
 
 
 class Fails(nn.Module):
@@ -160,9 +154,7 @@ def test_the_smallest_failing_case_is_shown_expected_beside_got(capsys):
     assert capsys.readouterr().out == "here\n"  # once
     alike = said_of(check_unpatchify, lambda *arguments: whole(*arguments) * 1.00004)
     assert "expected 6, got 6.0002403." in alike
-
-
-def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
+    # What works in the smallest case alone is shown in the next.
     said = said_of(exercises.check_patch_of_pixel, lambda y, x, width, patch_size: 5)
     assert "y=3, x=0, width=6, patch_size=2" in said
     assert "expected    got\n3           5" in said
@@ -176,6 +168,11 @@ def test_a_slip_is_named_only_if_it_explains_every_case():
 
 
 def test_a_loop_that_never_ends_is_ended(monkeypatch):
+    def endless(patches, patch_size, height, width):
+        while height:
+            with suppress(Exception):
+                width += 1
+
     monkeypatch.setattr(engine, "SECONDS", 0.2)
     assert re.match(r"endless .* 0\.2 seconds, in your line \d", said_of(check_unpatchify, endless))
 
@@ -209,15 +206,10 @@ def test_numbers_are_numbers_whoever_made_them(capsys):
     assert capsys.readouterr().out == "✓ All.\n✓ All.\n✓ A third.\n"
 
 
-@pytest.fixture
-def drawn(monkeypatch):
+def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(monkeypatch):
     drawn = []
     monkeypatch.setattr("IPython.get_ipython", lambda: "a kernel")
     monkeypatch.setattr("vit_walkthrough.draw.show", lambda figure, alt: drawn.append(figure))
-    return drawn
-
-
-def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(drawn):
     with pytest.raises(Wrong) as caught:
         check_unpatchify(reshaped)
     lines = caught.value._render_traceback_()
@@ -226,11 +218,9 @@ def test_a_notebook_shows_the_words_alone_and_draws_expected_beside_got(drawn):
     expected, got = (np.asarray(ax.images[0].get_array()) for ax in drawn[0].axes)
     assert np.allclose(expected * 23, np.arange(24).reshape(4, 6))
     assert np.allclose(got[0] * 23, [0, 1, 6, 7, 2, 3])
-
-
-def test_matrices_of_both_signs_are_drawn_in_one_scale(drawn):
+    # Matrices of both signs are drawn in one scale, a row of whole numbers as a curve.
     engine.draw("yours", torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.25]], requires_grad=True))
     engine.draw("yours", torch.zeros(1, 2), -torch.ones(1, 2))
-    engine.draw("yours", torch.arange(3), torch.tensor([1, 0, 2]))  # a row of whole numbers is a curve
-    assert [[ax.images[0].get_clim() for ax in figure.axes] for figure in drawn[:2]] == [[(-2, 2)] * 2, [(-1, 1)] * 2]
-    assert [len(ax.lines) for ax in drawn[2].axes] == [1, 1]
+    engine.draw("yours", torch.arange(3), torch.tensor([1, 0, 2]))
+    assert [[ax.images[0].get_clim() for ax in figure.axes] for figure in drawn[1:3]] == [[(-2, 2)] * 2, [(-1, 1)] * 2]
+    assert [len(ax.lines) for ax in drawn[3].axes] == [1, 1]
