@@ -29,8 +29,7 @@ def open_file(browser):
     contexts, opened, wanted, errors = [], [], [], []
 
     def open_file(file: Path, **options):
-        options = {"viewport": {"width": 960, "height": 1100}} | options
-        contexts.append(browser.new_context(**options))
+        contexts.append(browser.new_context(**{"viewport": {"width": 960, "height": 1100}} | options))
         page = contexts[-1].new_page()
         page.set_default_timeout(20_000)
         page.on("request", lambda request: wanted.append(request.url))

@@ -68,10 +68,9 @@ def differences(model, images, cases: list[dict], folder: Path, ending: str = ""
         with torch.no_grad(), intervene(model, **case), record(model) as trace:
             model(images)
         assert list(here) == [name for name in trace if name.endswith(ending)]
-        worst: dict[str, float] = {}
-        for name, tensor in here.items():
-            gap = abs(tensor - trace[name].flatten(1).numpy()).max()
-            kind = name.rpartition(".")[2]
-            worst[kind] = max(worst.get(kind, 0.0), float(gap))
-        found.append(worst)
+        gaps = {name: float(abs(tensor - trace[name].flatten(1).numpy()).max()) for name, tensor in here.items()}
+        kinds = {name.rpartition(".")[2] for name in gaps}
+        found.append(
+            {kind: max(gap for name, gap in gaps.items() if name.rpartition(".")[2] == kind) for kind in kinds}
+        )
     return found

@@ -11,6 +11,8 @@ from vit_walkthrough import VisionTransformer, ViTConfig
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint
 
+SMALL = ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7)
+
 
 def options(config: ViTConfig, seed: int) -> list[dict]:
     dice, patches = random.Random(seed), range(config.patches)
@@ -61,7 +63,7 @@ def test_every_tensor_of_a_bundled_model_is_torchs(size, tmp_path):
     ],
 )
 def test_other_configs_too(change, tmp_path):
-    config = replace(ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7), **change)
+    config = replace(SMALL, **change)
     model = VisionTransformer(config).eval()
     for parameter in model.parameters():  # the head starts at zero, and would hide what comes before it
         torch.nn.init.normal_(parameter, std=0.3)
@@ -79,11 +81,10 @@ def test_other_configs_too(change, tmp_path):
     ],
 )
 def test_weights_and_images_of_another_config_are_refused(wrong, words, tmp_path):
-    config = ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7)
-    model = VisionTransformer(config).eval()
-    model.config = replace(config, **wrong)
+    model = VisionTransformer(SMALL).eval()
+    model.config = replace(SMALL, **wrong)
     with pytest.raises(AssertionError, match=words):
         differences(model, torch.rand(1, 3, 16, 16), [{}], tmp_path)
-    model.config = config
+    model.config = SMALL
     with pytest.raises(AssertionError, match="NaN or infinite"):
         differences(model, torch.full((1, 3, 16, 16), float("nan")), [{}], tmp_path)
