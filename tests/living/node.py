@@ -3,6 +3,7 @@
 import copy
 import json
 import subprocess
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,9 +69,9 @@ def differences(model, images, cases: list[dict], folder: Path, ending: str = ""
         with torch.no_grad(), intervene(model, **case), record(model) as trace:
             model(images)
         assert list(here) == [name for name in trace if name.endswith(ending)]
-        gaps = {name: float(abs(tensor - trace[name].flatten(1).numpy()).max()) for name, tensor in here.items()}
-        kinds = {name.rpartition(".")[2] for name in gaps}
-        found.append(
-            {kind: max(gap for name, gap in gaps.items() if name.rpartition(".")[2] == kind) for kind in kinds}
-        )
+        worst: dict[str, float] = defaultdict(float)
+        for name, tensor in here.items():
+            kind, gap = name.rpartition(".")[2], abs(tensor - trace[name].flatten(1).numpy()).max()
+            worst[kind] = max(worst[kind], float(gap))
+        found.append(worst)
     return found

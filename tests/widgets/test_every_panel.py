@@ -90,8 +90,7 @@ def test_no_label_is_cut_off_covered_or_too_small_to_read(journey):
 
 def test_the_way_back_leads_to_the_same_picture_and_nothing_else_is_touched(journey):
     assert journey.panel.picture.value == journey.stops[0].html
-    assert journey.untouched
-    assert journey.printed == ""
+    assert (journey.untouched, journey.printed) == (True, "")
 
 
 def test_every_control_has_a_name_of_its_own_and_the_picture_follows_it(journey):

@@ -13,8 +13,7 @@ from vit_walkthrough.weights import bundled, load_checkpoint, load_tiny
 from vit_walkthrough.widgets import explore_resolution, explore_vit
 
 
-def digit(place: int):
-    """The test image at a place, in batches of eight as the notebooks draw them."""
+def digit(place: int):  # in batches of eight, as the notebooks draw them
     return [part[[place % 8]] for part in data.ClutteredDigits("test").sample(8, draw=place // 8)]
 
 

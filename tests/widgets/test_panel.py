@@ -65,34 +65,27 @@ def test_of_changes_while_it_draws_the_last_one_is_drawn_afterwards_if_it_is_ano
     assert panel.text == f"{drawn[-1]} ones."
 
 
-@pytest.fixture
-def chooser():
-    chooser = PictureChooser()
+def observed() -> tuple[PictureChooser, list]:
+    """A chooser of one's own pictures, and the values that it will take."""
+    chooser, values = PictureChooser(), []
     chooser.kind.value = "my own"
-    return chooser
-
-
-@pytest.fixture
-def seen(chooser):
-    values = []
     chooser.observe(lambda change: values.append(change.new), names="value")
-    return values
+    return chooser, values
 
 
 def test_a_chooser_says_which_picture_is_chosen_and_shows_the_controls_that_apply():
     chooser = PictureChooser()
     assert chooser.value == ("digit", 0)
-    for value, shown in ((("digit", 7), {"number"}), (("cat",), set()), (("digit", 9), {"number"})):
+    for value, shown in ((("digit", 7), ["", "none"]), (("cat",), ["none", "none"]), (("digit", 9), ["", "none"])):
         choose(chooser, value)
-        parts = {"number": chooser.number, "own": chooser.own}
-        assert {name for name, part in parts.items() if part.layout.display != "none"} == shown
+        assert [part.layout.display or "" for part in (chooser.number, chooser.own)] == shown
     chooser.kind.value = "my own"
     assert [part.layout.display for part in (chooser.number, chooser.own, chooser.file)] == ["none", "", "none"]
     assert chooser.value == ("digit", 9)  # until a file has come
 
 
-def test_a_file_that_comes_is_chosen_and_its_text_is_taken_away(chooser, seen):
-    content, other = noise(), noise(seed=1)
+def test_a_file_that_comes_is_chosen_and_its_text_is_taken_away():
+    content, other, (chooser, seen) = noise(), noise(seed=1), observed()
     for _ in range(2):  # the same file again changes nothing
         chooser.file.set_state({"value": address(content)})  # as a page sends it
         assert chooser.file.value == chooser.problem.value == ""
@@ -115,8 +108,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_no_picture_is_told_and_raised_and_changes_nothing(chooser, seen, kind):
-    text, words = BROKEN[kind]
+def test_what_is_no_picture_is_told_and_raised_and_changes_nothing(kind):
+    (text, words), (chooser, seen) = BROKEN[kind], observed()
     panel = Panel(lambda chosen: (plot_matrix([1.0]), str(chosen[0])), chosen=chooser)
     draws, told, value = count_draws(panel), [], chooser.value
     chooser.problem.observe(lambda change: told.append(change.new), names="value")
@@ -131,6 +124,5 @@ def test_what_is_no_picture_is_told_and_raised_and_changes_nothing(chooser, seen
     chooser.kind.value = "digit"
     assert chooser.problem.value == ""  # the words go with the kind
     chooser.kind.value = "my own"
-    content = noise(seed=2)
-    chooser.file.value = address(content)
+    chooser.file.value = address(content := noise(seed=2))
     assert (chooser.problem.value, seen[-1], panel.text) == ("", ("own", content, False), "own")

@@ -27,9 +27,8 @@ def repository(peer, tmp_path, **options):
 def test_a_loaded_model_is_shown_on_photos_and_on_ones_own(peer, tmp_path, spy, classes):
     path, panel, heads = repository(peer, tmp_path, num_classes=classes), explore_published(), spy("plot_heads")
     panel.load(path)
-    assert panel.message.value == ""
     loaded = load_pretrained(path)
-    assert panel.controls["chosen"].value == ("cat",)
+    assert (panel.message.value, panel.controls["chosen"].value) == ("", ("cat",))
     panel.controls["chosen"].file.value = address(content := noise())
     for kind, image in (("cat", photo("cat", 64)), ("astronaut", photo("astronaut", 64)), ("my own", content)):
         panel.controls["chosen"].kind.value = kind
@@ -38,28 +37,22 @@ def test_a_loaded_model_is_shown_on_photos_and_on_ones_own(peer, tmp_path, spy, 
             logits = loaded.model(loaded.prepare(image))[0]
         (given, maps), options = heads[-1]
         torch.testing.assert_close(given, image)
-        depth, count = trace.attention.shape[0], trace.attention.shape[2]
-        assert options["cols"] == depth
-        for place, shown in enumerate(maps):
-            head, block = divmod(place, depth)
-            torch.testing.assert_close(shown.flatten(), trace.attention[block, 0, head, 0, 1:])
-        assert len(maps) == depth * count
-        best = logits.softmax(-1).max().item()
-        if classes:
-            assert f"says: {loaded.class_names[logits.argmax()]} ({best:.1%})" in panel.text
-        else:
-            assert "no classification head" in panel.text
+        assert options["cols"] == len(trace.attention)
+        expected = trace.attention[:, 0, :, 0, 1:].transpose(0, 1).flatten(0, 1)  # a row for each head
+        torch.testing.assert_close(torch.stack([shown.flatten() for shown in maps]), expected)
+        best, says = logits.softmax(-1).max().item(), "no classification head"
+        assert (f"says: {loaded.class_names[logits.argmax()]} ({best:.1%})" if classes else says) in panel.text
 
 
 def test_the_other_views_show_the_loaded_model(peer, tmp_path, spy):
     path, panel = repository(peer, tmp_path, num_classes=5), explore_published()
     panel.load(path)
-    model = load_pretrained(path).model
+    loaded = load_pretrained(path)
     calls = {name: spy(name) for name in ("plot_filters", "plot_similarity", "plot_dots")}
     for view in ("filters", "positions", "distances", "point at a patch"):
         panel.controls["view"].value = view
-    with torch.no_grad(), record(model) as trace:
-        model(load_pretrained(path).prepare(photo("cat", 64)))
+    with torch.no_grad(), record(loaded.model) as trace:
+        loaded.model(loaded.prepare(photo("cat", 64)))
     assert len(calls["plot_filters"][0][0][0]) == 28
     assert calls["plot_similarity"][0][0][1:] == (4, 4)
     torch.testing.assert_close(calls["plot_similarity"][0][0][0].diagonal(), torch.ones(16))
@@ -73,15 +66,12 @@ def test_the_other_views_show_the_loaded_model(peer, tmp_path, spy):
 def test_what_cannot_be_loaded_is_said_and_the_panel_goes_on(peer, tmp_path, monkeypatch):
     panel = explore_published()
     before = panel.picture.value
-    folder = repository(peer, tmp_path, num_classes=5, reg_tokens=4)
-    panel.load(folder)
-    assert "5 tokens before its patches" in panel.message.value
-    folder = repository(peer, tmp_path, num_classes=5, class_token=False, global_pool="avg")
-    panel.load(folder)
-    assert "0 tokens before its patches" in panel.message.value
+    for count, options in ((5, dict(reg_tokens=4)), (0, dict(class_token=False, global_pool="avg"))):
+        panel.load(repository(peer, tmp_path, num_classes=5, **options))
+        assert f"{count} tokens before its patches" in panel.message.value
     weights = repository(peer, tmp_path, num_classes=5) / "model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
-    panel.load(folder)
+    panel.load(weights.parent)
     assert "cannot load" in panel.message.value
     for error in (ConnectionError("no network here"), ModuleNotFoundError("timm cannot be imported")):
         monkeypatch.setattr(published, "load_pretrained", lambda name, error=error: (_ for _ in ()).throw(error))
