@@ -53,8 +53,7 @@ BETWEEN_PATCHES = [[[-0.5, 1.5], [5.5, 1.5]], [[1.5, -0.5], [1.5, 3.5]], [[3.5, 
     ("image", "shown"),
     [
         (IMAGE, hwc(IMAGE)),
-        (IMAGE[0], np.stack([IMAGE[0]] * 3, axis=-1)),
-        (IMAGE[:1], np.stack([IMAGE[0]] * 3, axis=-1)),
+        *[(grey, IMAGE[0][..., None].repeat(3, -1)) for grey in (IMAGE[0], IMAGE[:1])],
         (np.array([[-1.0, 0.5, 2.0]]), np.array([[[0.0] * 3, [0.5] * 3, [1.0] * 3]])),
         (np.eye(4, 6, dtype=int), np.eye(4, 6)[..., None].repeat(3, -1)),
     ],
@@ -72,8 +71,7 @@ def test_plot_image_writes_each_number_on_its_pixel_and_marks_patches():
     ax = draw.plot_image(numbers, numbers=True, patch_size=2, marked={4: "patch"})
     np.testing.assert_array_equal(held(ax), numbers)
     assert words_at(ax) == {str(6 * row + col): (col, row) for row in range(4) for col in range(6)}
-    assert segments(ax) == BETWEEN_PATCHES
-    assert outlines(ax, "patch") == [(1.5, 1.5, 2, 2)]
+    assert (segments(ax), outlines(ax, "patch")) == (BETWEEN_PATCHES, [(1.5, 1.5, 2, 2)])
 
 
 def test_plot_grid_draws_lines_numbers_and_outlines_over_the_image():
@@ -130,13 +128,6 @@ def test_plot_matrix_holds_the_values_between_the_limits_of_its_kind(values, kin
     assert (heat.get_clim(), heat.get_cmap().name) == (expected, COLORMAPS[kind])
 
 
-def test_plot_matrix_writes_each_value_on_its_cell():
-    words = {"-2": (0, 0), "0.25": (1, 0), "1": (2, 0), "0": (0, 1), "0.50": (1, 1), "3": (2, 1)}
-    assert words_at(draw.plot_matrix(MATRIX)) == words
-    assert words_at(draw.plot_matrix([-0.0, -0.001])) == {"0": (0, 0), "0.00": (1, 0)}  # no minus before a zero
-    assert words_at(draw.plot_matrix(torch.tensor([[7], [8]]))) == {"7": (0, 0), "8": (0, 1)}
-
-
 @pytest.mark.parametrize(
     ("count", "options", "words", "bars"),
     [(80, {}, 80, 0), (81, {}, 0, 1), (81, {"numbers": True}, 81, 0), (6, {"numbers": False, "colorbar": False}, 0, 0)],
@@ -157,10 +148,13 @@ def test_plot_matrix_writes_numbers_that_can_be_told_from_their_cell(kind):
         assert (light + 0.05) / (dark + 0.05) >= 4, value  # a ratio of the Web Content Accessibility Guidelines
 
 
-def test_plot_matrix_names_rows_and_columns_and_marks_a_row():
+def test_plot_matrix_writes_each_value_on_its_cell_names_rows_and_columns_and_marks_a_row():
+    assert words_at(draw.plot_matrix([-0.0, -0.001])) == {"0": (0, 0), "0.00": (1, 0)}  # no minus before a zero
+    assert words_at(draw.plot_matrix(torch.tensor([[7], [8]]))) == {"7": (0, 0), "8": (0, 1)}
     names = dict(names=["r0", "r1"], col_names=["c0", "c1", "c2"])
     ax = draw.plot_matrix(MATRIX, **names, xlabel="keys", ylabel="queries", marked={1: "class"})
-    assert [ticks(ax.yaxis), ticks(ax.xaxis)] == [*names.values()]
+    words = {"-2": (0, 0), "0.25": (1, 0), "1": (2, 0), "0": (0, 1), "0.50": (1, 1), "3": (2, 1)}
+    assert (words_at(ax), [ticks(ax.yaxis), ticks(ax.xaxis)]) == (words, [*names.values()])
     assert (ax.get_yticks().tolist(), ax.get_xticks().tolist()) == ([0, 1], [0, 1, 2])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("keys", "queries")
     assert outlines(ax, "class") == [(-0.5, 0.5, 3, 1)]
@@ -297,8 +291,7 @@ def test_curves_differ_in_colour_and_no_name_of_one_covers_another():
     assert same_color(draw.plot_curves({"a": (CURVE, CURVE)}, role="query").lines[0].get_color(), ROLES["query"])
     ax = draw.plot_curves({str(name): (CURVE, CURVE + name / 100) for name in range(7)})
     colours = [line.get_color() for line in ax.lines]
-    assert len(set(colours)) == 7
-    assert [text.get_color() for text in ax.texts] == colours
+    assert (len(set(colours)), [text.get_color() for text in ax.texts]) == (7, colours)
     boxes = [text.get_window_extent() for text in ax.texts]
     assert all(lower.y1 < upper.y1 - 5 for lower, upper in itertools.pairwise(boxes))
 
@@ -321,11 +314,9 @@ def test_plot_bars_draws_each_value_at_its_name_and_writes_it():
 @pytest.mark.parametrize("chance", [0, 0.1])
 @pytest.mark.parametrize("plot", [draw.plot_bars, lambda values, **more: draw.plot_dots({"a": [values["a"]]}, **more)])
 def test_a_dotted_line_stands_at_chance(plot, chance):
-    def dotted(ax):
-        return [line.get_xdata() for line in ax.lines if line.get_linestyle() == ":"]
-
-    assert dotted(plot({"a": 0.5}, chance=chance)) == [[chance, chance]]
-    assert not dotted(plot({"a": 0.5}))
+    for asked, expected in (({"chance": chance}, [[chance, chance]]), ({}, [])):
+        lines = plot({"a": 0.5}, **asked).lines
+        assert [line.get_xdata() for line in lines if line.get_linestyle() == ":"] == expected
 
 
 def test_plot_probabilities_puts_the_five_likeliest_first_and_numbers_names_that_are_the_same():

@@ -29,21 +29,12 @@ def drawn(key, name):
     return DRAWINGS[name](config, image, model=VisionTransformer(config).eval())
 
 
-def texts(ax):
-    return [text for text in ax.texts if text.get_text().strip()]
-
-
-def said(ax):
-    return [text.get_text() for text in texts(ax)]
-
-
 def arrays(ax):
     return [np.asarray(artist.get_array()) for artist in ax.images]
 
 
 def holds(ax, values):
     """Whether some strip shows the first of these values, all that it shows being theirs."""
-    values = np.asarray(values)
     rows = [array.ravel() for array in arrays(ax) if array.ndim == 2 and 1 in array.shape]
     return any(2 <= len(row) <= len(values) and np.allclose(row, values[: len(row)], atol=1e-5) for row in rows)
 
@@ -53,9 +44,10 @@ def holds(ax, values):
 def test_words_and_pictures_are_large_enough_whole_and_apart(key, name):
     ax = drawn(key, name)
     renderer, whole = FigureCanvasAgg(ax.figure).get_renderer(), ax.figure.bbox.padded(0.5)
+    texts = [text for text in ax.texts if text.get_text().strip()]
     assert ax.figure.get_figwidth() <= 10
-    assert min(text.get_fontsize() for text in texts(ax)) >= 8
-    labels = [(text.get_text(), text.get_window_extent(renderer)) for text in texts(ax)]
+    assert min(text.get_fontsize() for text in texts) >= 8
+    labels = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
     pictures = [("a picture", artist.get_window_extent(renderer).padded(-0.5)) for artist in ax.images]
     for label, box in labels + pictures:
         assert whole.x0 <= box.x0 <= box.x1 <= whole.x1, label
@@ -64,14 +56,12 @@ def test_words_and_pictures_are_large_enough_whole_and_apart(key, name):
         assert not box.overlaps(other_box), (label, other)
 
 
-def shape(*sides):
-    return " × ".join(f"{side:,}" for side in sides)
-
-
 def expected(c):
+    def shape(*sides):
+        return " × ".join(f"{side:,}" for side in sides)
+
     tokens, image = shape(c.height * c.width // c.patch_size**2 + 1, c.dim), shape(c.channels, c.height, c.width)
-    flat = shape(c.rows * c.cols, c.channels * c.patch_size**2)
-    square = shape(c.tokens, c.tokens)
+    flat, square = shape(c.rows * c.cols, c.channels * c.patch_size**2), shape(c.tokens, c.tokens)
     embedded, learned = shape(c.patches, c.dim), c.patch_dim * c.dim + c.dim
     return {
         "embedding": [flat, shape(c.patch_dim, c.dim), embedded, f"{learned:,} numbers to learn"],
@@ -84,7 +74,7 @@ def expected(c):
 @every_name
 @every_config
 def test_the_numbers_are_the_config_s(key, name):
-    words = said(drawn(key, name))
+    words = [text.get_text() for text in drawn(key, name).texts]
     for number in expected(CONFIGS[key])[name]:
         whole = number.replace(",", "").replace(" × ", "").isdigit()
         assert number in words if whole else any(number in text for text in words), number
@@ -139,4 +129,4 @@ def test_what_does_not_fit_together_is_refused(name):
 def test_what_is_left_out_is_said():
     look = parts.Look(TINY, torch.rand(3, 48, 48), VisionTransformer(TINY))
     assert parts.followed(look) == [0, 1, 2, None, 17, None, 36]
-    assert "12 more" in said(drawn("many", "heads"))
+    assert "12 more" in [text.get_text() for text in drawn("many", "heads").texts]
