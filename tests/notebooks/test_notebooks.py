@@ -80,9 +80,7 @@ def test_executed_from_top_to_bottom_without_an_error_a_warning_or_a_path_of_a_m
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
-    for output in outputs:
-        assert output["output_type"] != "error"
-        assert output.get("name") != "stderr"
+    assert not [one for one in outputs if one["output_type"] == "error" or one.get("name") == "stderr"]
     text = json.dumps([[output.get("text"), output.get("data", {}).get("text/plain")] for output in outputs])
     assert not re.search(r"(?<![\w:/.<])/(?:[\w.-]+/){2,}[\w.-]+", text)
     assert path.stat().st_size < 1_000_000  # GitHub shows no larger one
@@ -127,10 +125,8 @@ def test_the_story_asks_no_library_but_torch_and_einops_so_that_others_are_tried
 def cells_of_exercises(notebook):
     found = []
     for cell in notebook["cells"]:
-        source = "".join(cell["source"])
-        if re.match(r"#{1,3} ", source) and cell["cell_type"] == "markdown":
-            if re.match(rf"### {len(found) + 1} · ", source):
-                found.append([])
+        if cell["cell_type"] == "markdown" and re.match(rf"### {len(found) + 1} · ", "".join(cell["source"])):
+            found.append([])
         if found:
             found[-1].append(cell)
     return found
