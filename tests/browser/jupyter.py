@@ -47,8 +47,8 @@ def is_view(data: dict) -> bool:
 
 def expect_picture(image) -> None:
     """A picture that the browser could read, and not a tiny one."""
-    there = until(image.page, lambda: image.evaluate("one => one.complete && one.naturalWidth > 100"), 10)
-    assert there, "a picture that the browser cannot read"
+    read = "one => one.complete && one.naturalWidth > 100"
+    until(image.page, lambda: image.evaluate(read), 10, "a picture that the browser can read")
     assert image.is_visible()
     assert image.bounding_box()["width"] > 100
 
@@ -59,18 +59,20 @@ class Server:
     def __init__(self, front_end: str, folder: Path):
         module = {"lab": "jupyterlab", "notebook": "notebook"}[front_end]
         pytest.importorskip(module, reason="it is not installed; pip install -r tests/requirements.txt")
-        self.front_end, self.root = front_end, folder / "root"
+        self.front_end, self.root, self.log = front_end, folder / "root", folder / "server.log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-        own |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
-        options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token="]
-        options += ["--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={self.root}"]
-        self.log = folder / "server.log"
+        folders = [*(f"JUPYTER_{name}_DIR" for name in ("CONFIG", "DATA", "RUNTIME")), "IPYTHONDIR"]
+        own = {name: str(folder / name) for name in (*folders, "JUPYTERLAB_SETTINGS_DIR")}
+        command = [sys.executable, "-m", module, "--no-browser", "--allow-root", f"--port={port}"]
+        command += [
+            "--IdentityProvider.token=",
+            "--ServerApp.disable_check_xsrf=True",
+            f"--ServerApp.root_dir={self.root}",
+        ]
         with self.log.open("w") as log:
-            command = [sys.executable, "-m", module, *options]
             self.process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=folder)
         end = time.monotonic() + PATIENCE
         while self.ask("/api/status") is None:
@@ -172,8 +174,8 @@ class Notebook:
             cell.scroll_into_view_if_needed()
             cell.locator(".jp-OutputArea-output img").first.wait_for()
             expect_picture(cell.locator(".jp-OutputArea-output img").first)
-        for words in ("Error displaying widget", "Loading widget", "Javascript Error"):
-            assert not self.page.get_by_text(words).locator("visible=true").count()
+        words = self.page.get_by_text(re.compile("Error displaying widget|Loading widget|Javascript Error"))
+        assert not words.locator("visible=true").count()
 
     def expect_all_alive(self) -> None:
         """What the notebook has stored as moving is alive after a run: neither more nor fewer panels and views."""

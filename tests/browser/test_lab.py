@@ -2,6 +2,7 @@
 exported HTML, opened from the disk with no network. Notebook 7 is tried in tests/nightly."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,8 @@ def ran(browser, tmp_path_factory):
     for source, (name, wanted) in SOURCES.items():
         stored = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
         outputs = [output for cell in stored["cells"] for output in cell.get("outputs", [])]
-        outputs = [output for output in outputs if wanted(output.get("data", {}))][:1]
-        cell = dict(cell_type="code", source=source, outputs=outputs, execution_count=1, metadata={})
+        first = next(output for output in outputs if wanted(output.get("data", {})))
+        cell = dict(cell_type="code", source=source, outputs=[first], execution_count=1, metadata={})
         cells.append(stored["cells"][2] | cell)  # with its id, and not folded as it may be
     (folder / "root" / "all.ipynb").write_text(json.dumps(stored | {"cells": cells}))
     server = Server("lab", folder)
@@ -75,23 +76,18 @@ def test_the_button_trains_stops_and_says_what_it_does(ran):
     assert panel.settled()[0] != before[0]
 
 
-def noise(strength: float) -> dict:
-    content = file_of(Image.effect_noise((90, 90), strength))
-    return {"name": "noise.png", "mimeType": "image/png", "buffer": content}
-
-
 def test_a_reader_s_own_picture_a_broken_one_and_one_too_large(ran, tmp_path):
     panel = ran.panels[0]
     panel.root.scroll_into_view_if_needed()  # what is out of sight is not laid out, and shows no alert
     panel.root.locator("select").first.select_option("my own")
     file, before = panel.root.locator("input[type=file]"), panel.settled()
-    file.set_input_files(noise(20))
+    broken = {"name": "noise.png", "mimeType": "image/png", "buffer": b"not an image"}
+    file.set_input_files(broken | {"buffer": file_of(Image.effect_noise((90, 90), 20))})
     assert panel.changed(before)
     good = panel.settled()
     over = tmp_path / "over.png"
     with over.open("wb") as sparse:
         sparse.truncate(7_000_001)
-    broken = noise(90) | {"buffer": b"not an image"}
     for bad, words in ((broken, "Pillow"), (over, "7.1 MB"), (broken, "Pillow")):
         file.set_input_files(bad)
         until(ran.page, lambda words=words: [words in one for one in panel.alerts] == [True], what=f"words: {words}")
@@ -146,5 +142,4 @@ def test_an_exported_page_lives_without_a_network(open_file, tmp_path):
     for image in images:  # of widgets
         expect_picture(image)
         assert len(image.get_attribute("alt").split()) > 8  # more than where none was given
-    for words in ("Error displaying widget", "Loading widget"):
-        assert words not in page.locator("body").inner_text()
+    assert not re.search("Error displaying widget|Loading widget", page.locator("body").inner_text())

@@ -7,6 +7,7 @@ import struct
 import time
 import traceback
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -30,11 +31,9 @@ def drawn(dice: random.Random) -> Image.Image:
     if mode in ("I;16", "I"):
         numbers = noise[..., :2].copy().view(np.uint16)[..., 0]
         return Image.fromarray(numbers.astype(np.int32) if mode == "I" else numbers)
-    for between in ("", "RGB", "L", "LA"):  # not every mode can be reached from every other
-        try:
-            return (picture.convert(between) if between else picture).convert(mode)
-        except ValueError:
-            continue
+    for between in ("RGBA", "RGB", "L", "LA"):  # not every mode can be reached from every other
+        with suppress(ValueError):
+            return picture.convert(between).convert(mode)
     return picture
 
 
@@ -49,11 +48,9 @@ def saved(picture: Image.Image, dice: random.Random) -> bytes:
             options["transparency"] = 0
         if kind in ("PNG", "GIF", "TIFF", "WEBP") and dice.random() < 0.1:
             options |= {"save_all": True, "append_images": [picture, picture]}
-        try:
+        with suppress(Exception):  # Pillow raises many kinds for a mode that a format does not know
             picture.save(buffer, kind, **options)
-        except Exception:  # Pillow raises many kinds for a mode that a format does not know
-            continue
-        return buffer.getvalue()
+            return buffer.getvalue()
     return b""
 
 
