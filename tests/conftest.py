@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.peers.libraries import import_peer
-from vit_walkthrough import VisionTransformer, ViTConfig
+from vit_walkthrough import VisionTransformer, ViTConfig, draw
 from vit_walkthrough.model import attention
 
 torch.set_num_threads(1)  # pytest-xdist already runs one process per core
@@ -82,7 +82,6 @@ def peer():
 
 @pytest.fixture
 def kernel_calls(monkeypatch):
-    """The shape of the queries of every call of the fused kernel."""
     calls, kernel = [], attention.F.scaled_dot_product_attention
 
     def counted(queries, keys, values):
@@ -98,3 +97,15 @@ def on_the_processor(monkeypatch):
     """What is compared bit for bit is computed where the order of a sum is fixed."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """Record what a function of `draw` is called with."""
+
+    def watch(name: str) -> list:
+        calls, real = [], getattr(draw, name)
+        monkeypatch.setattr(draw, name, lambda *args, **more: (calls.append((args, more)), real(*args, **more))[1])
+        return calls
+
+    return watch

@@ -46,7 +46,6 @@ def is_view(data: dict) -> bool:
 
 
 def expect_picture(image) -> None:
-    """A picture that the browser could read, and not a tiny one."""
     read = "one => one.complete && one.naturalWidth > 100"
     until(image.page, lambda: image.evaluate(read), 10, "a picture that the browser can read")
     assert image.is_visible()
@@ -66,12 +65,8 @@ class Server:
         self.address = f"http://127.0.0.1:{port}"
         folders = [*(f"JUPYTER_{name}_DIR" for name in ("CONFIG", "DATA", "RUNTIME")), "IPYTHONDIR"]
         own = {name: str(folder / name) for name in (*folders, "JUPYTERLAB_SETTINGS_DIR")}
-        command = [sys.executable, "-m", module, "--no-browser", "--allow-root", f"--port={port}"]
-        command += [
-            "--IdentityProvider.token=",
-            "--ServerApp.disable_check_xsrf=True",
-            f"--ServerApp.root_dir={self.root}",
-        ]
+        command = [sys.executable, "-m", module, "--no-browser", "--allow-root", "--ServerApp.disable_check_xsrf=True"]
+        command += [f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={self.root}"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=folder)
         end = time.monotonic() + PATIENCE
@@ -104,8 +99,6 @@ class Server:
 
 
 class Notebook:
-    """One notebook opened in a fresh window of a front end."""
-
     def __init__(self, browser, server: Server, name: str):
         self.server, self.name = server, name
         self.cells = json.loads((server.root / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -199,8 +192,6 @@ class Notebook:
 
 
 class Panel:
-    """A panel on the page: what it shows, a picture or a living picture, and its alerts."""
-
     def __init__(self, page, root):
         self.page, self.root = page, root
         root.locator(f"{PICTURE}, .vit-alive").first.wait_for(state="attached")
@@ -231,15 +222,12 @@ class Panel:
 
 
 class View:
-    """One living picture on the page."""
-
     def __init__(self, page, root):
         self.page, self.root = page, root
         root.locator(".vit-alive").wait_for()
         self.picture = root.locator(".vit-points:visible").first
 
     def shown(self) -> str:
-        """Everything that it says and paints."""
         return self.root.evaluate(
             """root => { const stage = root.querySelector(".vit-alive"), sheets = [...stage.querySelectorAll("canvas")];
             return [stage.innerHTML, ...sheets.map((one) => one.toDataURL())].join(); }"""

@@ -36,7 +36,6 @@ NAMES = ["input", "", "patch_embedding", "class_token", "position_embedding", "b
 
 @pytest.fixture
 def shown(rounded, images, open_page):
-    """The page of a random model on a grid of 3 x 5, and what torch computes with the weights that it carries."""
     with torch.no_grad(), record(rounded) as trace:
         rounded(images)
     page = open_page(live("steps", rounded, images[0]).html, reduced_motion="reduce")

@@ -11,8 +11,22 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from tests.draw.artists import overlapping, pixels_of, words_drawn
-from tests.draw.test_plots import COLS, CURVE, IMAGE, IMAGES, MASKS, MATRIX, PATCHES, ROWS, SIDE, SIMILARITY, WEIGHTS
+from tests.draw.test_plots import (
+    COLS,
+    CURVE,
+    IMAGE,
+    IMAGES,
+    MASKS,
+    MATRIX,
+    PATCHES,
+    ROWS,
+    SIDE,
+    SIMILARITY,
+    WEIGHTS,
+    overlapping,
+    pixels_of,
+    words_drawn,
+)
 from vit_walkthrough import VisionTransformer, ViTConfig, draw
 from vit_walkthrough.data import photo
 from vit_walkthrough.draw.theme import ROLES, SMALL, render, show

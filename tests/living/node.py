@@ -36,7 +36,6 @@ for (const options of job.cases)
 
 
 def eight_bit(model):
-    """The model as a page has it."""
     model = copy.deepcopy(model)
     model.load_state_dict(in_full(in_eight_bits(model.state_dict())))
     return model

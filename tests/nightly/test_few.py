@@ -67,7 +67,6 @@ def from_few(seed):
 
 
 def at_72_pixels(seed):
-    """The ViT that was trained at 48 pixels, after 40 more steps at 72 pixels, or at 48."""
     test = ClutteredDigits("test", size=72)
     recipe = dict(steps=40, batch_size=32, learning_rate=1e-3, seed=seed, progress=False)
     larger = fit(adapt(load_tiny(), image_size=72), ClutteredDigits("train", size=72, seed=seed), **recipe).model.cpu()

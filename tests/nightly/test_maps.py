@@ -63,7 +63,6 @@ def scores(maps, masks):
 
 
 def strangers(model, count, first=1):
-    """Untrained models of the same config, each from a seed of its own."""
     return [init_model(model.config, ClutteredDigits("train"), seed=first + each).eval() for each in range(count)]
 
 
@@ -76,7 +75,6 @@ def duels(maps, masks):
 
 
 def on_digits(model, dim_fragments=0.4, count=500, without=()):
-    """What every map scores on the square of the digit, beside eight untrained models."""
     images, _, masks = ClutteredDigits("test", seed=1, dim_fragments=dim_fragments).sample(count, draw=0)
     found = {name: scores(maps, masks) for name, maps in maps_of(model, images, without=without).items()}
     return found | {"untrained": [scores(last_block(other, images), masks) for other in strangers(model, 8)]}
@@ -181,7 +179,6 @@ def curve_of(model, images, maps, classes, what):
 
 
 def covered_in_order(model, count=500):
-    """The probability of the predicted class while patches are covered or uncovered in the order of each map."""
     images, _, _ = ClutteredDigits("test", seed=1).sample(count, draw=0)
     with torch.no_grad():
         said = model(images).argmax(-1)

@@ -22,7 +22,6 @@ FORMATS = "PNG JPEG GIF BMP TIFF PPM TGA PCX ICO SGI DDS JPEG2000 IM MSP WEBP".s
 
 
 def drawn(dice: random.Random) -> Image.Image:
-    """A picture of a random size and one of Pillow's modes."""
     width, height = dice.choice([(1, 1), (1, 9), (40, 2)] + 9 * [(dice.randint(2, 40), dice.randint(2, 40))])
     noise = np.random.default_rng(dice.getrandbits(32)).integers(0, 256, (height, width, 4), dtype=np.uint8)
     picture, mode = Image.fromarray(noise, "RGBA"), dice.choice(MODES)
@@ -38,7 +37,6 @@ def drawn(dice: random.Random) -> Image.Image:
 
 
 def saved(picture: Image.Image, dice: random.Random) -> bytes:
-    """The picture as a file, in the first of the formats, in random order, that can hold its mode."""
     exif = Image.Exif()
     exif[0x0112] = dice.randint(0, 12)  # the orientation; only 1 to 8 mean one
     exif[0x010E] = "x" * dice.randint(0, 50)

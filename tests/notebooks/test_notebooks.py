@@ -115,7 +115,6 @@ def test_it_starts_with_its_question_and_its_links_lead_somewhere(path, notebook
 
 
 def test_the_story_asks_no_library_but_torch_and_einops_so_that_others_are_tried_through_the_package(path, story):
-    """tests/colab/run relies on it."""
     asked = [node for node in ast.walk(code(story)) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {getattr(node, "module", node.names[0].name).split(".")[0] for node in asked}
     files = {"numpy", "safetensors"} if path.stem == "10_real_weights" else set()

@@ -66,7 +66,6 @@ def test_of_changes_while_it_draws_the_last_one_is_drawn_afterwards_if_it_is_ano
 
 
 def observed() -> tuple[PictureChooser, list]:
-    """A chooser of one's own pictures, and the values that it will take."""
     chooser, values = PictureChooser(), []
     chooser.kind.value = "my own"
     chooser.observe(lambda change: values.append(change.new), names="value")

@@ -24,7 +24,6 @@ def trainable(steps: int) -> tuple:
 
 
 def progress_of(panel) -> tuple[int, str]:
-    """Steps taken, and what the text says of the accuracy."""
     found = re.search(r"parameters, ([\d,]+) steps, (.+?)\. On these four", panel.text)
     return int(found[1].replace(",", "")), found[2]
 
