@@ -71,11 +71,6 @@ def story(path, notebook):
     return notebook
 
 
-def test_there_is_every_notebook_from_00_and_the_readme_names_it():
-    assert [path.stem[:2] for path in STORY] == [f"{number:02}" for number in range(len(STORY))]
-    assert all(f"notebooks/{path.name}" in README for path in STORY)
-
-
 def test_executed_from_top_to_bottom_without_an_error_a_warning_or_a_path_of_a_machine(path, notebook):
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
@@ -224,7 +219,9 @@ def test_a_notebook_imports_no_later_stage_and_what_it_defines_under_a_stage_s_n
         assert name in welded.get(stages[name], []), f"{name} is defined here and in model/{stages[name]}.py"
 
 
-def test_the_list_of_questions_names_every_question_under_its_notebook():
+def test_the_readme_names_every_notebook_from_00_and_the_list_of_questions_every_question_under_its_notebook():
+    assert [path.stem[:2] for path in STORY] == [f"{number:02}" for number in range(len(STORY))]
+    assert all(f"notebooks/{path.name}" in README for path in STORY)
     listed = (ROOT / "notebooks/questions/README.md").read_text(encoding="utf-8")
     parts = iter(re.split(r"^## \[.+\]\((.+\.ipynb)\)$", listed, flags=re.M)[1:])
     named = {name: re.findall(r"^- (.+)$", part, flags=re.M) for name, part in zip(parts, parts, strict=True)}

@@ -94,17 +94,12 @@ def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictu
     assert alive >= 12
 
 
-def test_the_first_page_has_a_pad_on_which_a_digit_gets_an_answer(site, browser):  # noqa: F811
+def test_a_digit_on_the_first_page_s_pad_gets_an_answer_and_search_finds_a_term(site, browser):  # noqa: F811
     page = browser.new_page()
     page.goto((site / "index.html").as_uri())
     page.get_by_text("draw here").or_(page.locator(".vit-steps-pad canvas").first).first.wait_for()
     page.get_by_role("button", name="4", exact=True).click()
     page.wait_for_function("document.querySelector('.vit-text').textContent.includes('4')")
-    page.close()
-
-
-def test_search_finds_a_term_from_the_disk(site, browser):  # noqa: F811
-    page = browser.new_page()
     page.goto((site / "search.html").as_uri() + "?q=class+token")
     page.locator("#search-results li a").nth(4).wait_for()  # they come one after another
     page.close()

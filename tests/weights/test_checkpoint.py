@@ -130,7 +130,7 @@ def test_weights_that_do_not_fit_are_named(path, model):
     assert said.endswith("norm.bias: missing, expected (32,); extra: (2, 3), expected nothing")
 
 
-def test_all_sixteen_were_trained_by_one_recipe():
+def test_all_sixteen_were_trained_by_one_recipe_and_another_is_refused():
     assert list(bundled()) == [(patch_size, heads) for patch_size in (6, 8, 12, 16) for heads in (1, 2, 4, 8)]
     assert sum(path.stat().st_size for path in bundled().values()) <= 8_000_000
     accuracy = {}
@@ -145,9 +145,6 @@ def test_all_sixteen_were_trained_by_one_recipe():
     # One measured anew, on the same 2,000 images; another processor may round one of them to the other side.
     measured = evaluate(load_tiny(12, 4), ClutteredDigits("test"), COUNT)
     assert measured == pytest.approx(accuracy[12, 4], abs=0.0021)
-
-
-def test_a_checkpoint_that_is_not_bundled_is_refused():
     with pytest.raises(ValueError, match=r"0, 1 and 2, not 3\. .*--cue 0\.95 --steps 300 --seed 3"):
         load_cued(3)
     with pytest.raises(ValueError, match=r"\(7, 4\).* \(6, 1\), .*\(16, 8\)\. .*--patch-size 7 --heads 4"):

@@ -79,15 +79,12 @@ def test_arrays_do_as_well_and_weights_in_other_precisions_become_32_bits(write,
         assert loaded.blocks[0].norm_1.eps == 1e-3
 
 
-def test_heads_that_no_tensor_shows_must_be_said(write):
-    assert converted(write(), heads=2).config.heads == 2
+def test_heads_that_no_tensor_shows_must_be_said_and_nothing_may_be_left_over(write):
+    state = write()
+    assert converted(state, heads=2).config.heads == 2
     for heads, named in ((None, "dim 32 .* heads="), (5, "heads 5 .*32"), (0, "heads is 0")):
         with pytest.raises(ValueError, match=named):
-            converted(write(), heads=heads)
-
-
-def test_nothing_may_be_left_over(write):
-    state = write()
+            converted(state, heads=heads)
     for refused, source, named in (
         (state | {"decoder.weight": torch.rand(2), "norm.extra": torch.rand(2)}, "timm", r"decoder.*, norm\.extra"),
         (write("torchvision"), "timm", "18 missing: patch_embed.*, pos_embed; 32 left over: conv_proj"),
