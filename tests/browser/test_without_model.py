@@ -130,8 +130,7 @@ def test_predict_the_right_answer_is_not_in_the_still_the_text_or_the_page_befor
     first, other = (live("predict", QUESTION, [(one, one == right, "Because.") for one in "ab"]) for right in "ab")
     assert (first.png, first.text) == (other.png, other.text)
     width, height = Image.open(io.BytesIO(first.png)).size
-    assert 300 < width
-    assert height < 300  # three lines and the text below
+    assert height < 300 < width  # three lines and the text below
     assert "Because" not in first.text
     page = open_page(first.html)
     assert page.locator(".vit-alive").inner_html() == open_page(other.html).locator(".vit-alive").inner_html()

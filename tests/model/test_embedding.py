@@ -118,12 +118,11 @@ def test_bad_images_are_refused(images, change, error, message):
         patchify(change(images), 4)
 
 
-@pytest.mark.parametrize("broken", [(float("nan"), 1.0), (float("inf"), -float("inf"))], ids=["NaN", "that cancel"])
-def test_broken_pixels_are_counted(images, broken):
-    images[0, 1, 2, 3], images[1, 0, 11, 19] = broken
-    count = 2 - broken.count(1.0)
-    with pytest.raises(ValueError, match=f"^{count} of 1440 pixels are NaN or infinite"):
-        patchify(images, 4)
+def test_broken_pixels_are_counted(images):
+    for count, *broken in ((1, torch.nan, 1.0), (2, torch.inf, -torch.inf)):  # the second cancel
+        images[0, 1, 2, 3], images[1, 0, 11, 19] = broken
+        with pytest.raises(ValueError, match=f"^{count} of 1440 pixels are NaN or infinite"):
+            patchify(images, 4)
 
 
 @pytest.mark.parametrize(("side", "height", "width"), [(0, 12, 20), (-4, 12, 20), (7, 12, 20), (4, 10, 20), (4, 12, 6)])
@@ -136,15 +135,9 @@ def test_a_patch_size_that_does_not_divide_is_refused(side, height, width):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        ((15, 48), r"^patches .*\(15, 48\)$"),
-        ((2, 16, 48), r"^16 patches .* 12 x 20 .* 3 \* 5 = 15 "),
-        ((2, 15, 50), "^patch_dim 50 .* 4 x 4 pixels$"),
-        ((2, 15, 40), "^patch_dim 40 .* 4 x 4 pixels$"),
-    ],
-)
-def test_patches_that_do_not_tile_are_refused(shape, message):
-    with pytest.raises(ValueError, match=message):
-        unpatchify(torch.rand(shape), 4, 12, 20)
+def test_patches_that_do_not_tile_are_refused():
+    wrong = {(15, 48): r"^patches .*\(15, 48\)$", (2, 16, 48): r"^16 patches .* 12 x 20 .* 3 \* 5 = 15 "}
+    wrong |= {(2, 15, dim): f"^patch_dim {dim} .* 4 x 4 pixels$" for dim in (50, 40)}
+    for shape, message in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            unpatchify(torch.rand(shape), 4, 12, 20)

@@ -180,17 +180,12 @@ def test_the_line_s_own_advice_works_for_a_copy_in_drive(colab):
     assert result.package.endswith("reader/fork main"), result.done.stderr
 
 
-@pytest.mark.parametrize(
-    ("repository", "branch"),
-    [
-        ("reader/fork", "--upload-pack=touch${IFS}broken"),
-        ("reader/fork", "$(touch broken)"),
-        ("--upload-pack=x/fork", "main"),
-        ("reader@elsewhere.example/fork", "main"),
-        ("reader/--config", "main"),
-        ("reader/fork/deeper", "main"),
-    ],
-)
+NAMES = ["--upload-pack=x/fork", "reader@elsewhere.example/fork", "reader/--config", "reader/fork/deeper"]
+BAD = [(name, "main") for name in NAMES]
+BAD += [("reader/fork", branch) for branch in ("--upload-pack=touch${IFS}broken", "$(touch broken)")]
+
+
+@pytest.mark.parametrize(("repository", "branch"), BAD)
 def test_names_that_are_no_names_never_reach_git(colab, repository, branch):
     result = colab.run([session(repository, branch, quoted=False)])
     assert refused(result)
