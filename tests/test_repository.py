@@ -47,13 +47,9 @@ LIBRARIES = {
 }
 
 
-def name_of(path: Path) -> str:
-    """A file's module as the package sees it: model/vit.py is model.vit, model/__init__.py is model."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
-
-
-TREES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+# By module: model/vit.py is model.vit, model/__init__.py is model.
+NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8")) for path, name in NAMES.items()}
 
 
 def imported(tree: ast.Module) -> set[str]:

@@ -29,8 +29,6 @@ def rounded(model):
     return eight_bit(model)
 
 
-# steps
-
 NAMES = ["input", "", "patch_embedding", "class_token", "position_embedding", "blocks.1", "norm"]
 
 
@@ -96,9 +94,6 @@ def test_steps_straight_strokes_are_named_and_an_empty_pad_claims_nothing(open_p
         assert_reads(digit)
 
 
-# embedding
-
-
 def test_embedding_sums_and_products_are_torch_s_by_mouse_touch_and_keys(open_page):
     page = open_page(live("embedding", MODEL, IMAGE).html, has_touch=True)
     with torch.no_grad():
@@ -131,9 +126,6 @@ def test_embedding_sums_and_products_are_torch_s_by_mouse_touch_and_keys(open_pa
     pixel, filtered = rows[7, place].item(), weight[16, place].item()
     found = re.search(r"has (\S+), the filter (\S+), and their product is (\S+)\.", said).groups()
     assert [number(one) for one in found] == pytest.approx((pixel, filtered, pixel * filtered), abs=6e-4)
-
-
-# order
 
 
 def at_home(page, patch: int) -> tuple[float, float]:
@@ -186,9 +178,6 @@ def test_order_without_positions_no_shuffle_changes_the_answer(open_page):
     assert change <= float(said.split("more than ")[1].rstrip(".")) < 1e-4
 
 
-# stream
-
-
 def assert_reads(page, model, image, **options) -> None:
     """What is said at every station, and how long is what is read there."""
     shown = ask(page, "readings()")
@@ -227,9 +216,6 @@ def test_stream_every_station_says_what_torch_says(config, images, randomize, op
     assert_reads(page, model, image, **changes, unnormed=["blocks.0.norm_1", "norm"])
     page.get_by_role("button", name="reset").click()
     assert_reads(page, model, image)
-
-
-# cover
 
 
 def on_cover(page, patch: int) -> tuple[float, float]:
@@ -278,8 +264,6 @@ def test_cover_strongest_and_weakest_are_the_maps_and_a_finger_covers(rounded, i
     page.touchscreen.tap(*on_cover(page, 7))
     assert_answers(page, rounded, images[0], [7])
 
-
-# parameters
 
 SMALL = ViTConfig((32, 48), 8, channels=1, dim=64, depth=3, heads=4, hidden=96, classes=10)
 

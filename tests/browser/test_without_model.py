@@ -12,8 +12,6 @@ from vit_walkthrough import attend, attention_weights, patchify
 from vit_walkthrough.data import ClutteredDigits, numbered_image
 from vit_walkthrough.living import live
 
-# arrows
-
 KEYS, VALUES, QUERY = [[0.0, 1.0], [3.0, 0.0], [1.0, 1.0]], [[10.0, 0.0], [0.0, 10.0], [5.0, 5.0]], [2.0, 0.0]
 
 
@@ -58,9 +56,6 @@ def test_arrows_tips_are_dragged_by_mouse_finger_and_keys(open_page):
     assert assert_follows(page)["query"] == QUERY
 
 
-# pixels
-
-
 def said_of_a_pixel(page) -> tuple[int, int, float]:
     """Patch, place and value, from the sentence; and patch and place from the formula."""
     sentence, formula = told(page), page.locator(".vit-pixels-formula").first.inner_text()
@@ -93,8 +88,6 @@ def test_pixels_the_steps_of_the_code_end_in_the_rows_of_patchify(open_page):
     ordered = sorted(ask(page, "tiles()"), key=lambda tile: (float(tile[2][:-1]), float(tile[1][:-1])))
     assert [int(tile[0]) for tile in ordered] == patchify(numbered_image()[None], 2).flatten().int().tolist()
 
-
-# predict
 
 CHOICES = [
     ("576", False, "The class token has a position too."),
@@ -135,8 +128,6 @@ def test_predict_the_right_answer_is_not_in_the_still_the_text_or_the_page_befor
     page = open_page(first.html)
     assert page.locator(".vit-alive").inner_html() == open_page(other.html).locator(".vit-alive").inner_html()
 
-
-# run
 
 STATE = "document.querySelector('.vit-living').living.state()"
 

@@ -95,11 +95,10 @@ def test_norms_that_are_off_pass_the_tokens_and_temperature_flattens_the_softmax
 
 
 def test_what_the_model_lacks_is_refused_with_the_choices(model):
-    wrong = dict(order=[0, 1], hidden=[15], covered=[-1], silenced=[(0, 4)])
-    wrong |= dict(skipped=["blocks.2"], alone=["blocks.0"], unnormed=["head"], temperature=0.0)
-    words = ["each of the 15 patches once", "hidden has 15; .* 0 to 14", "covered has -1"]
-    words += [r"silenced has \(0, 4\); choose from \(0, 0\), \(0, 1\)", "skipped has 'blocks.2'; .*blocks.1.mlp"]
-    words += ["alone has 'blocks.0'", "unnormed has 'head'; .*norm_1", "temperature is 0.0"]
-    for (name, value), told in zip(wrong.items(), words, strict=True):
-        with pytest.raises(ValueError, match=told), intervene(model, **{name: value}):
+    wrong = {"each of the 15 patches once": dict(order=[0, 1]), "hidden has 15; .* 0 to 14": dict(hidden=[15])}
+    wrong |= {"covered has -1": dict(covered=[-1]), "unnormed has 'head'; .*norm_1": dict(unnormed=["head"])}
+    wrong |= {"skipped has 'blocks.2'; .*blocks.1.mlp": dict(skipped=["blocks.2"]), " is 0.0": dict(temperature=0.0)}
+    wrong |= {r"silenced has \(0, 4\); choose from \(0, 0\), \(0, 1\)": dict(silenced=[(0, 4)])}
+    for words, change in (wrong | {"alone has 'blocks.0'": dict(alone=["blocks.0"])}).items():
+        with pytest.raises(ValueError, match=words), intervene(model, **change):
             pass

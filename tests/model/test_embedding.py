@@ -64,23 +64,21 @@ def test_resampling_equals_timm(peer, grid, target):
         (lambda: PositionEmbedding(3, 5, 8)(torch.rand(2, 7, 8)), r"^7 tokens, .* 3 \* 5 \+ 1 = 16; resample_pos"),
         (lambda: PositionEmbedding(3, 5, 32, "rotary"), r"'rotary' .* learned or sincos$"),
         *[(lambda dim=dim: sincos_positions(3, 5, dim), f"^dim {dim} .* 4") for dim in (2, 31)],
-        (
-            lambda: resample_positions(torch.rand(1, 16, 8), 4, 4),
-            r"^15 positions .* square grid; .*grid=\(rows, cols\)$",
-        ),
-        (
-            lambda: resample_positions(torch.rand(1, 16, 8), 4, 4, grid=(4, 4)),
-            r"^15 positions .* grid 4 x 4; .*grid=\(rows, cols\)$",
-        ),
-        (lambda: resample_positions(torch.rand(1, 1, 8), 4, 4), "^1 positions"),
-        (lambda: resample_positions(torch.rand(1, 17, 8), 0, 4), "0 x 4"),
-        (lambda: resample_positions(torch.rand(1, 17, 8), 4, -1), "4 x -1"),
-        (lambda: resample_positions(torch.rand(1, 17, 8), 8, 8, mode="nearest"), "'nearest' .* bicubic or bilinear$"),
     ],
 )
-def test_what_has_no_positions_and_a_grid_that_cannot_be_inferred_are_refused(ask, message):
+def test_what_has_no_positions_is_refused(ask, message):
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_grid_that_cannot_be_inferred_is_refused():
+    wrong = {r"^15 positions .* square grid; .*grid=\(rows, cols\)$": (16, 4, 4), "^1 positions": (1, 4, 4)}
+    wrong |= {r"^15 positions .* grid 4 x 4; .*grid=\(rows, cols\)$": (16, 4, 4, "bicubic", (4, 4))}
+    wrong |= {"'nearest' .* bicubic or bilinear$": (17, 8, 8, "nearest"), "0 x 4": (17, 0, 4), "4 x -1": (17, 4, -1)}
+    for message, (tokens, *given) in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            resample_positions(torch.randn(1, tokens, 8), *given)
 
 
 @pytest.mark.parametrize(("rows", "cols", "side", "channels"), [(1, 1, 1, 1), (1, 3, 2, 1), (5, 1, 1, 3), (3, 5, 3, 2)])
@@ -101,21 +99,14 @@ def test_images_without_numbers_and_those_whose_sum_overflows_are_fine():
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (lambda images: images.tolist(), TypeError, "not list$"),
-        (lambda images: images.numpy(), TypeError, "not ndarray$"),
-        (lambda images: images[0], ValueError, r"\(3, 12, 20\); .* images\[None\]$"),
-        (lambda images: images[0, 0], ValueError, r"\(12, 20\)$"),
-        (lambda images: images[None], ValueError, r"\(1, 2, 3, 12, 20\)$"),
-        (lambda images: (255 * images).byte(), TypeError, "torch.uint8; .* / 255$"),
-        (lambda images: images.long(), TypeError, "torch.int64; .* / 255$"),
-    ],
-)
-def test_bad_images_are_refused(images, change, error, message):
-    with pytest.raises(error, match=f"^images (must|are) .*{message}"):
-        patchify(change(images), 4)
+def test_bad_images_are_refused(images):
+    kinds = {"must .*not list$": images.tolist(), "must .*not ndarray$": images.numpy()}
+    kinds |= {"are torch.uint8; .* / 255$": (255 * images).byte(), "are torch.int64; .* / 255$": images.long()}
+    shapes = {r"must .*\(3, 12, 20\); .* images\[None\]$": images[0], r"must .*\(12, 20\)$": images[0, 0]}
+    shapes |= {r"must .*\(1, 2, 3, 12, 20\)$": images[None]}
+    for message, wrong in (kinds | shapes).items():
+        with pytest.raises(TypeError if message in kinds else ValueError, match=f"^images {message}"):
+            patchify(wrong, 4)
 
 
 def test_broken_pixels_are_counted(images):

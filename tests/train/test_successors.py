@@ -113,12 +113,9 @@ def test_nothing_that_is_hidden_is_seen_and_all_that_is_not_is():
         again, same_places = answer(model, unpatchify(noise, 8, 48, 48))
         assert torch.equal(same_places, hidden)
         assert torch.equal(again, believed) != changes
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, 0.99, -1.0])
-def test_a_share_that_hides_nothing_or_all_is_refused(share):
-    with pytest.raises(ValueError, match=rf"a share of {share}, \d+ of 36 patches are seen; choose .* as 0\.75"):
-        MaskedAutoencoder(init_model(CONFIG, DIGITS), share)
+    for share in (0.0, 1.0, 0.99, -1.0):
+        with pytest.raises(ValueError, match=rf"a share of {share}, \d+ of 36 patches are seen; choose .* as 0\.75"):
+            MaskedAutoencoder(model.encoder, share)
 
 
 def test_it_learns_to_fill_in_and_the_same_seed_gives_the_same_losses():
