@@ -170,20 +170,17 @@ def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(cou
     assert cut is None or places[8][1].stop < cut[0] < places[9][1].start
 
 
-@pytest.mark.parametrize(
-    ("values", "kind", "limit", "expected"),
-    [
+def test_plot_matrix_holds_the_values_between_the_limits_of_its_kind():
+    cases = [
         (MATRIX, "magnitude", None, (-2, 3)),
         (MATRIX, "weights", None, (0, 1)),
-        (-MATRIX, "signed", None, (-3, 3)),
-        (MATRIX, "signed", 1.5, (-1.5, 1.5)),
         ([[0.0]], "signed", None, (-1, 1)),
-    ],
-)
-def test_plot_matrix_holds_the_values_between_the_limits_of_its_kind(values, kind, limit, expected):
-    heat = draw.plot_matrix(values, kind=kind, limit=limit).images[0]
-    np.testing.assert_array_equal(heat.get_array(), values)
-    assert (heat.get_clim(), heat.get_cmap().name) == (expected, COLORMAPS[kind])
+    ]
+    cases += [(MATRIX, "signed", 1.5, (-1.5, 1.5)), (-MATRIX, "signed", None, (-3, 3))]
+    for values, kind, limit, expected in cases:
+        heat = draw.plot_matrix(values, kind=kind, limit=limit).images[0]
+        np.testing.assert_array_equal(heat.get_array(), values)
+        assert (heat.get_clim(), heat.get_cmap().name) == (expected, COLORMAPS[kind])
 
 
 @pytest.mark.parametrize(

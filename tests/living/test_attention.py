@@ -92,13 +92,6 @@ def test_blocks_and_heads_are_chosen_in_their_order(model, images, blocks, heads
     assert (carried(of_weights)["weights"] == data["weights"]).all()
 
 
-def test_an_image_may_be_larger_or_grey_and_is_cut_off_at_black_and_white(attention):
-    image = torch.tensor([-0.4, 1.7]).repeat_interleave(30).expand(1, 36, 60)
-    data = carried(live("attention", attention, image))
-    assert (data["rows"], data["cols"]) == (3, 5)
-    np.testing.assert_array_equal(data["image"], np.repeat([0, 255], 30)[None, :, None].repeat(36, 0).repeat(3, 2))
-
-
 def test_fewer_axes_are_those_of_one_block_of_one_image_of_one_head_and_any_precision_is_shown(attention, images):
     expected = live("attention", attention[1:2, 1:2, 2:3], images[1])
     assert_carries(expected, attention[1:2, 1, 2:3])
@@ -106,6 +99,11 @@ def test_fewer_axes_are_those_of_one_block_of_one_image_of_one_head_and_any_prec
         assert live("attention", weights, images[1]).html == expected.html
     halves = attention.bfloat16()
     assert_carries(live("attention", halves, images[0].bfloat16()), halves[:, 0].double())
+    # An image may be larger or grey, and is cut off at black and white.
+    image = torch.tensor([-0.4, 1.7]).repeat_interleave(30).expand(1, 36, 60)
+    data = carried(live("attention", attention, image))
+    assert (data["rows"], data["cols"]) == (3, 5)
+    np.testing.assert_array_equal(data["image"], np.repeat([0, 255], 30)[None, :, None].repeat(36, 0).repeat(3, 2))
 
 
 def test_a_trace_on_an_autograd_graph_stays_as_it_is_and_no_random_number_is_drawn(model, images):

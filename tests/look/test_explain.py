@@ -207,16 +207,11 @@ def test_classes_may_be_whole_numbers_of_any_kind(ask, model, images, unchecked)
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    "classes",
-    [
-        *[[0, 5], [-1, 0], [0], [0, 1, 2], [True, False], [0.0, 1.0], ["0", "1"], [[0], [1, 2]], 3, "31"],
-        torch.tensor([0, 5]),
-    ],
-)
-def test_classes_that_the_model_does_not_have_are_refused(ask, model, images, classes):
-    with pytest.raises(ValueError, match=r"^classes .* 2 .* 0 to 4, .* not "):
-        ask(model, images, classes)
+def test_classes_that_the_model_does_not_have_are_refused(ask, model, images):
+    wrong = [[0, 5], [-1, 0], [0], [0, 1, 2], [True, False], [0.0, 1.0], ["0", "1"], [[0], [1, 2]], 3, "31"]
+    for classes in (*wrong, torch.tensor([0, 5])):
+        with pytest.raises(ValueError, match=r"^classes .* 2 .* 0 to 4, .* not "):
+            ask(model, images, classes)
 
 
 def test_the_model_and_the_images_stay_as_they_were(ask, model, images):

@@ -38,19 +38,15 @@ def last_block(model, images):
     return look(model, images)[-1, :, :, 0, 1:].mean(dim=1)
 
 
-def brightness(images, patch_size):
-    """The mean of the brightest channel in each patch: a map that has never met a model."""
-    return patchify(images.amax(dim=1, keepdim=True), patch_size).mean(dim=-1)
-
-
 def maps_of(model, images, classes=None, without=()):
-    """Every map of these classes, by default of those that the model says."""
+    """Every map of these classes, by default of those that the model says; brightness has never met a model."""
+    brightest = patchify(images.amax(dim=1, keepdim=True), model.config.patch_size)
     makers = {
         "last block": lambda: last_block(model, images),
         "rollout": lambda: rollout(look(model, images))[:, 0, 1:],
         "relevance": lambda: relevance(model, images, classes),
         "occlusion": lambda: occlusion(model, images, classes).clamp(min=0),
-        "brightness": lambda: brightness(images, model.config.patch_size),
+        "brightness": lambda: brightest.mean(dim=-1),
     }
     return {name: make() for name, make in makers.items() if name not in without}
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tests.peers.conftest import build  # noqa: F401  a fixture
 from tests.peers.test_weights import equal_inside
-from tests.weights.test_convert import config, images, write  # noqa: F401  fixtures
+from tests.weights.test_convert import config, write  # noqa: F401  fixtures
 from vit_walkthrough import ViTConfig, count_parameters
 from vit_walkthrough.weights.checkpoint import load_checkpoint, save_checkpoint
 from vit_walkthrough.weights.convert import SOURCES, convert_weights
@@ -34,8 +34,8 @@ DAMAGES = [  # missing, renamed, twice, misshapen or nested: the tensors that st
 
 
 @pytest.mark.parametrize("block", range(20))
-def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model, images, write, block):  # noqa: F811
-    refused = 0
+def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model, write, block):  # noqa: F811
+    refused, images = 0, torch.rand(2, 3, 12, 12)
     for seed in range(100 * block, 100 * (block + 1)):
         dice = random.Random(seed)
         source = dice.choice((*SOURCES[:3], "own"))

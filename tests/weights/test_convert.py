@@ -15,11 +15,6 @@ def config():
 
 
 @pytest.fixture
-def images():
-    return torch.rand(2, 3, 12, 12)
-
-
-@pytest.fixture
 def write(model):
     """A model's weights as a library would name and cut them."""
 
@@ -69,8 +64,8 @@ def test_every_tensor_arrives_bit_by_bit_is_a_copy_and_cannot_be_left_out(write,
             converted({other: tensor for other, tensor in state.items() if other != name}, source)
 
 
-def test_arrays_do_as_well_and_weights_in_other_precisions_become_32_bits(write, model, images):
-    arrays = {name: tensor.numpy() for name, tensor in write().items()}
+def test_arrays_do_as_well_and_weights_in_other_precisions_become_32_bits(write, model):
+    arrays, images = {name: tensor.numpy() for name, tensor in write().items()}, torch.rand(2, 3, 12, 12)
     assert torch.equal(converted(arrays)(images), model(images))
     for dtype in (torch.bfloat16, torch.float64):
         loaded = converted({name: tensor.to(dtype) for name, tensor in write().items()}, eps=1e-3)
