@@ -171,12 +171,8 @@ def test_plot_sequence_writes_its_place_under_each_patch_and_cuts_a_long_one(cou
 
 
 def test_plot_matrix_holds_the_values_between_the_limits_of_its_kind():
-    cases = [
-        (MATRIX, "magnitude", None, (-2, 3)),
-        (MATRIX, "weights", None, (0, 1)),
-        ([[0.0]], "signed", None, (-1, 1)),
-    ]
-    cases += [(MATRIX, "signed", 1.5, (-1.5, 1.5)), (-MATRIX, "signed", None, (-3, 3))]
+    cases = [(MATRIX, "magnitude", None, (-2, 3)), (MATRIX, "weights", None, (0, 1)), ([[0]], "signed", None, (-1, 1))]
+    cases += [(-MATRIX, "signed", None, (-3, 3)), (MATRIX, "signed", 1.5, (-1.5, 1.5))]
     for values, kind, limit, expected in cases:
         heat = draw.plot_matrix(values, kind=kind, limit=limit).images[0]
         np.testing.assert_array_equal(heat.get_array(), values)
