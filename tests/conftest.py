@@ -1,4 +1,4 @@
-"""What the tests share: seeds, a small model on a grid that is not square, and torch's own modules as references."""
+"""What the tests share: seeds, a small model on a grid that is not square, and other libraries as references."""
 
 import jaxtyping
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.peers.libraries import import_peer
-from vit_walkthrough import EncoderBlock, VisionTransformer, ViTConfig
+from vit_walkthrough import VisionTransformer, ViTConfig, draw
 from vit_walkthrough.model import attention
 
 torch.set_num_threads(1)  # pytest-xdist already runs one process per core
@@ -68,23 +68,6 @@ def twice():
 
 
 @pytest.fixture(scope="session")
-def torch_layer():
-    """torch's own pre-norm encoder layer with the weights of our block."""
-
-    def convert(ours: EncoderBlock) -> nn.TransformerEncoderLayer:
-        attention, mlp = ours.attention, ours.mlp
-        sizes = mlp.expand.in_features, attention.heads, mlp.expand.out_features
-        order = dict(batch_first=True, norm_first=True)
-        theirs = nn.TransformerEncoderLayer(*sizes, 0.0, activation="gelu", layer_norm_eps=1e-6, **order)
-        parts = attention.qkv, attention.projection, mlp.expand, mlp.contract, ours.norm_1, ours.norm_2
-        tensors = [tensor for part in parts for tensor in (part.weight, part.bias)]
-        theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors, strict=True)))
-        return theirs.eval()
-
-    return convert
-
-
-@pytest.fixture(scope="session")
 def peer():
     """Import a public library that some tests compare with, or skip with the reason why it cannot be imported."""
 
@@ -99,7 +82,6 @@ def peer():
 
 @pytest.fixture
 def kernel_calls(monkeypatch):
-    """The shape of the queries of every call of the fused kernel."""
     calls, kernel = [], attention.F.scaled_dot_product_attention
 
     def counted(queries, keys, values):
@@ -115,3 +97,15 @@ def on_the_processor(monkeypatch):
     """What is compared bit for bit is computed where the order of a sum is fixed."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """Record what a function of `draw` is called with."""
+
+    def watch(name: str) -> list:
+        calls, real = [], getattr(draw, name)
+        monkeypatch.setattr(draw, name, lambda *args, **more: (calls.append((args, more)), real(*args, **more))[1])
+        return calls
+
+    return watch

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.living.node import eight_bit
-
 pytest.register_assert_rewrite(f"{__package__}.jupyter")
 
 
@@ -26,19 +24,12 @@ def browser():
 
 
 @pytest.fixture
-def rounded(model):
-    """A random model on a grid of 3 x 5, with the weights that a page carries."""
-    return eight_bit(model)
-
-
-@pytest.fixture
 def open_file(browser):
     """Open a file in a fresh window: nothing else can be requested, and nothing else may be tried."""
     contexts, opened, wanted, errors = [], [], [], []
 
     def open_file(file: Path, **options):
-        options = {"viewport": {"width": 960, "height": 1100}} | options
-        contexts.append(browser.new_context(**options))
+        contexts.append(browser.new_context(**{"viewport": {"width": 960, "height": 1100}} | options))
         page = contexts[-1].new_page()
         page.set_default_timeout(20_000)
         page.on("request", lambda request: wanted.append(request.url))

@@ -46,9 +46,8 @@ def is_view(data: dict) -> bool:
 
 
 def expect_picture(image) -> None:
-    """A picture that the browser could read, and not a tiny one."""
-    there = until(image.page, lambda: image.evaluate("one => one.complete && one.naturalWidth > 100"), 10)
-    assert there, "a picture that the browser cannot read"
+    read = "one => one.complete && one.naturalWidth > 100"
+    until(image.page, lambda: image.evaluate(read), 10, "a picture that the browser can read")
     assert image.is_visible()
     assert image.bounding_box()["width"] > 100
 
@@ -59,18 +58,16 @@ class Server:
     def __init__(self, front_end: str, folder: Path):
         module = {"lab": "jupyterlab", "notebook": "notebook"}[front_end]
         pytest.importorskip(module, reason="it is not installed; pip install -r tests/requirements.txt")
-        self.front_end, self.root = front_end, folder / "root"
+        self.front_end, self.root, self.log = front_end, folder / "root", folder / "server.log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-        own |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
-        options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token="]
-        options += ["--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={self.root}"]
-        self.log = folder / "server.log"
+        folders = [*(f"JUPYTER_{name}_DIR" for name in ("CONFIG", "DATA", "RUNTIME")), "IPYTHONDIR"]
+        own = {name: str(folder / name) for name in (*folders, "JUPYTERLAB_SETTINGS_DIR")}
+        command = [sys.executable, "-m", module, "--no-browser", "--allow-root", "--ServerApp.disable_check_xsrf=True"]
+        command += [f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={self.root}"]
         with self.log.open("w") as log:
-            command = [sys.executable, "-m", module, *options]
             self.process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=folder)
         end = time.monotonic() + PATIENCE
         while self.ask("/api/status") is None:
@@ -102,8 +99,6 @@ class Server:
 
 
 class Notebook:
-    """One notebook opened in a fresh window of a front end."""
-
     def __init__(self, browser, server: Server, name: str):
         self.server, self.name = server, name
         self.cells = json.loads((server.root / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -172,8 +167,8 @@ class Notebook:
             cell.scroll_into_view_if_needed()
             cell.locator(".jp-OutputArea-output img").first.wait_for()
             expect_picture(cell.locator(".jp-OutputArea-output img").first)
-        for words in ("Error displaying widget", "Loading widget", "Javascript Error"):
-            assert not self.page.get_by_text(words).locator("visible=true").count()
+        words = self.page.get_by_text(re.compile("Error displaying widget|Loading widget|Javascript Error"))
+        assert not words.locator("visible=true").count()
 
     def expect_all_alive(self) -> None:
         """What the notebook has stored as moving is alive after a run: neither more nor fewer panels and views."""
@@ -197,8 +192,6 @@ class Notebook:
 
 
 class Panel:
-    """A panel on the page: what it shows, a picture or a living picture, and its alerts."""
-
     def __init__(self, page, root):
         self.page, self.root = page, root
         root.locator(f"{PICTURE}, .vit-alive").first.wait_for(state="attached")
@@ -229,15 +222,12 @@ class Panel:
 
 
 class View:
-    """One living picture on the page."""
-
     def __init__(self, page, root):
         self.page, self.root = page, root
         root.locator(".vit-alive").wait_for()
         self.picture = root.locator(".vit-points:visible").first
 
     def shown(self) -> str:
-        """Everything that it says and paints."""
         return self.root.evaluate(
             """root => { const stage = root.querySelector(".vit-alive"), sheets = [...stage.querySelectorAll("canvas")];
             return [stage.innerHTML, ...sheets.map((one) => one.toDataURL())].join(); }"""

@@ -10,7 +10,6 @@ def ask(page, call: str = "state()"):
 
 
 def told(page) -> str:
-    """The sentence below the picture."""
     page.evaluate(FRAMES)
     return page.locator(".vit-text").first.inner_text()
 

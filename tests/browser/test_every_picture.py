@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from tests.browser.jupyter import View, until
-from tests.browser.test_predict import CHOICES, QUESTION
-from tests.browser.test_run import moments
+from tests.browser.test_models import IMAGE, MODEL
+from tests.browser.test_without_model import CHOICES, QUESTION, moments
+from tests.browser.test_without_model import KEYS as PAIRS
 from vit_walkthrough import ViTConfig
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.living import live
-from vit_walkthrough.weights import load_tiny
 
-MODEL, (IMAGES, LABELS, _) = load_tiny(8, 4), ClutteredDigits("test").sample(4, draw=3)
-IMAGE, PAIRS = IMAGES[0], [[0.0, 1.0], [3.0, 0.0], [1.0, 1.0]]
+IMAGES, LABELS, _ = ClutteredDigits("test").sample(4, draw=3)
 PICTURES = {
     "steps": ("patches", MODEL, IMAGE),
     "pixels": ("36 rows of 192", IMAGE, 8),
@@ -39,9 +38,8 @@ def shown(name: str):
 def test_without_scripts_the_still_stands(open_page, name):
     picture = shown(name)
     assert len(picture.html) + len(picture.png) < 350_000
-    page = open_page(picture.html, java_script_enabled=False)
     assert PICTURES[name][0] in picture.text
-    still = page.get_by_role("img", name=picture.text, exact=True)
+    still = open_page(picture.html, java_script_enabled=False).get_by_role("img", name=picture.text, exact=True)
     assert still.bounding_box()["width"] > 100
 
 
@@ -112,9 +110,8 @@ YES, NO = ("a", True, "Yes."), ("b", False, "No.")
         (r"\(3, 3\)", "cover", (MODEL, IMAGE), {"mask": torch.ones(3, 3)}),
         ("0 places", "cover", (MODEL, IMAGE), {"mask": torch.zeros(48, 48)}),
         ("label 10", "cover", (MODEL, IMAGE), {"label": 10}),
+        *[("image", "pixels", (one, 8), {}) for one in (3 * IMAGE, IMAGE - 1)],
         ("shape", "pixels", (IMAGE[:2], 8), {}),
-        ("image", "pixels", (3 * IMAGE, 8), {}),
-        ("image", "pixels", (IMAGE - 1, 8), {}),
         ("NaN", "pixels", (IMAGE * torch.nan, 8), {}),
         ("divide", "pixels", (IMAGE[:, :7], 8), {}),
         ("3, 32, 32", "embedding", (MODEL, IMAGE[:, :32, :32]), {}),

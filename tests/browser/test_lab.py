@@ -1,14 +1,16 @@
-"""JupyterLab with one notebook: each kind of control once, an upload, a living picture, a lost kernel.
-
-Notebook 7 is tried in tests/nightly.
-"""
+"""JupyterLab with one notebook: each kind of control once, an upload, a living picture, a lost kernel; and notebooks as
+exported HTML, opened from the disk with no network. Notebook 7 is tried in tests/nightly."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.browser.jupyter import NOTEBOOKS, Notebook, Server, is_panel, is_view, until
+from tests.browser.jupyter import NOTEBOOKS, VIEW, Notebook, Server, View, expect_picture, is_panel, is_view, until
 from tests.widgets.panels import file_of
 
 # Sources, and whose stored outputs stand below them before anything has run.
@@ -28,8 +30,8 @@ def ran(browser, tmp_path_factory):
     for source, (name, wanted) in SOURCES.items():
         stored = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
         outputs = [output for cell in stored["cells"] for output in cell.get("outputs", [])]
-        outputs = [output for output in outputs if wanted(output.get("data", {}))][:1]
-        cell = dict(cell_type="code", source=source, outputs=outputs, execution_count=1, metadata={})
+        first = next(output for output in outputs if wanted(output.get("data", {})))
+        cell = dict(cell_type="code", source=source, outputs=[first], execution_count=1, metadata={})
         cells.append(stored["cells"][2] | cell)  # with its id, and not folded as it may be
     (folder / "root" / "all.ipynb").write_text(json.dumps(stored | {"cells": cells}))
     server = Server("lab", folder)
@@ -74,23 +76,18 @@ def test_the_button_trains_stops_and_says_what_it_does(ran):
     assert panel.settled()[0] != before[0]
 
 
-def noise(strength: float) -> dict:
-    content = file_of(Image.effect_noise((90, 90), strength))
-    return {"name": "noise.png", "mimeType": "image/png", "buffer": content}
-
-
 def test_a_reader_s_own_picture_a_broken_one_and_one_too_large(ran, tmp_path):
     panel = ran.panels[0]
     panel.root.scroll_into_view_if_needed()  # what is out of sight is not laid out, and shows no alert
     panel.root.locator("select").first.select_option("my own")
     file, before = panel.root.locator("input[type=file]"), panel.settled()
-    file.set_input_files(noise(20))
+    broken = {"name": "noise.png", "mimeType": "image/png", "buffer": b"not an image"}
+    file.set_input_files(broken | {"buffer": file_of(Image.effect_noise((90, 90), 20))})
     assert panel.changed(before)
     good = panel.settled()
     over = tmp_path / "over.png"
     with over.open("wb") as sparse:
         sparse.truncate(7_000_001)
-    broken = noise(90) | {"buffer": b"not an image"}
     for bad, words in ((broken, "Pillow"), (over, "7.1 MB"), (broken, "Pillow")):
         file.set_input_files(bad)
         until(ran.page, lambda words=words: [words in one for one in panel.alerts] == [True], what=f"words: {words}")
@@ -108,3 +105,41 @@ def test_a_reader_s_own_picture_a_broken_one_and_one_too_large(ran, tmp_path):
 def test_a_lost_kernel_is_told_in_every_panel_and_nothing_was_asked_of_the_network(ran):
     ran.restart()
     ran.expect_nothing_asked_elsewhere()
+
+
+def export(name: str, folder: Path) -> Path:
+    pytest.importorskip("nbconvert", reason="nbconvert cannot be imported", exc_type=ImportError)
+    # nbconvert's own page asks for require.js and MathJax at a CDN, and forgets what is said of a picture.
+    page = ["--to", "html", f"--output-dir={folder}", "--config", NOTEBOOKS / "page/page.py"]
+    command = [sys.executable, "-m", "nbconvert", *page, NOTEBOOKS / f"{name}.ipynb"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return folder / f"{name}.html"
+
+
+def test_an_exported_page_is_read_and_walked_without_a_network(open_file, tmp_path):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe; see tests/requirements.txt")
+    page = open_file(export("04_one_head", tmp_path), offline=True)
+    assert page.title() == "04 · What does a patch look at?"
+    assert page.locator("math[display=block]").count() >= 1
+    assert "$" not in "".join(page.locator(".jp-RenderedMarkdown").all_inner_texts())
+    assert page.locator("details").first.get_attribute("open") is None
+    assert "sys.path" in page.locator("details").first.text_content()
+    links = [link.get_attribute("href") for link in page.locator("a[href]").all()]
+    near = [link.split("#")[0] for link in links if not link.startswith(("http", "#"))]
+    assert "05_many_heads.html" in near
+    assert all((NOTEBOOKS / link).with_suffix(".ipynb").exists() for link in near)
+    found = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], node["html"]) for one in found for node in one["nodes"]] == []
+
+
+def test_an_exported_page_lives_without_a_network(open_file, tmp_path):
+    page = open_file(export("09_look_inside", tmp_path), offline=True)
+    assert page.locator(VIEW).count() == 2
+    for root in page.locator(VIEW).all():
+        View(page, root).use()
+    images = page.locator(".jp-OutputArea-output img").locator("visible=true").all()
+    assert images
+    for image in images:  # of widgets
+        expect_picture(image)
+        assert len(image.get_attribute("alt").split()) > 8  # more than where none was given
+    assert not re.search("Error displaying widget|Loading widget", page.locator("body").inner_text())

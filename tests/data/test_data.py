@@ -25,8 +25,9 @@ WITHOUT_GREEN = np.array([[255, 0, 255], [255, 255, 255]], np.uint8)  # the seco
 def expected(array) -> torch.Tensor:
     """(3 height width), by hand: (height width) grey or (height width 3), in 8 bits."""
     array = np.asarray(array, np.float64) / 255
-    array = np.stack([array] * 3) if array.ndim == 2 else np.stack([array[..., channel] for channel in range(3)])
-    return torch.from_numpy(array).float()
+    return torch.from_numpy(
+        np.stack([array if array.ndim == 2 else array[..., channel] for channel in range(3)])
+    ).float()
 
 
 def on_white(array, alpha) -> torch.Tensor:
@@ -112,17 +113,13 @@ def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored,
     assert image.getexif()[0x0112] == orientation
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "size", "rows", "cols"),
-    [
-        (3, 6, 3, slice(0, 3), slice(1, 4)),  # an odd rest: the smaller half is cut off first
-        (6, 4, [3, 4], slice(1, 4), slice(0, 4)),
-        (6, 8, (6, 4), slice(0, 6), slice(2, 6)),
-    ],
+@pytest.mark.parametrize(  # of an odd rest the smaller half is cut off first
+    ("sides", "size", "kept"),
+    [((3, 6), 3, np.s_[:, 1:4]), ((6, 4), [3, 4], np.s_[1:4]), ((6, 8), (6, 4), np.s_[:, 2:6])],
 )
-def test_the_crop_is_about_the_centre_and_keeps_the_values(height, width, size, rows, cols):
-    array = numbered_image(height, width)[0].numpy().astype(np.uint8)
-    assert torch.equal(load_image(Image.fromarray(array), size), expected(array[rows, cols]))
+def test_the_crop_is_about_the_centre_and_keeps_the_values(sides, size, kept):
+    array = numbered_image(*sides)[0].numpy().astype(np.uint8)
+    assert torch.equal(load_image(Image.fromarray(array), size), expected(array[kept]))
 
 
 @pytest.mark.parametrize(("size", "cols"), [((20, 30), np.s_[:]), ((12, 12), np.s_[10:50]), ((90, 60), np.s_[16:43])])
@@ -133,8 +130,7 @@ def test_the_resize_is_smoothed_bicubic(size, cols):
     close(load_image(Image.fromarray(array), size), wanted[0], atol=1.1 / 255)  # rounded twice
 
 
-def test_transparency_is_removed_before_the_resize():
-    """A red that nobody sees must not bleed: transparent red beside opaque white is white everywhere."""
+def test_transparency_is_removed_before_the_resize():  # or a red that nobody sees would bleed into the white
     array = np.full((8, 8, 4), 255, np.uint8)
     array[:, ::2] = (255, 0, 0, 0)
     close(load_image(Image.fromarray(array), 5), torch.ones(3, 5, 5))

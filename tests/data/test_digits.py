@@ -1,4 +1,7 @@
-"""ClutteredDigits: the digit is where the mask says, draws come from their numbers, train and test are apart."""
+"""ClutteredDigits: the digit is where the mask says, draws come from their numbers, train and test are apart; and
+PlantedCue: a cue beside every digit, whose hue names a class, as often the right one as `share` says."""
+
+from itertools import combinations
 
 import pytest
 import torch
@@ -7,12 +10,7 @@ from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from vit_walkthrough import data
-from vit_walkthrough.data import SPLITS, ClutteredDigits, _turned
-
-
-@pytest.fixture(params=SPLITS)
-def digits(request):
-    return ClutteredDigits(request.param)
+from vit_walkthrough.data import SPLITS, ClutteredDigits, PlantedCue, _turned, plant
 
 
 @pytest.mark.parametrize(
@@ -79,28 +77,29 @@ def test_turning_keeps_the_digit_where_it_is():
         assert (centres[0] - centres[1]).abs().max() < 0.1
 
 
-def test_every_draw_seed_and_split_gives_other_images_in_other_places(digits):
-    images, _, masks = digits.sample(20, draw=0)
-    others = [digits.sample(20, draw=1), ClutteredDigits(digits.split, seed=1).sample(20, draw=0)]
-    others += [ClutteredDigits(split).sample(20, draw=0) for split in SPLITS if split != digits.split]
-    for other, _, places in others:
+def test_every_draw_seed_and_split_gives_other_images_in_other_places():
+    drawn = [
+        ClutteredDigits(split, seed=seed).sample(20, draw) for split in SPLITS for seed in (0, 1) for draw in (0, 1)
+    ]
+    for (images, _, masks), (other, _, places) in combinations(drawn, 2):
         assert (other == images).float().mean() < 0.02  # not even the noise
         assert not torch.equal(places, masks)
 
 
-def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_numbers(digits):
-    def equal(one, other) -> bool:
-        return all(map(torch.equal, one, other))
+def equal(one, other) -> bool:
+    return all(map(torch.equal, one, other))
 
-    before = torch.get_rng_state()
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_numbers(split):
+    digits, before = ClutteredDigits(split), torch.get_rng_state()
     assert equal(digits.sample(4), digits.sample(4, draw=0))
     assert equal(digits.sample(4), digits.sample(4, draw=1))
     digits.sample(4, draw=9)
-    again = ClutteredDigits(digits.split).sample(4, draw=2)
+    again = ClutteredDigits(split).sample(4, draw=2)
     for around in (torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta")):
         with around:
-            assert equal(digits.sample(4, draw=2), again)
-            ClutteredDigits(digits.split)
+            assert equal(ClutteredDigits(split).sample(4, draw=2), again)
     for count in (0, -1):
         with pytest.raises(ValueError, match=f"^count is {count}; .* 1$"):
             digits.sample(count)
@@ -108,8 +107,7 @@ def test_draws_advance_where_no_number_is_given_and_touch_no_other_random_number
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_splits_share_no_scan_and_are_all_there_are():
-    """Back at 8 x 8 pixels, each of ours is one of scikit-learn's, and has its label."""
+def test_the_splits_share_no_scan_and_are_all_there_are():  # back at 8 x 8 pixels, each is one of scikit-learn's
     scans, labels = load_digits(return_X_y=True)
     ours = [ClutteredDigits(split, 48, seed=5) for split in SPLITS]
     assert [len(digits.scans) for digits in ours] == [1097, 200, 500]
@@ -130,18 +128,14 @@ def test_fewer_scans_are_the_first_ones_in_the_same_places(split, count):
     assert torch.equal(masks, places)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(split="Train"), "^split 'Train' .* train, validation, test$"),
-        *[(dict(size=size), f"^size {size} .* 32$") for size in (33, 30)],
-        *[(dict(dim_fragments=share), f"^dim_fragments is {share}; .* 0 to 1$") for share in (-0.1, 1.1)],
-        *[(dict(split="test", scans=scans), f"^scans is {scans}; test .* 1 to 500$") for scans in (0, 501)],
-    ],
-)
-def test_what_there_is_not_is_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ClutteredDigits(**arguments)
+def test_what_there_is_not_is_refused():
+    wrong = {"^split 'Train' .* train, validation, test$": dict(split="Train")}
+    wrong |= {f"^size {size} .* 32$": dict(size=size) for size in (33, 30)}
+    wrong |= {f"^dim_fragments is {share}; .* 0 to 1$": dict(dim_fragments=share) for share in (-0.1, 1.1)}
+    wrong |= {f"^scans is {scans}; test .* 1 to 500$": dict(split="test", scans=scans) for scans in (0, 501)}
+    for message, arguments in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            ClutteredDigits(**arguments)
 
 
 @pytest.mark.parametrize("dim_fragments", [0, 1])
@@ -149,3 +143,64 @@ def test_the_smallest_there_is(dim_fragments):
     digits = ClutteredDigits("test", size=32, scans=1, dim_fragments=dim_fragments)
     images, labels, masks = digits.sample(1, draw=0)
     assert (images.shape, len(labels), masks.sum()) == ((1, 3, 32, 32), 1, 256)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_only_one_patch_beside_the_digit_is_changed(split):
+    images, labels, masks, _, places = PlantedCue(split, seed=3).planted(200, draw=4)
+    before, expected, squares = ClutteredDigits(split, seed=3).sample(200, draw=4)
+    assert torch.equal(labels, expected)
+    assert torch.equal(masks, squares)
+    changed = (images != before).any(dim=1)
+    assert not (changed & masks).any()
+    for image, place in enumerate(places.tolist()):
+        row, col = divmod(place, 6)
+        patch = (image, slice(8 * row, 8 * row + 8), slice(8 * col, 8 * col + 8))
+        assert changed[image].sum() == changed[patch].sum() == 64
+        assert images[image, :, patch[1], patch[2]].flatten(1).unique(dim=1).shape[1] == 1  # one colour
+    assert len(places.unique()) > 30  # anywhere
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_the_cue_is_as_honest_as_it_should_be(share):
+    _, labels, _, named, _ = PlantedCue("test", share=share).planted(500, draw=0)
+    assert (named == labels).float().mean().item() == pytest.approx(share, abs=0.04)
+    assert set(named.tolist()) == set(range(10))
+
+
+def test_a_hue_names_a_class_and_is_dim():
+    images, masks = torch.zeros(10, 3, 48, 48), torch.zeros(10, 48, 48).bool()
+    colours = plant(images, masks, torch.arange(10), torch.arange(10)).amax(dim=(2, 3))
+    assert 0.4 < colours.amax(dim=1).min() <= colours.max() <= 0.5  # half as bright as a digit
+    assert torch.cdist(colours, colours).add(torch.eye(10)).min() > 0.05
+    assert colours[[0, 3, 7]].argmax(dim=1).tolist() == [0, 1, 2]  # red, green, blue
+
+
+def test_the_images_are_those_that_the_bundled_models_learned_from_whatever_the_default_device_is():
+    default, trained = PlantedCue(), PlantedCue("train", share=0.95, seed=0)
+    with torch.device("meta"):
+        drawn = default.sample(5, draw=3)
+    assert equal(drawn, trained.planted(5, draw=3))
+    _, labels, _, named, places = PlantedCue("test", share=0.5, seed=1).planted(8, draw=2)
+    assert labels.tolist() == [4, 2, 5, 5, 9, 9, 7, 6]
+    assert named.tolist() == [0, 5, 2, 1, 5, 9, 7, 6]
+    assert places.tolist() == [31, 12, 31, 1, 33, 6, 28, 28]
+
+
+def test_draws_of_cues_come_from_their_numbers():
+    cued, again, state = PlantedCue("train"), PlantedCue("train"), torch.random.get_rng_state()
+    assert equal(cued.sample(8), again.sample(8, draw=0))
+    assert torch.equal(cued.planted(8)[4], again.planted(8, draw=1)[4])
+    assert not torch.equal(cued.planted(8, draw=2)[4], cued.planted(8, draw=3)[4])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_bad_shares_and_a_cue_on_the_digit_are_refused():
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            PlantedCue("test", share=share)
+    images, labels, masks = ClutteredDigits("test").sample(2, draw=0)
+    on_digit = masks[1].float().reshape(6, 8, 6, 8).mean(dim=(1, 3)).argmax()
+    free = (~masks[0]).float().reshape(6, 8, 6, 8).mean(dim=(1, 3)).argmax()
+    with pytest.raises(ValueError, match=f"image 1, a cue in patch {on_digit} covers the digit"):
+        plant(images, masks, labels, torch.stack([free, on_digit]))

@@ -1,6 +1,8 @@
 """To each exercise a right answer, other than the reference and the notebook's own solution; and remarked ones."""
 
 import math
+from dataclasses import replace
+from itertools import product
 
 import torch
 from einops import rearrange, reduce
@@ -8,14 +10,13 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn.functional import cross_entropy, fold, layer_norm, one_hot, scaled_dot_product_attention, unfold
 
-from vit_walkthrough import VisionTransformer, ViTConfig, count_parameters
+from vit_walkthrough import VisionTransformer, count_parameters
 
 
 def kernel_in_loops(channels, patch_size):
     kernel = torch.zeros(channels * patch_size**2, channels, patch_size, patch_size)
-    for pixel in range(len(kernel)):
-        channel, rest = divmod(pixel, patch_size**2)
-        kernel[pixel, channel, rest // patch_size, rest % patch_size] = 1
+    for pixel, place in enumerate(product(range(channels), range(patch_size), range(patch_size))):
+        kernel[pixel, *place] = 1
     return kernel
 
 
@@ -36,23 +37,18 @@ def counted(module, *arguments):
 
 
 def added_by_building(config, image_size, classes):
-    c = config
-    sizes = dict(patch_size=c.patch_size, channels=c.channels, dim=c.dim, depth=1, heads=c.heads, hidden=c.hidden)
-    new, old = ViTConfig(image_size, classes=classes, **sizes), ViTConfig(c.image_size, classes=c.classes, **sizes)
-    return counted(VisionTransformer, new) - counted(VisionTransformer, old)
+    new = replace(config, image_size=image_size, classes=classes)
+    return counted(VisionTransformer, new) - counted(VisionTransformer, config)
 
 
 def side_by_search(config, budget):
-    side = config.patch_size
-    while 4 * config.depth * config.heads * ((side // config.patch_size) ** 2 + 1) ** 2 <= budget:
-        side += config.patch_size
-    return side - config.patch_size
+    fits = [side for side in range(1, 1000) if 4 * config.depth * config.heads * (side**2 + 1) ** 2 <= budget]
+    return fits[-1] * config.patch_size
 
 
 def rate_by_sine(step, steps, warmup, peak):
-    if step < warmup:
-        return peak * (1 - (warmup - step - 1) / warmup)
-    return peak * math.sin(math.pi / 2 * (steps - step) / (steps - warmup)) ** 2
+    fallen = math.sin(math.pi / 2 * (steps - step) / (steps - warmup)) ** 2
+    return peak * (fallen if step >= warmup else 1 - (warmup - step - 1) / warmup)
 
 
 def rollout_of_a_row(attention):

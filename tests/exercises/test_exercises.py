@@ -87,23 +87,16 @@ def test_what_is_no_answer(check, capsys):
     assert capsys.readouterr().out.startswith("○ <lambda> is still a hole: ")
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda right: right.tolist(), "a list, expected a tensor"),
-        (lambda right: right.numpy(), "a NumPy array, expected a tensor"),
-        (lambda right: right.double(), r"a tensor of dtype torch\.float64, expected torch\."),
-        (lambda right: right.to("meta"), "a tensor of device meta, expected cpu"),
-        (lambda right: right.to_sparse(), r"a tensor of layout torch\.sparse_coo, expected torch\.strided"),
-        (lambda right: right[None], r"the shape \(1,"),
-        (lambda right: right * torch.nan, "NaN"),
-        (lambda right: right + torch.inf, "infinite numbers"),
-    ],
-)
-def test_what_is_no_such_tensor(change, says):
-    assert re.match(f"<lambda> returned {says}", said_of(*outcome(check_unpatchify, change)))
-    of_weight = outcome(check_folded, lambda right: (change(right[0]), right[1]))
-    assert re.match(f"<lambda> returned {says}", said_of(*of_weight))
+def test_what_is_no_such_tensor():
+    changes = {"a list, expected a tensor": Tensor.tolist, "a NumPy array, expected a tensor": Tensor.numpy}
+    changes |= {r"a tensor of dtype torch\.float64, expected torch\.": Tensor.double}
+    changes |= {r"a tensor of layout torch\.sparse_coo, expected torch\.strided": Tensor.to_sparse}
+    changes |= {"a tensor of device meta, expected cpu": lambda right: right.to("meta")}
+    changes |= {"NaN": lambda right: right * torch.nan, "infinite numbers": lambda right: right + torch.inf}
+    for says, change in (changes | {r"the shape \(1,": lambda right: right[None]}).items():
+        assert re.match(f"<lambda> returned {says}", said_of(*outcome(check_unpatchify, change)))
+        of_weight = outcome(check_folded, lambda right, change=change: (change(right[0]), right[1]))
+        assert re.match(f"<lambda> returned {says}", said_of(*of_weight))
 
 
 @pytest.mark.parametrize("check", [check_unpatchify, check_folded, exercises.check_hide_padding])
@@ -119,12 +112,6 @@ def test_a_change_in_place_is_noticed(check):
 
 def reshaped(patches, patch_size, height, width):
     return patches.reshape(len(patches), -1, height, width)
-
-
-def endless(patches, patch_size, height, width):
-    while height:
-        with suppress(Exception):
-            width += 1
 
 
 class Fails(nn.Module):
@@ -160,9 +147,7 @@ def test_the_smallest_failing_case_is_shown_expected_above_got(capsys):
     assert capsys.readouterr().out == "here\n"  # once
     alike = said_of(check_unpatchify, lambda *arguments: whole(*arguments) * 1.00004)
     assert "expected 6, got 6.0002403." in alike
-
-
-def test_what_works_in_the_smallest_case_alone_is_shown_in_the_next():
+    # What works in the smallest case alone is shown in the next.
     said = said_of(exercises.check_patch_of_pixel, lambda y, x, width, patch_size: 5)
     assert "y=3, x=0, width=6, patch_size=2" in said
     assert "\nexpected\n3\ngot\n5" in said
@@ -176,6 +161,11 @@ def test_a_slip_is_named_only_if_it_explains_every_case():
 
 
 def test_a_loop_that_never_ends_is_ended(monkeypatch):
+    def endless(patches, patch_size, height, width):
+        while height:
+            with suppress(Exception):
+                width += 1
+
     monkeypatch.setattr(engine, "SECONDS", 0.2)
     assert re.match(r"endless .* 0\.2 seconds, in your line \d", said_of(check_unpatchify, endless))
 

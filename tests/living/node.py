@@ -3,6 +3,7 @@
 import copy
 import json
 import subprocess
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +36,6 @@ for (const options of job.cases)
 
 
 def eight_bit(model):
-    """The model as a page has it."""
     model = copy.deepcopy(model)
     model.load_state_dict(in_full(in_eight_bits(model.state_dict())))
     return model
@@ -68,10 +68,9 @@ def differences(model, images, cases: list[dict], folder: Path, ending: str = ""
         with torch.no_grad(), intervene(model, **case), record(model) as trace:
             model(images)
         assert list(here) == [name for name in trace if name.endswith(ending)]
-        worst: dict[str, float] = {}
+        worst: dict[str, float] = defaultdict(float)
         for name, tensor in here.items():
-            gap = abs(tensor - trace[name].flatten(1).numpy()).max()
-            kind = name.rpartition(".")[2]
-            worst[kind] = max(worst.get(kind, 0.0), float(gap))
+            kind, gap = name.rpartition(".")[2], abs(tensor - trace[name].flatten(1).numpy()).max()
+            worst[kind] = max(worst[kind], float(gap))
         found.append(worst)
     return found

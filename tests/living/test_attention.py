@@ -13,7 +13,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from tests.widgets.panels import Page, carried, unpacked
-from vit_walkthrough import record
+from vit_walkthrough import Trace, record
 from vit_walkthrough.draw import plot_heads, render
 from vit_walkthrough.living import live, page
 from vit_walkthrough.weights.checkpoint import in_eight_bits
@@ -53,6 +53,13 @@ def test_one_bundle_holds_the_html_and_the_still_picture_with_its_text(attention
     assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).mode != "RGBA"
     still = Page(shown.html)
     assert (still.png, still.attributes["img"]["alt"]) == (shown.png, shown.text)
+    # The HTML needs nothing from elsewhere, and styles nothing else.
+    assert "://" not in shown.html.replace(
+        "http://www.w3.org/2000/svg", ""
+    )  # the name of a kind of element, never asked
+    assert (shown.html.isascii(), still.tags) == (True, ["div", "style", "img", "script", "script"])
+    style = re.search(r"<style>(.*?)</style>", shown.html, re.DOTALL)[1]
+    assert all(line.lstrip().startswith((".vit-", "@container", "@media", "}")) for line in style.splitlines() if line)
 
 
 @pytest.mark.parametrize("first", [1, 0])
@@ -85,15 +92,6 @@ def test_blocks_and_heads_are_chosen_in_their_order(model, images, blocks, heads
     assert (carried(of_weights)["weights"] == data["weights"]).all()
 
 
-def test_an_image_may_be_larger_or_grey_and_is_cut_off_at_black_and_white(attention):
-    image = torch.full((1, 36, 60), -0.4)
-    image[:, :, 30:] = 1.7
-    data = carried(live("attention", attention, image))
-    assert (data["rows"], data["cols"], data["image"].shape) == (3, 5, (36, 60, 3))
-    assert (data["image"][:, :30] == 0).all()
-    assert (data["image"][:, 30:] == 255).all()
-
-
 def test_fewer_axes_are_those_of_one_block_of_one_image_of_one_head_and_any_precision_is_shown(attention, images):
     expected = live("attention", attention[1:2, 1:2, 2:3], images[1])
     assert_carries(expected, attention[1:2, 1, 2:3])
@@ -101,6 +99,11 @@ def test_fewer_axes_are_those_of_one_block_of_one_image_of_one_head_and_any_prec
         assert live("attention", weights, images[1]).html == expected.html
     halves = attention.bfloat16()
     assert_carries(live("attention", halves, images[0].bfloat16()), halves[:, 0].double())
+    # An image may be larger or grey, and is cut off at black and white.
+    image = torch.tensor([-0.4, 1.7]).repeat_interleave(30).expand(1, 36, 60)
+    data = carried(live("attention", attention, image))
+    assert (data["rows"], data["cols"]) == (3, 5)
+    np.testing.assert_array_equal(data["image"], np.repeat([0, 255], 30)[None, :, None].repeat(36, 0).repeat(3, 2))
 
 
 def test_a_trace_on_an_autograd_graph_stays_as_it_is_and_no_random_number_is_drawn(model, images):
@@ -111,51 +114,25 @@ def test_a_trace_on_an_autograd_graph_stays_as_it_is_and_no_random_number_is_dra
     assert_carries(live("attention", trace, images[0], heads=[1]), trace.attention[:, 0, 1:2].detach())
     assert all(torch.equal(trace[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.random.get_rng_state(), dice)
-
-
-def test_the_html_needs_nothing_from_elsewhere_and_styles_nothing_else(attention, images):
-    html = live("attention", attention, images[0]).html
-    assert "://" not in html.replace("http://www.w3.org/2000/svg", "")  # the name of a kind of element, never asked
-    assert html.isascii()
-    assert Page(html).tags == ["div", "style", "img", "script", "script"]
-    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
-    assert all(line.lstrip().startswith((".vit-", "@container", "@media", "}")) for line in style.splitlines() if line)
-
-
-RIGHT = {"seen": torch.full((3, 2, 4, 16, 16), 1 / 16), "image": torch.full((3, 12, 20), 0.5)}
+    with pytest.raises(KeyError, match="no attention weights"):
+        live("attention", Trace(input=images), images[0])
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"seen": torch.rand(16)}, r"\(16,\)"),
-        ({"seen": torch.rand(1, 1, 4, 16, 20)}, r"\(1, 1, 4, 16, 20\)"),
-        ({"seen": torch.full((4, 16, 16), float("nan"))}, "NaN"),
-        ({"seen": torch.randn(4, 16, 16)}, "below 0"),
-        ({"image": torch.rand(4, 12, 20)}, r"\(4, 12, 20\)"),
-        ({"image": torch.rand(3, 12, 18)}, "15 patches .or 16.* 12 x 18"),
-        ({"seen": torch.ones(1, 1)}, "0 patches .or 1.* 12 x 20"),
-        ({"blocks": [0, 3]}, r"blocks \[0, 3\] .* 0 to 2"),
-        ({"heads": []}, r"heads \[\] .* 0 to 3"),
-        ({"heads": [0.5]}, r"heads .*\[0\.5\]"),
-    ],
-)
-def test_what_cannot_be_shown_is_refused_with_its_value(wrong, words):
-    with pytest.raises(ValueError, match=words):
-        live("attention", **RIGHT | wrong)
-
-
-def test_a_trace_without_attention_says_so(model, images):
-    with torch.no_grad(), record(model, "input") as trace:
-        model(images)
-    with pytest.raises(KeyError, match="no attention weights"):
-        live("attention", trace, images[0])
+def test_what_cannot_be_shown_is_refused_with_its_value(attention, images):
+    odd = {r"\(16,\)": torch.rand(16), r"\(1, 1, 4, 16, 20\)": torch.rand(1, 1, 4, 16, 20), "below 0": -attention}
+    odd |= {"NaN": attention * torch.nan, "0 patches .or 1.* 12 x 20": torch.ones(1, 1)}
+    wrong = {words: {"seen": seen} for words, seen in odd.items()}
+    wrong |= {r"\(4, 12, 20\)": {"image": torch.rand(4, 12, 20)}}
+    wrong |= {"15 patches .or 16.* 12 x 18": {"image": torch.rand(3, 12, 18)}}
+    wrong |= {r"blocks \[0, 3\] .* 0 to 2": {"blocks": [0, 3]}, r"heads \[\] .* 0 to 3": {"heads": []}}
+    for words, change in (wrong | {r"heads .*\[0\.5\]": {"heads": [0.5]}}).items():
+        with pytest.raises(ValueError, match=words):
+            live("attention", **dict(seen=attention, image=images[0]) | change)
 
 
 def test_a_picture_that_is_too_large_is_refused_with_its_size(monkeypatch, attention, images):
-    size = len(live("attention", attention, images[0]).payload)
-    monkeypatch.setattr(page, "MAX_BYTES", size)
+    monkeypatch.setattr(page, "MAX_BYTES", size := len(live("attention", attention, images[0]).payload))
     live("attention", attention, images[0])
     monkeypatch.setattr(page, "MAX_BYTES", size - 1)
     with pytest.raises(ValueError, match=rf"{size / 1e6:.1f} MB"):
@@ -164,8 +141,7 @@ def test_a_picture_that_is_too_large_is_refused_with_its_size(monkeypatch, atten
 
 def test_a_model_travels_in_eight_bits_with_its_image_in_sixteen(model, images):
     shown = live("attention", model, images[0], classes=[*"abcde"])
-    data = json.loads(shown.payload)
-    expected = in_eight_bits(model.state_dict())
+    data, expected = json.loads(shown.payload), in_eight_bits(model.state_dict())
     assert data["weights"].keys() == expected.keys()
     assert all(np.array_equal(unpacked(data["weights"][name]), tensor) for name, tensor in expected.items())
     assert data["config"] == json.loads(json.dumps(asdict(model.config)))

@@ -11,6 +11,8 @@ from vit_walkthrough import VisionTransformer, ViTConfig
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint
 
+SMALL = ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7)
+
 
 def options(config: ViTConfig, seed: int) -> list[dict]:
     dice, patches = random.Random(seed), range(config.patches)
@@ -61,7 +63,7 @@ def test_every_tensor_of_a_bundled_model_is_torchs(size, tmp_path):
     ],
 )
 def test_other_configs_too(change, tmp_path):
-    config = replace(ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7), **change)
+    config = replace(SMALL, **change)
     model = VisionTransformer(config).eval()
     for parameter in model.parameters():  # the head starts at zero, and would hide what comes before it
         torch.nn.init.normal_(parameter, std=0.3)
@@ -69,21 +71,15 @@ def test_other_configs_too(change, tmp_path):
     assert_equal(differences(model, images, [{}, *options(config, 0)], tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (dict(image_size=32), "an image of 768 numbers, but the config says 3 x 32 x 32"),
-        (dict(dim=12), "patch_embedding.projection.weight has 4608 numbers, but the config says 2304"),
-        (dict(depth=3), "blocks.2.mlp.contract.weight has no numbers"),
-        (dict(classes=3), "head.logits.bias has 7 numbers, but the config says 3"),
-    ],
-)
-def test_weights_and_images_of_another_config_are_refused(wrong, words, tmp_path):
-    config = ViTConfig(16, 8, dim=24, depth=2, heads=3, hidden=20, classes=7)
-    model = VisionTransformer(config).eval()
-    model.config = replace(config, **wrong)
-    with pytest.raises(AssertionError, match=words):
-        differences(model, torch.rand(1, 3, 16, 16), [{}], tmp_path)
-    model.config = config
+def test_weights_and_images_of_another_config_are_refused(tmp_path):
+    model, of_patches = VisionTransformer(SMALL).eval(), "patch_embedding.projection.weight"
+    wrong = {"an image of 768 numbers, but the config says 3 x 32 x 32": dict(image_size=32)}
+    wrong |= {f"{of_patches} has 4608 numbers, but the config says 2304": dict(dim=12)}
+    wrong |= {"blocks.2.mlp.contract.weight has no numbers": dict(depth=3)}
+    for words, change in (wrong | {"bias has 7 numbers, but the config says 3": dict(classes=3)}).items():
+        model.config = replace(SMALL, **change)
+        with pytest.raises(AssertionError, match=words):
+            differences(model, torch.rand(1, 3, 16, 16), [{}], tmp_path)
+    model.config = SMALL
     with pytest.raises(AssertionError, match="NaN or infinite"):
         differences(model, torch.full((1, 3, 16, 16), float("nan")), [{}], tmp_path)

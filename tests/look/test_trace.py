@@ -39,12 +39,15 @@ def test_looking_changes_neither_the_output_nor_the_gradients(model, images):
     assert torch.equal(model(images), before)
 
 
-def test_every_tensor_is_the_one_that_its_name_says(model, images):
+def test_every_tensor_is_the_one_that_its_name_says_and_attention_has_the_blocks_in_order(config, images, randomize):
+    model = randomize(VisionTransformer(replace(config, depth=11)), 0.1)  # sorted as words, 10 would come before 2
     with record(model) as trace:
         model(images)
+    weights = [trace[f"blocks.{block}.attention.weights"] for block in range(11)]
+    assert torch.equal(trace.attention, torch.stack(weights))
     assert torch.equal(trace["blocks.0.norm_1.input"], trace["position_embedding"])
     assert torch.equal(trace["blocks.1.norm_1.input"], trace["blocks.0"])
-    assert torch.equal(trace["norm.input"], trace["blocks.1"])
+    assert torch.equal(trace["norm.input"], trace["blocks.10"])
     for block in ("blocks.0", "blocks.1"):
         assert torch.equal(trace[f"{block}.norm_2.input"], trace[f"{block}.norm_1.input"] + trace[f"{block}.attention"])
         assert torch.equal(trace[block], trace[f"{block}.norm_2.input"] + trace[f"{block}.mlp"])
@@ -53,15 +56,6 @@ def test_every_tensor_is_the_one_that_its_name_says(model, images):
         assert torch.equal(torch.stack([queries, keys, values]), split)
         assert_close(weights, (queries @ keys.mT / 8**0.5).softmax(dim=-1), rtol=0, atol=1e-6)
         assert_close(outputs, weights @ values, rtol=0, atol=1e-6)
-
-
-def test_attention_stacks_the_blocks_as_they_are_computed(config, images, randomize):
-    """Eleven blocks: sorted as words, 10 would come before 2."""
-    model = randomize(VisionTransformer(replace(config, depth=11)))
-    with record(model) as trace:
-        model(images)
-    weights = [trace[f"blocks.{block}.attention.weights"] for block in range(11)]
-    assert torch.equal(trace.attention, torch.stack(weights))
 
 
 def test_the_last_of_several_passes_stays_and_what_is_computed_again_comes_last(model, images):
@@ -124,14 +118,12 @@ def test_afterwards_and_after_errors_the_model_is_as_it_was_and_hooks_of_others_
         assert is_untouched(model)
     with record(model):
         assert not is_untouched(model)
-    seen = []
+    seen, model.blocks[1].attention.fused = [], False
     model.norm.register_forward_hook(lambda *_: seen.append("norm"))
-    model.blocks[1].attention.fused = False
     with record(model):
         model(images)
     model(images)
-    assert seen == ["norm", "norm"]
-    assert [block.attention.fused for block in model.blocks] == [True, False]
+    assert (seen, [block.attention.fused for block in model.blocks]) == (["norm", "norm"], [True, False])
 
 
 def test_a_name_that_was_not_recorded_is_refused_with_those_that_were(model, images):

@@ -8,6 +8,8 @@ import json
 import pytest
 import torch
 
+from notebooks.experiments import results
+from notebooks.experiments.__main__ import run
 from tests.nightly.test_maps import near, write
 from vit_walkthrough.data import ClutteredDigits
 from vit_walkthrough.train import evaluate, fit
@@ -66,7 +68,6 @@ def from_few(seed):
 
 
 def at_72_pixels(seed):
-    """The ViT that was trained at 48 pixels, after 40 more steps at 72 pixels, or at 48."""
     test = ClutteredDigits("test", size=72)
     recipe = dict(steps=40, batch_size=32, learning_rate=1e-3, seed=seed, progress=False)
     larger = fit(adapt(load_tiny(), image_size=72), ClutteredDigits("train", size=72, seed=seed), **recipe).model.cpu()
@@ -90,3 +91,11 @@ def test_an_entry_is_measured_again(name):
 
 if __name__ == "__main__":
     write(FILE, "python -m tests.nightly.test_few", measured())
+
+
+@pytest.mark.parametrize(("group", "name"), [("data", "linear, 100 scans"), ("depth and dim", "2 blocks, dim 32")])
+def test_an_experiment_gives_what_is_stored(group, name):
+    stored, again = results()[group][name]["1"], run(group, name, seed=1)
+    for what in ("accuracy", "training accuracy"):  # another machine rounds differently
+        assert again[what] == pytest.approx(stored[what], abs=0.02)
+    assert (again["parameters"], again["work"]) == (stored["parameters"], stored["work"])

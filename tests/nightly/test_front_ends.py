@@ -57,8 +57,7 @@ class Slider(Control):
         self.part.press("Home" if self.at_the_end() else "End")
 
     def mouse(self) -> None:
-        track = self.root.locator(".noUi-base").bounding_box()
-        end = track["x"] + (0 if self.at_the_end() else track["width"]), track["y"] + track["height"] / 2
+        end = spot(self.root.locator(".noUi-base"), 0, -0.5 if self.at_the_end() else 0.5, 1, 1)
         drag(self.page, spot(self.part, 0, 0, 1, 1), end)
 
 
@@ -118,8 +117,8 @@ def test_a_notebook_is_opened_run_used_lost_and_run_again(browser, server, name)
         notebook.run_all()
         notebook.expect_all_alive()
         for panel in notebook.panels:
-            for how in ("keyboard", "mouse"):
-                sweep(panel, how)
+            sweep(panel, "keyboard")
+            sweep(panel, "mouse")
         for view in notebook.views:
             view.use()
         if notebook.panels:

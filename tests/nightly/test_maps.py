@@ -29,7 +29,7 @@ TREATED = {
 
 
 def look(model, images):
-    with torch.no_grad(), record(model, "*.attention.weights") as trace:
+    with record(model, "*.attention.weights") as trace:
         model(images)
     return trace.attention
 
@@ -38,19 +38,15 @@ def last_block(model, images):
     return look(model, images)[-1, :, :, 0, 1:].mean(dim=1)
 
 
-def brightness(images, patch_size):
-    """The mean of the brightest channel in each patch: a map that has never met a model."""
-    return patchify(images.amax(dim=1, keepdim=True), patch_size).mean(dim=-1)
-
-
 def maps_of(model, images, classes=None, without=()):
-    """Every map of these classes, by default of those that the model says."""
+    """Every map of these classes, by default of those that the model says; brightness has never met a model."""
+    brightest = patchify(images.amax(dim=1, keepdim=True), model.config.patch_size)
     makers = {
         "last block": lambda: last_block(model, images),
         "rollout": lambda: rollout(look(model, images))[:, 0, 1:],
         "relevance": lambda: relevance(model, images, classes),
         "occlusion": lambda: occlusion(model, images, classes).clamp(min=0),
-        "brightness": lambda: brightness(images, model.config.patch_size),
+        "brightness": lambda: brightest.mean(dim=-1),
     }
     return {name: make() for name, make in makers.items() if name not in without}
 
@@ -63,7 +59,6 @@ def scores(maps, masks):
 
 
 def strangers(model, count, first=1):
-    """Untrained models of the same config, each from a seed of its own."""
     return [init_model(model.config, ClutteredDigits("train"), seed=first + each).eval() for each in range(count)]
 
 
@@ -76,7 +71,6 @@ def duels(maps, masks):
 
 
 def on_digits(model, dim_fragments=0.4, count=500, without=()):
-    """What every map scores on the square of the digit, beside eight untrained models."""
     images, _, masks = ClutteredDigits("test", seed=1, dim_fragments=dim_fragments).sample(count, draw=0)
     found = {name: scores(maps, masks) for name, maps in maps_of(model, images, without=without).items()}
     return found | {"untrained": [scores(last_block(other, images), masks) for other in strangers(model, 8)]}
@@ -86,8 +80,7 @@ def on_cue(model, count=500):
     """What every map scores on the cue where it lies, beside brightness and eight untrained models."""
     images, labels, _, named, _ = PlantedCue("test", share=0, seed=1).planted(count, draw=0)
     masks = (images != ClutteredDigits("test", seed=1).sample(count, draw=0)[0]).any(dim=1)  # the cue alone
-    with torch.no_grad():
-        said = model(images).argmax(-1)
+    said = model(images).argmax(-1)
     told = {"says the digit": said == labels, "says the cue": said == named}
     found = {name: scores(maps, masks) for name, maps in maps_of(model, images).items()}
     found |= {"untrained": [scores(last_block(other, images), masks) for other in strangers(model, 8)]}
@@ -103,20 +96,16 @@ def likeness(one, other):
 
 def randomised(model, images, count=5):
     """How like itself each map of what the model said stays while parts, from the top down, become a stranger's."""
-    with torch.no_grad():
-        said = model(images).argmax(-1)
+    said = model(images).argmax(-1)
     own = maps_of(model, images, said)
     curves = {name: [] for name in (*own, "same answer") if name != "brightness"}
     for seed in range(count):
         rows = {name: [] for name in curves}
         for broken in broken_models(model, seed):
-            now = maps_of(broken, images, said)
-            with torch.no_grad():
-                same = (broken(images).argmax(-1) == said).float().mean().item()
+            now, same = maps_of(broken, images, said), (broken(images).argmax(-1) == said).float().mean().item()
             for name, row in rows.items():
                 row.append(round(same, 4) if name == "same answer" else likeness(now[name], own[name]))
-        for name, row in rows.items():
-            curves[name].append(row)
+        curves = {name: [*curves[name], row] for name, row in rows.items()}
     beside = {name: likeness(maps, own["brightness"]) for name, maps in own.items() if name != "brightness"}
     return {"curves": curves, "like brightness": beside}
 
@@ -125,7 +114,6 @@ def hue_matters(model, count=5):
     images, _, masks, named, places = PlantedCue("test", share=0, seed=1).planted(200, draw=0)
     new_hue = plant(ClutteredDigits("test", seed=1).sample(200, draw=0)[0], masks, (named + 5) % 10, places)
 
-    @torch.no_grad()
     def changed(broken):
         return round((broken(images).argmax(-1) != broken(new_hue).argmax(-1)).float().mean().item(), 4)
 
@@ -149,16 +137,14 @@ def one_patch(model, draws=20):
     patches, mass = {"wrong": [], "right": []}, {"wrong": [], "right": []}
     for draw in range(draws):
         images, labels, masks = ClutteredDigits("test", seed=1).sample(500, draw=draw)
-        with torch.no_grad():
-            right = model(images).argmax(-1) == labels
+        right = model(images).argmax(-1) == labels
         on_digit = mass_on_object(last_block(model, images), masks)
         for kind, chosen, some in (("wrong", ~right, "mended by some patch"), ("right", right, "broken by some patch")):
             mass[kind].append(on_digit[chosen])
             chosen = chosen.nonzero()[:, 0][: 100 if kind == "right" else None]  # of right ones there are enough
             if not len(chosen):
                 continue
-            with torch.no_grad():
-                after = [model(cover(images[chosen], [patch], 8)).argmax(-1) for patch in range(36)]
+            after = [model(cover(images[chosen], [patch], 8)).argmax(-1) for patch in range(36)]
             changed = (torch.stack(after, dim=1) == labels[chosen, None]) == (kind == "wrong")
             counts[kind] += len(chosen)
             counts[some] += int(changed.any(-1).sum())
@@ -167,7 +153,6 @@ def one_patch(model, draws=20):
     return counts | shares | {f"mass, {kind}": round(torch.cat(each).mean().item(), 4) for kind, each in mass.items()}
 
 
-@torch.no_grad()
 def curve_of(model, images, maps, classes, what):
     """The probability of each image's class while its patches, the strongest of the map first, are "deleted" (covered
     with the image's median colour) or "inserted" (uncovered from it). Source: Petsiuk et al. 2018, arXiv 1806.07421."""
@@ -183,11 +168,8 @@ def curve_of(model, images, maps, classes, what):
 
 
 def covered_in_order(model, count=500):
-    """The probability of the predicted class while patches are covered or uncovered in the order of each map."""
     images, _, _ = ClutteredDigits("test", seed=1).sample(count, draw=0)
-    with torch.no_grad():
-        said = model(images).argmax(-1)
-    maps = maps_of(model, images)
+    said, maps = model(images).argmax(-1), maps_of(model, images)
     maps["untrained"] = last_block(strangers(model, 1)[0], images)
     maps["random"] = torch.rand(count, 36, generator=torch.Generator().manual_seed(0))
     found = {"counts": COUNTS}
@@ -215,6 +197,7 @@ def measured():
     yield "covered in order", lambda: covered_in_order(load_tiny())
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("name", ["cue seed 1", "digits p16 h2"])
 def test_an_entry_is_measured_again(name):
     assert json.loads(FILE.read_text(encoding="utf-8"))[name] == near(dict(measured())[name](), lambda value: 3e-3)
@@ -226,6 +209,7 @@ def near(value, margin):
     return [near(one, margin) for one in value] if isinstance(value, list) else pytest.approx(value, abs=margin(value))
 
 
+@torch.no_grad()
 def write(file, command, measured):
     found = {"command": command} | {name: measure() for name, measure in measured}
     lines = [f"{json.dumps(name)}: {json.dumps(one)}" for name, one in found.items()]

@@ -7,6 +7,7 @@ import struct
 import time
 import traceback
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ FORMATS = "PNG JPEG GIF BMP TIFF PPM TGA PCX ICO SGI DDS JPEG2000 IM MSP WEBP".s
 
 
 def drawn(dice: random.Random) -> Image.Image:
-    """A picture of a random size and one of Pillow's modes."""
     width, height = dice.choice([(1, 1), (1, 9), (40, 2)] + 9 * [(dice.randint(2, 40), dice.randint(2, 40))])
     noise = np.random.default_rng(dice.getrandbits(32)).integers(0, 256, (height, width, 4), dtype=np.uint8)
     picture, mode = Image.fromarray(noise, "RGBA"), dice.choice(MODES)
@@ -30,16 +30,13 @@ def drawn(dice: random.Random) -> Image.Image:
     if mode in ("I;16", "I"):
         numbers = noise[..., :2].copy().view(np.uint16)[..., 0]
         return Image.fromarray(numbers.astype(np.int32) if mode == "I" else numbers)
-    for between in ("", "RGB", "L", "LA"):  # not every mode can be reached from every other
-        try:
-            return (picture.convert(between) if between else picture).convert(mode)
-        except ValueError:
-            continue
+    for between in ("RGBA", "RGB", "L", "LA"):  # not every mode can be reached from every other
+        with suppress(ValueError):
+            return picture.convert(between).convert(mode)
     return picture
 
 
 def saved(picture: Image.Image, dice: random.Random) -> bytes:
-    """The picture as a file, in the first of the formats, in random order, that can hold its mode."""
     exif = Image.Exif()
     exif[0x0112] = dice.randint(0, 12)  # the orientation; only 1 to 8 mean one
     exif[0x010E] = "x" * dice.randint(0, 50)
@@ -49,11 +46,9 @@ def saved(picture: Image.Image, dice: random.Random) -> bytes:
             options["transparency"] = 0
         if kind in ("PNG", "GIF", "TIFF", "WEBP") and dice.random() < 0.1:
             options |= {"save_all": True, "append_images": [picture, picture]}
-        try:
+        with suppress(Exception):  # Pillow raises many kinds for a mode that a format does not know
             picture.save(buffer, kind, **options)
-        except Exception:  # Pillow raises many kinds for a mode that a format does not know
-            continue
-        return buffer.getvalue()
+            return buffer.getvalue()
     return b""
 
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tests.peers.conftest import build  # noqa: F401  a fixture
 from tests.peers.test_weights import equal_inside
-from tests.weights.test_convert import config, images, write  # noqa: F401  fixtures
+from tests.weights.test_convert import config, write  # noqa: F401  fixtures
 from vit_walkthrough import ViTConfig, count_parameters
 from vit_walkthrough.weights.checkpoint import load_checkpoint, save_checkpoint
 from vit_walkthrough.weights.convert import SOURCES, convert_weights
@@ -24,29 +24,25 @@ def test_the_whole_of_l_16_agrees(build, library):  # noqa: F811
     equal_inside(model, theirs)
 
 
-DAMAGES = {  # what each does to the tensor of a name
-    "missing": lambda state, name, dice: state.pop(name),
-    "renamed": lambda state, name, dice: state.update(
-        {name.replace(dice.choice(name), dice.choice("xyz_."), 1): state.pop(name)}
-    ),
-    "twice": lambda state, name, dice: state.update({dice.choice(["vit.", "module.", "encoder."]) + name: state[name]}),
-    "misshapen": lambda state, name, dice: state.update(
-        {name: dice.choice((state[name][None], state[name].flatten(), state[name][..., :-1], state[name][:0]))}
-    ),
-    "nested": lambda state, name, dice: state.update({name: dice.choice(({"w": state[name]}, [state[name]], None, 7))}),
-}
+DAMAGES = [  # missing, renamed, twice, misshapen or nested: the tensors that stand in place of one, by their names
+    lambda name, one, dice: {},
+    lambda name, one, dice: {name.replace(dice.choice(name), dice.choice("xyz_."), 1): one},
+    lambda name, one, dice: {name: one, dice.choice(["vit.", "module.", "encoder."]) + name: one},
+    lambda name, one, dice: {name: dice.choice((one[None], one.flatten(), one[..., :-1], one[:0]))},
+    lambda name, one, dice: {name: dice.choice(({"w": one}, [one], None, 7))},
+]
 
 
 @pytest.mark.parametrize("block", range(20))
-def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model, images, write, block):  # noqa: F811
-    refused = 0
+def test_damaged_checkpoints_give_equal_logits_or_a_clear_error(tmp_path, model, write, block):  # noqa: F811
+    refused, images = 0, torch.rand(2, 3, 12, 12)
     for seed in range(100 * block, 100 * (block + 1)):
         dice = random.Random(seed)
         source = dice.choice((*SOURCES[:3], "own"))
         state = dict(model.state_dict()) if source == "own" else write(source)
         for _ in range(dice.randint(1, 2)):
             name = dice.choice(sorted(name for name in state if isinstance(state[name], torch.Tensor)))
-            DAMAGES[dice.choice([*DAMAGES])](state, name, dice)
+            state |= dice.choice(DAMAGES)(name, state.pop(name), dice)
         try:
             if source == "own":
                 path = tmp_path / "vit.safetensors"

@@ -70,18 +70,11 @@ def story(path, notebook):
     return notebook
 
 
-def test_there_is_every_notebook_from_00_and_the_readme_names_it():
-    assert [path.stem[:2] for path in STORY] == [f"{number:02}" for number in range(len(STORY))]
-    assert all(f"notebooks/{path.name}" in README for path in STORY)
-
-
 def test_executed_from_top_to_bottom_without_an_error_a_warning_or_a_path_of_a_machine(path, notebook):
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
-    for output in outputs:
-        assert output["output_type"] != "error"
-        assert output.get("name") != "stderr"
+    assert not [one for one in outputs if one["output_type"] == "error" or one.get("name") == "stderr"]
     text = json.dumps([[output.get("text"), output.get("data", {}).get("text/plain")] for output in outputs])
     assert not re.search(r"(?<![\w:/.<])/(?:[\w.-]+/){2,}[\w.-]+", text)
     assert path.stat().st_size < 1_000_000  # GitHub shows no larger one
@@ -116,7 +109,6 @@ def test_it_starts_with_its_question_and_its_links_lead_somewhere(path, notebook
 
 
 def test_the_story_asks_no_library_but_torch_and_einops_so_that_others_are_tried_through_the_package(path, story):
-    """tests/colab/run relies on it."""
     asked = [node for node in ast.walk(code(story)) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {getattr(node, "module", node.names[0].name).split(".")[0] for node in asked}
     files = {"numpy", "safetensors"} if path.stem == "10_real_weights" else set()
@@ -126,10 +118,8 @@ def test_the_story_asks_no_library_but_torch_and_einops_so_that_others_are_tried
 def cells_of_exercises(notebook):
     found = []
     for cell in notebook["cells"]:
-        source = "".join(cell["source"])
-        if re.match(r"#{1,3} ", source) and cell["cell_type"] == "markdown":
-            if re.match(rf"### {len(found) + 1} · ", source):
-                found.append([])
+        if cell["cell_type"] == "markdown" and re.match(rf"### {len(found) + 1} · ", "".join(cell["source"])):
+            found.append([])
         if found:
             found[-1].append(cell)
     return found
@@ -228,7 +218,9 @@ def test_a_notebook_imports_no_later_stage_and_what_it_defines_under_a_stage_s_n
         assert name in welded.get(stages[name], []), f"{name} is defined here and in model/{stages[name]}.py"
 
 
-def test_the_list_of_questions_names_every_question_under_its_notebook():
+def test_the_readme_names_every_notebook_from_00_and_the_list_of_questions_every_question_under_its_notebook():
+    assert [path.stem[:2] for path in STORY] == [f"{number:02}" for number in range(len(STORY))]
+    assert all(f"notebooks/{path.name}" in README for path in STORY)
     listed = (ROOT / "notebooks/questions/README.md").read_text(encoding="utf-8")
     parts = iter(re.split(r"^## \[.+\]\((.+\.ipynb)\)$", listed, flags=re.M)[1:])
     named = {name: re.findall(r"^- (.+)$", part, flags=re.M) for name, part in zip(parts, parts, strict=True)}

@@ -1,5 +1,7 @@
 """The peers at random weights, and what they computed inside."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -37,26 +39,21 @@ def build(peer):
 @torch.no_grad()
 def see(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """What a peer computes: the logits, the tokens after every block, the attention of every block."""
-    blocks, attention, handles = [], [], []
+    blocks, attention, parts = [], [], dict(model.named_modules())
+    again = dict(need_weights=True, average_attn_weights=False)
 
     def watch(module: nn.Module, hook) -> None:
-        handles.append(module.register_forward_hook(hook))
+        hooks.callback(module.register_forward_hook(hook).remove)
 
-    def again(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        return module.forward(*inputs, need_weights=True, average_attn_weights=False)[1]
-
-    parts = dict(model.named_modules())
-    layers = next(parts[name] for name in ("blocks", "encoder.layers", "vit.layers") if name in parts)
-    for layer in layers:
-        watch(layer, lambda _, inputs, output: blocks.append(output[0] if isinstance(output, tuple) else output))
-        if hasattr(layer, "attn"):  # timm
-            layer.attn.fused_attn = False
-            watch(layer.attn.attn_drop, lambda _, inputs, output: attention.append(inputs[0]))
-        elif hasattr(layer, "self_attention"):  # torchvision
-            watch(layer.self_attention, lambda module, inputs, _: attention.append(again(module, inputs)))
-        else:
-            watch(layer.attention, lambda _, inputs, output: attention.append(output[1]))
-    output = model(images)
-    for handle in handles:
-        handle.remove()
+    with ExitStack() as hooks:
+        for layer in next(parts[name] for name in ("blocks", "encoder.layers", "vit.layers") if name in parts):
+            watch(layer, lambda _, inputs, output: blocks.append(output[0] if isinstance(output, tuple) else output))
+            if hasattr(layer, "attn"):  # timm
+                layer.attn.fused_attn = False
+                watch(layer.attn.attn_drop, lambda _, inputs, output: attention.append(inputs[0]))
+            elif hasattr(layer, "self_attention"):  # torchvision
+                watch(layer.self_attention, lambda own, inputs, _: attention.append(own.forward(*inputs, **again)[1]))
+            else:
+                watch(layer.attention, lambda _, inputs, output: attention.append(output[1]))
+        output = model(images)
     return getattr(output, "logits", output), blocks, attention

@@ -25,7 +25,6 @@ def import_peer(name: str) -> ModuleType:
 
 
 def build_peer(library: str, config: ViTConfig, **options) -> nn.Module:
-    """A peer's model of a config, with its own random weights."""
     size, dim, depth, heads = (config.height, config.width), config.dim, config.depth, config.heads
     if library == "timm":
         sizes = dict(img_size=size, patch_size=config.patch_size, in_chans=config.channels, embed_dim=dim)

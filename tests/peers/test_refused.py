@@ -45,18 +45,11 @@ def test_other_blocks_heads_and_eps_of_timm(peer):
     refused(model, "timm", r"blocks\.1\.mlp\.act .*approximate")
 
 
-@pytest.mark.parametrize(
-    ("kind", "sizes", "reason"),
-    [
-        ("DeiT", {}, "DeiTModel"),
-        ("ViT", dict(hidden_act="relu"), "ReLU"),
-        ("ViT", dict(pooler_act="gelu"), r"pooler\.activation is a GELU"),
-        ("ViT", dict(qkv_bias=False), r"missing: .*query\.bias"),
-    ],
-)
-def test_other_models_of_transformers(peer, kind, sizes, reason):
+def test_other_models_of_transformers(peer):
     peer("transformers.models.vit.modeling_vit")
-    transformers = peer("transformers")
-    sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32) | sizes
-    model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**sizes))
-    refused(model, "transformers", reason)
+    transformers, sizes = peer("transformers"), dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    refused(transformers.DeiTModel(transformers.DeiTConfig(**sizes, intermediate_size=32)), "transformers", "DeiTModel")
+    changes = {"ReLU": dict(hidden_act="relu"), r"pooler\.activation is a GELU": dict(pooler_act="gelu")}
+    for reason, change in (changes | {r"missing: .*query\.bias": dict(qkv_bias=False)}).items():
+        config = transformers.ViTConfig(**sizes, intermediate_size=32, **change)
+        refused(transformers.ViTModel(config), "transformers", reason)

@@ -42,27 +42,23 @@ def equal_inside(model: VisionTransformer, theirs: nn.Module) -> None:
 @pytest.mark.parametrize("config", SMALL, ids=lambda config: f"{config.patch_size}x{config.dim}")
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_small_models_agree_inside_too(build, library, config):
-    """Not squares, one channel or four, any number of heads: what no tensor shows is read from their model."""
     if library == "torchvision":
         config = replace(config, image_size=config.patch_size * 3, channels=3)
     theirs = build(library, config)
     model = convert_weights(theirs, library)
-    assert model.config == config
-    assert count_parameters(model) == count_parameters(theirs)
+    assert (model.config, count_parameters(model)) == (config, count_parameters(theirs))
     equal_inside(model, theirs)
 
 
 @pytest.mark.parametrize("variant", ["S/32", "H/14"])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_published_sizes_of_every_library_fit(build, library, variant):
-    """On the meta device: names, shapes and counts, without numbers. From the bare state the heads are known."""
     config = ViTConfig.named(variant)
-    with torch.device("meta"):
+    with torch.device("meta"):  # names, shapes and counts, without numbers
         theirs = build(library, config)
-    for given in (theirs, theirs.state_dict()):
+    for given in (theirs, theirs.state_dict()):  # from the bare state the heads are known
         model = convert_weights(given, library)
-        assert model.config == config
-        assert count_parameters(model) == count_parameters(theirs)
+        assert (model.config, count_parameters(model)) == (config, count_parameters(theirs))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -76,14 +72,13 @@ def test_files_in_the_published_spelling_agree(build, tmp_path, library):
         for today, published in {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."}.items():
             weights = {name.replace(today, published): tensor for name, tensor in weights.items()}
     named = {name for names in tensor_names(library, 3).values() for name in names}
-    hidden = {name for name in named if "pre_logits" in name or "pooler" in name}
-    assert {name.removeprefix("vit.") for name in weights} == named - hidden
+    named -= {name for name in named if "pre_logits" in name or "pooler" in name}  # the head's hidden layer
+    assert {name.removeprefix("vit.") for name in weights} == named
     eps = 1e-12 if library == "transformers" else 1e-6
     equal_inside(convert_weights(weights, library, heads=8, eps=eps), theirs)
 
 
-def test_timm_reads_what_we_call_google_s_layout(build, tmp_path):
-    """timm's loader was written by others, for the published files."""
+def test_timm_reads_what_we_call_google_s_layout(build, tmp_path):  # by a loader for the published files
     theirs = build("timm", SQUARE)
     ours = convert_weights(theirs, "timm").state_dict()
     ours["patch_embedding.projection.weight"] = theirs.patch_embed.proj.weight
@@ -107,7 +102,6 @@ def test_timm_reads_what_we_call_google_s_layout(build, tmp_path):
 
 @pytest.mark.parametrize("size", [(40, 24), (8, 64)], ids=str)
 def test_another_resolution_than_the_weights_were_trained_for(build, peer, size):
-    """The reference is timm's own model of that resolution, with positions that timm resampled."""
     theirs, larger = build("timm", SQUARE), build("timm", replace(SQUARE, image_size=size))
     model = adapt(convert_weights(theirs, "timm"), image_size=size)
     state, grid = theirs.state_dict(), [model.config.rows, model.config.cols]
@@ -134,9 +128,8 @@ def test_other_heads_and_settings_agree(build, library, options):
         convert_weights(theirs, library, heads=4)
 
 
-@pytest.mark.parametrize("pooler", [True, False])
-def test_the_bare_model_of_transformers(build, peer, pooler):
-    """Without a classifier: as DINO on the hub, or with the pooler's tanh, as google/vit-base-patch16-224-in21k."""
+@pytest.mark.parametrize("pooler", [True, False])  # as google/vit-base-patch16-224-in21k, and as DINO on the hub
+def test_the_bare_model_of_transformers_without_a_classifier(build, peer, pooler):
     told = build("transformers", SQUARE).config
     theirs = fill(peer("transformers").ViTModel(told, add_pooling_layer=pooler))
     model, images = convert_weights(theirs, "transformers"), torch.rand(2, 3, 24, 24)

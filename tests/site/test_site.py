@@ -64,11 +64,9 @@ def test_every_link_and_every_anchor_leads_somewhere(site, pages):
                 assert parts.scheme in ("https", "data", "mailto"), target
                 continue
             seen += 1
-            page = parts._replace(query="", fragment="").geturl()
-            if not Path(unquote(urlsplit(page).path)).exists():
-                wrong.append((address, target))
-            elif parts.fragment and page in texts and f'id="{unquote(parts.fragment)}"' not in texts[page]:
-                wrong.append((address, target))
+            page, anchor = parts._replace(query="", fragment="").geturl(), f'id="{unquote(parts.fragment)}"'
+            lost = parts.fragment and page in texts and anchor not in texts[page]
+            wrong += [(address, target)] if lost or not Path(unquote(parts.path)).exists() else []
     assert seen > 500
     assert not wrong
 
@@ -77,16 +75,15 @@ def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictu
     alive = 0
     for number, path in enumerate(pages):
         scheme, width = (("light", 1280), ("dark", 320))[number % 2]  # 320 is 1280 at a zoom of 400%
-        window = {"width": width, "height": 900}
-        with browser.new_context(viewport=window, color_scheme=scheme, offline=True) as context:
+        window = dict(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        with browser.new_context(**window, offline=True) as context:
             page, wanted, errors = context.new_page(), [], []
             page.on("request", lambda request, wanted=wanted: wanted.append(request.url))
             page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
             page.on("console", lambda line, errors=errors: errors.append(line.text) if line.type == "error" else None)
             page.goto(path.as_uri())
-            living = page.locator(".vit-living")
-            for one in range(living.count()):
-                living.nth(one).locator(".vit-alive").wait_for(timeout=20_000)
+            for living in page.locator(".vit-living").all():
+                living.locator(".vit-alive").wait_for(timeout=20_000)
                 alive += 1
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
             assert [url for url in wanted if not url.startswith(("file:", "data:", "blob:"))] == [], path.name
@@ -97,17 +94,12 @@ def test_from_a_disk_without_a_network_every_page_opens_in_silence_and_its_pictu
     assert alive >= 12
 
 
-def test_the_first_page_has_a_pad_on_which_a_digit_gets_an_answer(site, browser):  # noqa: F811
+def test_a_digit_on_the_first_page_s_pad_gets_an_answer_and_search_finds_a_term(site, browser):  # noqa: F811
     page = browser.new_page()
     page.goto((site / "index.html").as_uri())
     page.get_by_text("draw here").or_(page.locator(".vit-steps-pad canvas").first).first.wait_for()
     page.get_by_role("button", name="4", exact=True).click()
     page.wait_for_function("document.querySelector('.vit-text').textContent.includes('4')")
-    page.close()
-
-
-def test_search_finds_a_term_from_the_disk(site, browser):  # noqa: F811
-    page = browser.new_page()
     page.goto((site / "search.html").as_uri() + "?q=class+token")
     page.locator("#search-results li a").nth(4).wait_for()  # they come one after another
     page.close()

@@ -1,5 +1,4 @@
-"""convert.py: the tables of names, strictness in both directions, and what is refused. That the numbers are the peers'
-is shown in tests/peers."""
+"""convert.py: names, strictness in both directions, and what is refused. The numbers are compared in tests/peers."""
 
 import re
 
@@ -9,17 +8,10 @@ import torch
 from vit_walkthrough import VisionTransformer, ViTConfig
 from vit_walkthrough.weights.convert import SOURCES, convert_weights, tensor_names
 
-LIBRARIES = SOURCES[:3]  # Google's layout differs too: it is written in tests/peers
-
 
 @pytest.fixture
 def config():
     return ViTConfig(image_size=12, patch_size=4, dim=32, depth=2, heads=4, hidden=48, classes=5)
-
-
-@pytest.fixture
-def images():
-    return torch.rand(2, 3, 12, 12)
 
 
 @pytest.fixture
@@ -44,22 +36,19 @@ def converted(state, source: str = "timm", **options) -> VisionTransformer:
     return convert_weights(state, source, **{"heads": 4} | options)
 
 
-def test_the_tables_name_every_parameter_of_ours_once(config):
+def test_the_tables_name_every_parameter_of_ours_once_and_there_is_no_other(config):
     ours = set(VisionTransformer(config).state_dict()) | {"head.hidden.0.weight", "head.hidden.0.bias"}
     for source in SOURCES:
         table = tensor_names(source, config.depth)
         theirs = [name for names in table.values() for name in names]
         assert (set(table), len(set(theirs))) == (ours, len(theirs))
-
-
-def test_an_unknown_source_is_refused():
     for ask in (lambda: tensor_names("keras", 1), lambda: convert_weights({}, "keras")):
         with pytest.raises(ValueError, match=r"'keras'.* timm, torchvision, transformers, google"):
             ask()
 
 
-@pytest.mark.parametrize("source", LIBRARIES)
-def test_every_tensor_arrives_bit_by_bit_and_is_a_copy(write, model, source):
+@pytest.mark.parametrize("source", SOURCES[:3])  # Google's layout differs too: it is written in tests/peers
+def test_every_tensor_arrives_bit_by_bit_is_a_copy_and_cannot_be_left_out(write, model, source):
     state, kept, dice = write(source), write(source), torch.get_rng_state()
     loaded = converted(state, source)
     assert torch.equal(torch.get_rng_state(), dice)
@@ -70,10 +59,13 @@ def test_every_tensor_arrives_bit_by_bit_and_is_a_copy(write, model, source):
         assert parameter.requires_grad
         parameter.data.zero_()
     assert all(torch.equal(tensor, kept[name]) for name, tensor in state.items())
+    for name in state:
+        with pytest.raises(ValueError, match=rf"missing: {re.escape(name)}"):
+            converted({other: tensor for other, tensor in state.items() if other != name}, source)
 
 
-def test_arrays_do_as_well_and_weights_in_other_precisions_become_32_bits(write, model, images):
-    arrays = {name: tensor.numpy() for name, tensor in write().items()}
+def test_arrays_do_as_well_and_weights_in_other_precisions_become_32_bits(write, model):
+    arrays, images = {name: tensor.numpy() for name, tensor in write().items()}, torch.rand(2, 3, 12, 12)
     assert torch.equal(converted(arrays)(images), model(images))
     for dtype in (torch.bfloat16, torch.float64):
         loaded = converted({name: tensor.to(dtype) for name, tensor in write().items()}, eps=1e-3)
@@ -82,23 +74,12 @@ def test_arrays_do_as_well_and_weights_in_other_precisions_become_32_bits(write,
         assert loaded.blocks[0].norm_1.eps == 1e-3
 
 
-def test_heads_that_no_tensor_shows_must_be_said(write):
-    assert converted(write(), heads=2).config.heads == 2
+def test_heads_that_no_tensor_shows_must_be_said_and_nothing_may_be_left_over(write):
+    state = write()
+    assert converted(state, heads=2).config.heads == 2
     for heads, named in ((None, "dim 32 .* heads="), (5, "heads 5 .*32"), (0, "heads is 0")):
         with pytest.raises(ValueError, match=named):
-            converted(write(), heads=heads)
-
-
-@pytest.mark.parametrize("source", LIBRARIES)
-def test_no_tensor_can_be_left_out(write, source):
-    state = write(source)
-    for name in state:
-        with pytest.raises(ValueError, match=rf"missing: {re.escape(name)}"):
-            converted({other: tensor for other, tensor in state.items() if other != name}, source)
-
-
-def test_nothing_may_be_left_over(write):
-    state = write()
+            converted(state, heads=heads)
     for refused, source, named in (
         (state | {"decoder.weight": torch.rand(2), "norm.extra": torch.rand(2)}, "timm", r"decoder.*, norm\.extra"),
         (write("torchvision"), "timm", "18 missing: patch_embed.*, pos_embed; 32 left over: conv_proj"),

@@ -1,4 +1,4 @@
-"""export.py: what goes to other runtimes. The sixteen bundled models are compared in tests/nightly/test_export.py."""
+"""export.py: what goes to other runtimes."""
 
 import subprocess
 import sys
@@ -8,27 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vit_walkthrough.weights import export
+from vit_walkthrough.weights import export, load_tiny
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # what is exported is the model, not a type checker around it
-
-
-def test_a_graph_takes_any_number_of_images(model, images):
-    run = export.export(model).module()
-    for batch in (images[:1], images, images.repeat(2, 1, 1, 1)[:3]):
-        with torch.no_grad():
-            assert_close(run(batch), model(batch), rtol=0, atol=1e-5)
-
-
-def test_an_onnx_file_gives_the_same_logits(tmp_path, model, images):
-    pytest.importorskip("onnxruntime", reason="no onnxruntime; pip install -r tests/requirements.txt")
-    whole = tmp_path / "vit.onnx"
-    export.save_onnx(whole, model)
-    with torch.no_grad():
-        logits = model(images)
-    assert_close(export.load_onnx(whole, threads=1)(images), logits, rtol=0, atol=1e-4)
-    assert_close(export.load_onnx(whole, threads=1)(images[:1]), logits[:1], rtol=0, atol=1e-4)
-
 
 GRAPH = """
 import sys, torch
@@ -44,17 +26,23 @@ assert not {"vit_walkthrough", "torch"} & sys.modules.keys()
 """
 
 
-def test_the_graph_runs_without_this_package_and_the_file_without_torch(tmp_path, model, images):
+@pytest.mark.parametrize("bundled", [None, (6, 8)], ids=str)
+def test_a_graph_and_an_onnx_file_take_any_number_of_images_and_run_alone(tmp_path, model, bundled):
     onnx = pytest.importorskip("onnx", reason="no onnx; pip install -r tests/requirements.txt")
-    torch.export.save(export.export(model), tmp_path / "vit.pt2")
+    model = load_tiny(*bundled) if bundled else model
+    images, graph = torch.rand(3, 3, model.config.height, model.config.width), export.export(model)
+    with torch.no_grad():
+        logits = model(images)
     export.save_onnx(tmp_path / "vit.onnx", model)
+    for run, atol in ((graph.module(), 1e-5), (export.load_onnx(tmp_path / "vit.onnx", threads=1), 1e-4)):
+        for count in (1, 2, 3):
+            assert_close(run(images[:count]), logits[:count], rtol=0, atol=atol)
+    torch.export.save(graph, tmp_path / "vit.pt2")
     torch.save(images, tmp_path / "images.pt")
     np.save(tmp_path / "images.npy", images.numpy())
     name = onnx.load(tmp_path / "vit.onnx").graph.input[0].name
-    for script in (GRAPH, FILE):
+    for script in (GRAPH, FILE):  # the graph runs without this package, the file without torch
         subprocess.run([sys.executable, "-c", script, name], cwd=tmp_path, check=True)
-    with torch.no_grad():
-        logits = model(images)
     assert_close(torch.load(tmp_path / "graph.pt"), logits, rtol=0, atol=1e-4)
     assert_close(torch.from_numpy(np.load(tmp_path / "file.npy")), logits, rtol=0, atol=1e-4)
 

@@ -1,11 +1,13 @@
-"""published.py: names, folders, downloads, what must be refused. That the numbers are timm's, tests/peers show."""
+"""published.py: names, folders, downloads, how pictures are prepared, what must be refused. The reference is timm."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 from vit_walkthrough.data import photo
@@ -30,25 +32,43 @@ def copy_of(repository, tmp_path, **changes) -> Path:
     return copy
 
 
-def test_images_are_normalised():
+def test_images_are_normalised_and_those_of_another_size_type_or_range_refused():
     images = torch.rand(2, 3, 12, 20)
     assert_close(HALF(images), torch.stack([images[:, 0] * 2 - 1, images[:, 1] * 2 - 0.5, images[:, 2] / 2], 1))
     assert torch.equal(HALF(images[0]), HALF(images)[:1])
+    wrong = {str(shape): torch.rand(shape) for shape in ((3, 20, 12), (12, 20), (4, 12, 20), (0, 3, 12, 20))}
+    wrong |= {"uint8": images.byte(), "to 1.99": 2 * images, "from -0.49": images - 0.5}
+    for named, images in wrong.items():
+        with pytest.raises(ValueError, match=re.escape(named)):
+            HALF(images)
 
 
 @pytest.mark.parametrize(
-    ("images", "named"),
-    [
-        *[(torch.rand(shape), str(shape[-1])) for shape in ((3, 20, 12), (12, 20), (4, 12, 20))],
-        (torch.rand(0, 3, 12, 20), "0, 3, 12, 20"),
-        (torch.ones(3, 12, 20, dtype=torch.uint8), "uint8"),
-        (2 * torch.rand(3, 12, 20), r"1\.9"),
-        (torch.rand(3, 12, 20) - 0.5, r"-0\.4"),
-    ],
+    ("size", "settings"),
+    [(32, dict(crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.25))), ((32, 64), {})],
+    ids=str,
 )
-def test_images_of_another_size_type_or_range_are_refused(images, named):
-    with pytest.raises(ValueError, match=named):
-        HALF(images)
+def test_mean_std_and_size_are_those_that_timm_s_transform_uses(peer, tmp_path, settings, size):
+    timm, sides = peer("timm"), (size, size) if isinstance(size, int) else size
+    theirs, image = timm.create_model("test_vit", img_size=size), photo("cat", sides)
+    peer("timm.models").save_for_hf(
+        theirs, tmp_path, safe_serialization=True, model_config={"pretrained_cfg": settings}
+    )
+    read = load_pretrained(tmp_path).prepare
+    settings = dict(interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3) | settings
+    assert (read.mean, read.std, read.size) == (settings["mean"], settings["std"], sides)
+    # Cut to the size already, a picture is only normalised.
+    transform = timm.data.create_transform((3, *sides), **settings | dict(crop_pct=1.0, crop_mode="squash"))
+    pixels = Image.fromarray((255 * image.permute(1, 2, 0)).round().byte().numpy())
+    assert_close(read(image)[0], transform(pixels), rtol=0, atol=0.5 / 255 / min(read.std))
+
+
+def test_pictures_of_one_channel_are_prepared_by_nobody(peer, tmp_path):
+    theirs, images = peer("timm").create_model("test_vit", img_size=32, in_chans=1).eval(), torch.rand(1, 1, 32, 32)
+    peer("timm.models").save_for_hf(theirs, tmp_path, safe_serialization=True)
+    loaded = load_pretrained(tmp_path)
+    assert loaded.prepare is None
+    assert_close(loaded.model(images), theirs(images), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("file", "kind"), [("model.safetensors", str), ("pytorch_model.bin", Path)])
@@ -76,19 +96,13 @@ def test_without_timm_its_reason_and_a_way_out_are_told(repository, monkeypatch)
         load_pretrained(repository[0])
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"architecture": "vit_of_nobody"}, "vit_of_nobody"),
-        ({"num_classes": 3}, "5"),
-        ({"model_args": {"img_size": 32, "embed_dim": 48}}, "48"),
-        ({"model_args": {"img_size": 32, "num_classes": 5, "act_layer": "relu"}}, "ReLU"),
-        ({"label_names": ["a", "b"]}, "names 2; .* 5"),
-    ],
-)
-def test_a_config_that_the_weights_do_not_fit_is_refused(repository, tmp_path, changes, named):
-    with pytest.raises(ValueError, match=named):
-        load_pretrained(copy_of(repository, tmp_path, **changes))
+def test_a_config_that_the_weights_do_not_fit_is_refused(repository, tmp_path):
+    wrong = {"vit_of_nobody": {"architecture": "vit_of_nobody"}, "says 3 classes, .* 5": {"num_classes": 3}}
+    wrong |= {"names 2; .* 5": {"label_names": ["a", "b"]}, "48": {"model_args": {"img_size": 32, "embed_dim": 48}}}
+    wrong |= {"ReLU": {"model_args": {"img_size": 32, "num_classes": 5, "act_layer": "relu"}}}
+    for number, (named, changes) in enumerate(wrong.items()):
+        with pytest.raises(ValueError, match=named):
+            load_pretrained(copy_of(repository, tmp_path / str(number), **changes))
 
 
 def test_code_in_weights_is_refused_and_not_run(repository, tmp_path):
@@ -105,13 +119,12 @@ def test_code_in_weights_is_refused_and_not_run(repository, tmp_path):
 
 
 def test_what_was_fetched_once_needs_no_network_and_the_rest_says_what_to_do(repository, peer, tmp_path, monkeypatch):
-    """The hub's own cache: a folder for each repository, in it one for each version."""
     constants, errors = peer("huggingface_hub.constants"), peer("huggingface_hub.errors")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConnectionError, match=r"someone/vit .*load_tiny"):
         load_pretrained("someone/vit")
-    cached = tmp_path / "models--someone--vit"
+    cached = tmp_path / "models--someone--vit"  # the hub's own cache, in it a folder for each version
     shutil.copytree(repository[0], cached / "snapshots" / "0")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0")

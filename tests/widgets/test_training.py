@@ -17,18 +17,13 @@ SIZES = {"patch_size": 12, "heads": 2, "dim": 16, "depth": 1}
 CONFIG = ViTConfig(48, 12, dim=16, depth=1, heads=2, hidden=32, classes=10)
 
 
-def trainable(steps: int):
-    panel = train_and_look(steps)
-    turn(panel, **SIZES)
-    return panel
-
-
-def button_and_progress(panel) -> tuple:
-    return panel.knobs.children[-1].children[:2]
+def trainable(steps: int) -> tuple:
+    """A panel of a small model, its button and its progress."""
+    turn(panel := train_and_look(steps), **SIZES)
+    return panel, *panel.knobs.children[-1].children[:2]
 
 
 def progress_of(panel) -> tuple[int, str]:
-    """Steps taken, and what the text says of the accuracy."""
     found = re.search(r"parameters, ([\d,]+) steps, (.+?)\. On these four", panel.text)
     return int(found[1].replace(",", "")), found[2]
 
@@ -55,12 +50,11 @@ def test_the_panel_opens_on_a_run_that_is_given_and_goes_on():
     assert panel.chosen() == {"patch_size": 8, "heads": 1, "dim": 32, "depth": 2, "steps": 500, "picture": 0}
     right = evaluate(run.model, data.ClutteredDigits("validation"), 500)
     assert progress_of(panel) == (3, f"{right:.1%} of 500 validation images right")
-    assert button_and_progress(panel)[0].description == "go on"
+    assert panel.knobs.children[-1].children[0].description == "go on"
 
 
 def test_opening_it_trains_nothing_and_shows_the_untrained_model(spy, fits):
-    shown, curves, panel = spy("plot_maps"), spy("plot_curves"), trainable(7)
-    button, progress = button_and_progress(panel)
+    shown, curves, (panel, button, progress) = spy("plot_maps"), spy("plot_curves"), trainable(7)
     assert (fits, button.description, progress.value) == ([], "train", 0)
     assert progress_of(panel) == (0, "not measured yet")
     model = init_model(CONFIG, data.ClutteredDigits("train")).eval()
@@ -78,8 +72,7 @@ def test_opening_it_trains_nothing_and_shows_the_untrained_model(spy, fits):
 
 
 def test_it_trains_what_fit_trains_whatever_is_drawn_meanwhile_and_goes_on_from_there(fits, spy, capsys):
-    panel, dice, seen, curves = trainable(3), torch.random.get_rng_state(), [], spy("plot_curves")
-    button, progress = button_and_progress(panel)
+    (panel, button, progress), dice, seen, curves = trainable(3), torch.random.get_rng_state(), [], spy("plot_curves")
 
     def disturb(change):
         seen.append((change.new, progress.max, button.description, panel.controls["dim"].disabled))
@@ -96,15 +89,13 @@ def test_it_trains_what_fit_trains_whatever_is_drawn_meanwhile_and_goes_on_from_
     panel.train()
     longer = fit(expected.model, data.ClutteredDigits("train"), steps=3, progress=False)
     assert fits[1].history.loss == longer.history.loss
-    assert progress_of(panel)[0] == 6
-    assert len(curves[-1][0][0]["loss"][1]) == 6
+    assert (progress_of(panel)[0], len(curves[-1][0][0]["loss"][1])) == (6, 6)
     assert torch.equal(torch.random.get_rng_state(), dice)
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_button_trains_in_the_background_and_stops(fits, monkeypatch):
-    panel, begun = trainable(1000), threading.Event()
-    button, progress = button_and_progress(panel)
+    (panel, button, progress), begun = trainable(1000), threading.Event()
     progress.observe(lambda change: begun.set(), names="value")
     panel.press(button)
     assert begun.wait(30)
@@ -113,12 +104,11 @@ def test_the_button_trains_in_the_background_and_stops(fits, monkeypatch):
     running.join(30)
     assert (running.is_alive(), button.description) == (False, "go on")
     steps, told = progress_of(panel)
-    assert 1 <= steps < 1000
-    assert told == "43.2% of 500 validation images right"
+    assert (1 <= steps < 1000, told) == (True, "43.2% of 500 validation images right")
 
 
 def test_what_was_trained_is_measured_kept_and_shown_again():
-    panel = trainable(2)
+    panel, _, _ = trainable(2)
     panel.train()
     model = fit(CONFIG, data.ClutteredDigits("train"), steps=2, progress=False).model
     right = evaluate(model, data.ClutteredDigits("validation"), 500)
@@ -140,7 +130,7 @@ def test_an_error_is_raised_and_an_interruption_is_not_and_both_leave_the_model(
             raise error
         return real(self, count, draw)
 
-    panel, real = trainable(5), data.ClutteredDigits.sample
+    (panel, button, progress), real = trainable(5), data.ClutteredDigits.sample
     monkeypatch.setattr(data.ClutteredDigits, "sample", sample)
     if isinstance(error, ValueError):
         with pytest.raises(ValueError, match="are lost"):
@@ -150,6 +140,4 @@ def test_an_error_is_raised_and_an_interruption_is_not_and_both_leave_the_model(
         panel.train()
         assert panel.message.value == ""
         assert (len(fits[0].history.loss), fits[0].model.training) == (step, False)
-    button, progress = button_and_progress(panel)
-    assert (button.description, progress.value) == ("go on", 0)
-    assert progress_of(panel)[0] == step
+    assert (button.description, progress.value, progress_of(panel)[0]) == ("go on", 0, step)

@@ -1,8 +1,11 @@
-"""Arrows run one way, and the import graph of model/ is the syllabus: both read from the source."""
+"""What holds of the repository: arrows run one way, and the import graph of model/ is the syllabus, both read from the
+source; what others read of it fits their schemas; one version everywhere; everything is formatted."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -32,7 +35,6 @@ ARROWS = {
     "__init__": {"model", "look.trace"},
 }
 
-
 # Who alone may import a library.
 LIBRARIES = {
     "ipywidgets": {"widgets"},
@@ -43,13 +45,9 @@ LIBRARIES = {
 }
 
 
-def name_of(path: Path) -> str:
-    """A file's module as the package sees it: model/vit.py is model.vit, model/__init__.py is model."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
-
-
-TREES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+# By module: model/vit.py is model.vit, model/__init__.py is model.
+NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8")) for path, name in NAMES.items()}
 
 
 def imported(tree: ast.Module) -> set[str]:
@@ -66,13 +64,9 @@ def imported(tree: ast.Module) -> set[str]:
 
 def arrows(tree: ast.Module) -> set[str]:
     """Of the imports the package's own modules; whatever else its root is asked for is __init__."""
-    found = set()
-    for name in imported(tree):
-        root, *rest = name.split(".")
-        if root == "vit_walkthrough" and rest:
-            known = [".".join(rest[:length]) for length in (2, 1) if ".".join(rest[:length]) in TREES]
-            found.add(known[0] if known else "__init__")
-    return found
+    asked = [name.split(".")[1:] for name in imported(tree) if name.startswith("vit_walkthrough.")]
+    known = [[".".join(parts[:length]) for length in (2, 1)] for parts in asked]
+    return {next((name for name in names if name in TREES), "__init__") for names in known}
 
 
 def within(module: str, places: set[str]) -> bool:
@@ -93,12 +87,8 @@ def test_arrows_run_one_way_and_libraries_stay_in_their_rooms(module):
 
 
 def test_importing_brings_in_nothing_that_is_not_needed_yet():
-    late = {
-        "vit_walkthrough": {"matplotlib", "IPython", "sklearn", "PIL"},
-        "vit_walkthrough.train": {"matplotlib", "sklearn"},
-        "vit_walkthrough.draw": {"sklearn"},
-    }
-    code = "import sys\n" + "".join(f"import {module}\nprint(*sys.modules)\n" for module in late)
+    late = {"": {"matplotlib", "IPython", "sklearn", "PIL"}, ".train": {"matplotlib", "sklearn"}, ".draw": {"sklearn"}}
+    code = "import sys\n" + "".join(f"import vit_walkthrough{room}\nprint(*sys.modules)\n" for room in late)
     run = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     for loaded, unwanted in zip(run.stdout.splitlines(), late.values(), strict=True):
         found = {name.split(".")[0] for name in loaded.split()}
@@ -106,9 +96,8 @@ def test_importing_brings_in_nothing_that_is_not_needed_yet():
 
 
 def test_there_is_no_circle():
-    graph = {module: arrows(tree) - {module} for module, tree in TREES.items()}
-    for module in graph:  # an __init__ that re-exports its own room is below no file of it
-        graph[module] -= {module.split(".")[0]} if "." in module else set()
+    # An __init__ that re-exports its own room is below no file of it.
+    graph = {module: arrows(tree) - {module, module.partition(".")[0]} for module, tree in TREES.items()}
     list(TopologicalSorter(graph).static_order())
 
 
@@ -134,3 +123,36 @@ def test_the_signatures_are_checked_in_these_tests_but_where_one_asks_for_it(req
     request.getfixturevalue("unchecked")
     with pytest.raises(RuntimeError, match="must match the size"):
         attention_weights(torch.rand(2, 3, 4), torch.rand(5, 5, 4))
+
+
+ROOT = Path(__file__).parents[1]
+SCHEMAS = {
+    "github-workflows": ".github/workflows/*.yml",
+    "dependabot": ".github/dependabot.yml",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
+    "citation-file-format": "CITATION.cff",
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_file_that_others_read_fits_its_schema(schema):
+    pytest.importorskip("check_jsonschema", reason="no check-jsonschema; pip install -r tests/requirements.txt")
+    files = sorted(ROOT.glob(SCHEMAS[schema]))
+    assert files
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode, done.stdout
+
+
+def test_every_file_that_names_the_version_names_the_same():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.M)[1] == version
+    assert re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)[1] == version
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff(command):
+    command = [sys.executable, "-m", "ruff", *command, "--no-cache", ROOT]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode, done.stdout + done.stderr
