@@ -92,6 +92,11 @@ def test_steps_straight_strokes_are_named_and_an_empty_pad_claims_nothing(open_p
     for digit in (1, 4, 7):
         page.get_by_role("button", name=str(digit), exact=True).press("Enter")
         assert_reads(digit)
+    page.get_by_role("button", name="erase").click()
+    drag(page, *(spot(pad, down - 0.5, across - 0.5, 1, 1) for across, down in [(0.25, 0.14), (0.75, 0.14)]))
+    drag(page, *(spot(pad, down - 0.5, across - 0.5, 1, 1) for across, down in [(0.75, 0.14), (0.45, 0.88)]))
+    drag(page, *(spot(pad, down - 0.5, across - 0.5, 1, 1) for across, down in [(0.35, 0.5), (0.7, 0.5)]))
+    assert "is empty" in told(page)  # where all was erased, too
 
 
 def test_embedding_sums_and_products_are_torch_s_by_mouse_touch_and_keys(open_page):
@@ -160,7 +165,7 @@ def test_order_patches_are_swapped_by_mouse_finger_and_keys(open_page):
     swipe(page, *(at_home(page, patch) for patch in (33, 27, 21, 15)))  # up at once: the page scrolls, no patch moves
     page.evaluate("scrollTo(0, 0)")
     heard = listen(page)
-    page.get_by_role("button", name="put back").click()
+    page.get_by_role("button", name="put back").press("Enter")  # a click might meet a page that still scrolls
     for key in ("Home", "Enter", "ArrowRight", "ArrowDown", "Enter", "ArrowRight", "Enter", "ArrowUp", "Escape"):
         page.locator("canvas[tabindex]").press(key)
     assert_moved(page, {0: 7, 7: 0})

@@ -3,7 +3,7 @@
 // heads can be silenced, and the answer stands beside.
 import { forward, softmax } from "./vit.js";
 import { bars, boxOf, button, capital, choice, element, figure, gridLines, hint, hoverable, largest } from "./view.js";
-import { number, outline, painter, patchUnder, place, pointable, press, readout, scaleBar } from "./view.js";
+import { meter, number, outline, painter, patchUnder, place, pointable, press, readout, scaleBar } from "./view.js";
 import { strongest, switcher } from "./view.js";
 
 const PINK = "#cc79a7", BLUE = "#0072b2", STRONGEST = 5;
@@ -30,8 +30,13 @@ export function attention(stage, data, draw) {
   const mean = map(above, "mean"), pinnedMean = map(above, "pinned, mean");
   const side = element("div", { class: "vit-side" }, main);
   const cell = { width: image.width / cols, height: image.height / rows };
-  const strongestOnes = figure(side, { width: STRONGEST * cell.width, height: cell.height },
-    { label: "The patches that get the most", kind: "vit-strip" });
+  const listed = element("div", { class: "vit-strongest" }, side);
+  element("strong", { text: heads.length > 1 ? "strongest, mean of the heads" : "strongest" }, listed);
+  const strong = Array.from({ length: Math.min(STRONGEST, patches) }, () => {
+    const line = element("div", {}, listed);
+    const thumb = element("canvas", { ...cell, class: "vit-thumb", role: "img" }, line);
+    return { thumb, ink: thumb.getContext("2d"), ...meter(line) };
+  });
   const answer = (weights || data.logits) && bars(side, classes, "what the model says");
   const maps = heads.map((head) => map(row, `head ${head}`, head));
   const scale = scaleBar(left, data.inferno), tell = readout(stage);
@@ -100,11 +105,12 @@ export function attention(stage, data, draw) {
       outline(view, { rows, cols }, patch, colour);
     pinnedMean.words.textContent = pinned === null ? "" : `pinned ${name(pinned)}, mean`;
     mean.words.textContent = `${query < 0 ? "★ class token" : name(query)}, mean of the heads`;
-    const boxIn = (columns, patch) => boxOf(patch, columns, cell.width, cell.height);
-    order.forEach((patch, at) =>
-      strongestOnes.context.drawImage(image.canvas, ...boxIn(cols, patch), ...boxIn(STRONGEST, at)));
-    gridLines(strongestOnes, { rows: 1, cols: STRONGEST });
-    strongestOnes.words.textContent = "strongest: " + order.map((patch) => number(mine[patch])).join(", ");
+    strong.forEach(({ thumb, ink, show }, at) => {
+      const patch = order[at], { width, height } = cell;
+      thumb.setAttribute("aria-label", place(patch, cols));
+      ink.drawImage(image.canvas, ...boxOf(patch, cols, width, height), 0, 0, width, height);
+      show(mine[patch] / (mine[order[0]] || 1), number(mine[patch]));
+    });
     answer?.(softmax(weights ? trace.get("output") : data.logits));
     tell(key === null ? sentence(order, whole) : pointed(each, mine));
   }
