@@ -137,6 +137,11 @@ def bars(look: parts.Look, width: float, height: float) -> Part:
     return column(name, Part(width, height, paint), words(f"{len(classes)} of {len(numbers):,} classes"), down=0.05)
 
 
+def stack(*lists: list) -> Part:
+    """Lists of what belongs to the tokens, side by side, one token a row."""
+    return columns(*lists, across=0.1, down=0, high=0.44)
+
+
 def pile(part: Part) -> Part:
     """The uppermost of three copies."""
 
@@ -177,7 +182,7 @@ def draw_vit(config: ViTConfig):
         parts.strips(added, slots, role="position", **scaled),
     )
     plus = [token if token is None else sign("+", 12) for token in slots]
-    embedded = parts.stack(parts.faces(look, slots, 0.3), tokens, high=0.44)
+    embedded = stack(parts.faces(look, slots, 0.3), tokens)
     cut = column(parts.scene(look, 1.7), arrow(0.3, up=-1), apart(look, 1.7))
 
     seen = parts.scene(look, 0.48, look.seen(look["blocks.0.attention.weights"][0, look.patch]))
@@ -200,7 +205,7 @@ def draw_vit(config: ViTConfig):
         [one(1, "cut"), cut, shape(config, "channels height width")],
         [None, arrow(0.3), None],
         [column(step(2, "embed patches"), step(3, "put ★ first")), embedded, size],
-        [one(4, "add positions"), parts.stack(plus, places, high=0.44), size],
+        [one(4, "add positions"), stack(plus, places), size],
         [None, Part(0.1, 0), None],
         [one(5, f"{config.depth} encoder blocks"), blocks, size],
         [one(6, "norm, take ★"), answer, shape(config, "classes")],

@@ -1,7 +1,6 @@
 """The helper package of the Vision Transformer walkthrough: one module per stage, and what looks at them.
 
-Importing it loads the stages only; plots, data and widgets are modules to import by name, so that a model can be
-used where no matplotlib and no ipywidgets are installed.
+Importing it loads the stages only; plots, data and widgets are imported by name, where what they need is installed.
 """
 
 from vit_walkthrough.look.trace import Trace, record

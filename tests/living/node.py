@@ -44,8 +44,8 @@ def eight_bit(model):
 def in_node(model, images, cases: list[dict], folder: Path, ending: str = "") -> list[dict[str, np.ndarray]]:
     """What vit.js computes for each case of options: name -> (images, numbers), of names with this ending."""
     driver = pytest.importorskip("playwright._impl._driver", reason="no playwright", exc_type=ImportError)
-    job = {"weights": packed(in_eight_bits(model.state_dict())), "config": asdict(model.config), "cases": cases}
-    (folder / "job.json").write_text(json.dumps(job | {"images": packed(images), "ending": ending}))
+    job = {"weights": in_eight_bits(model.state_dict()), "config": asdict(model.config), "cases": cases}
+    (folder / "job.json").write_text(json.dumps(job | {"images": images, "ending": ending}, default=packed))
     (folder / "script.mjs").write_text(SCRIPT.replace("ROOM", ROOM.as_uri()))
     files = [folder / name for name in ("script.mjs", "job.json", "out")]
     command = [driver.compute_driver_executable()[0], "--no-warnings", *files]

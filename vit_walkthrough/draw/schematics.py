@@ -103,11 +103,6 @@ def strips(table: np.ndarray, slots: list, width: Number, role="", *, cells=10, 
     ]
 
 
-def stack(*lists: list, high: Number = 0.4) -> Part:
-    """Lists of what belongs to the tokens, side by side, one token a row."""
-    return layout.columns(*lists, across=0.1, down=0, high=high)
-
-
 def scene(look: Look, room: Number, pixels=None) -> Part:
     """The image, or other pixels of its size, its longer side `room` inches."""
     pixels = look.picture if pixels is None else pixels
@@ -194,7 +189,7 @@ def draw_block(config: ViTConfig, image, *, model) -> Axes:
 
     def card(name: str, tokens: list, scale: layout.Number = 0) -> Part:
         faces, numbers = [face(look, token, 0.22) for token in tokens], look[f"blocks.0{name}"]
-        both = stack(faces, strips(numbers, tokens, 1.44, scale=scale), high=0.3)
+        both = columns(faces, strips(numbers, tokens, 1.44, scale=scale), across=0.1, down=0, high=0.3)
         return box(both, pad=0.06, fill="white", edge=layout.QUIET, line=1)
 
     last, middle, first = (card(name, both, scale) for name in stream)

@@ -4,19 +4,16 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from functools import cache, cached_property
 from html import escape
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from vit_walkthrough.draw import render
+from vit_walkthrough.draw.stills import Still
 
 MAX_BYTES = 2_000_000  # of one picture: several larger ones in a notebook, and GitHub shows it no longer
 ROOM = Path(__file__).parent
@@ -29,24 +26,18 @@ PALETTES = {  # the colours of maps, 256 of red, green and blue in 8 bits
 class Living:
     """What `live` returns: shown as HTML, and as a PNG of its first state on pages that show no HTML.
 
-    script: a file of this folder that exports a function of its name. data: what the function draws. still: makes the
-    Figure or Axes of the first state. text: the still's alternative text. invitation: what one can do where it lives.
-    speaks: the still says the text itself.
-
-    Raises: ValueError for data that make a page larger than MAX_BYTES.
+    script: a file of this folder that exports a function of its name. data: what the function draws. Raises: ValueError
+    for data that make a page larger than MAX_BYTES.
     """
 
-    def __init__(
-        self, script: str, data: dict, still: Callable[[], Figure | Axes], text: str, invitation: str, *, speaks=False
-    ):
-        self.script, self.still, how = script, still, f"Run this cell, or open the site: {invitation}."
-        self.text = f"{text} {how}"
-        self.caption = how if speaks else self.text
+    def __init__(self, script: str, data: dict, still: Still):
+        self.script, self.still, how = script, still.draw, f"Run this cell, or open the site: {still.invitation}."
+        self.text = f"{still.text} {how}"
+        self.caption = how if still.speaks else self.text
         used = {name: colours for name, colours in PALETTES.items() if f"data.{name}" in source(script)}
-        self.payload = json.dumps(packed(data | used), separators=(",", ":")).replace("<", "\\u003c")
+        self.payload = json.dumps(data | used, default=packed, separators=(",", ":")).replace("<", "\\u003c")
         if len(self.payload) > MAX_BYTES:
-            size = f"{len(self.payload) / 1e6:.1f} MB, above {MAX_BYTES / 1e6:g} MB"
-            raise ValueError(f"the picture {script} carries {size}; show less in it")
+            raise ValueError(f"the picture {script} carries {len(self.payload) / 1e6:.1f} MB; show less in it")
 
     @cached_property
     def png(self) -> bytes:
@@ -97,22 +88,9 @@ def source(script: str) -> str:
     return code.encode("ascii", "backslashreplace").decode()  # \u2605 is the same star in a page of any encoding
 
 
-def packed(value):
-    """Data as JSON can hold them: a tensor or array becomes its type, its shape, and its bytes in base64."""
-    if isinstance(value, dict):
-        return {name: packed(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [packed(one) for one in value]
-    if isinstance(value, (Tensor, np.ndarray)):
-        array = value.numpy(force=True) if isinstance(value, Tensor) else value
-        array = array.astype("<f4") if array.dtype.kind == "f" else array
-        data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-        return {"type": array.dtype.name, "shape": list(array.shape), "data": f"data:;base64,{data}"}
-    return value
-
-
-def levels(image: Tensor) -> np.ndarray:
-    """An image in [0, 1] in 16 bits: exact enough for a model to read. Raises: ValueError for NaN."""
-    if not image.isfinite().all():
-        raise ValueError("the image has numbers that are NaN or infinite")
-    return torch.round(65535 * image.clamp(0, 1)).numpy(force=True).astype("<u2")
+def packed(value: Tensor | np.ndarray) -> dict:
+    """A tensor or array as JSON can hold it: its type, its shape, and its bytes in base64."""
+    array = value.numpy(force=True) if isinstance(value, Tensor) else value
+    array = array.astype("<f4") if array.dtype.kind == "f" else array
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"type": array.dtype.name, "shape": list(array.shape), "data": f"data:;base64,{data}"}

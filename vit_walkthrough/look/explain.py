@@ -126,6 +126,23 @@ def principal_filters(weight: Float[Tensor, "dim patch_dim"], count: int = 28) -
     return torch.linalg.svd(centred, full_matrices=False).Vh[:count]
 
 
+def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """The side of the square patches, and the place of the first of them: 1 behind a class token, else 0."""
+    for first in (1, 0) if tokens > 1 else ():
+        patches = tokens - first
+        side = max(1, round((height * width / patches) ** 0.5))
+        if height % side == width % side == 0 and (height // side) * (width // side) == patches:
+            return side, first
+    patches = f"{tokens - 1} patches (or {tokens}, without a class token)"
+    raise ValueError(f"{patches} do not tile an image of {height} x {width} pixels with squares")
+
+
+def box_of(mask: Bool[Tensor, "height width"]) -> list[int]:
+    """left, top, width, height of what is true."""
+    (top, left), (bottom, right) = (ends.tolist() for ends in torch.aminmax(mask.nonzero(), dim=0))
+    return [left, top, right - left + 1, bottom - top + 1]
+
+
 def _covered(maps: Tensor, masks: Tensor) -> Maps:
     """The share of each patch that lies on the object."""
     fits = maps.ndim == 2 and masks.ndim == 3 and len(maps) == len(masks) and 0 < maps.shape[1] <= masks[0].numel()

@@ -53,8 +53,8 @@ class ViTConfig:
             object.__setattr__(self, "image_size", tuple(self.image_size))
         if isinstance(self.image_size, tuple) and len(self.image_size) != 2:
             raise ValueError(f"image_size {self.image_size} is neither one side nor (height, width)")
-        sizes = {name: getattr(self, name) for name in ("patch_size", "channels", "dim", "depth", "heads")}
-        sizes |= {"hidden": self.hidden, "classes": self.classes}
+        named = "patch_size", "channels", "dim", "depth", "heads", "hidden", "classes"
+        sizes = {name: getattr(self, name) for name in named}
         sizes |= {"image_size (height)": self.height, "image_size (width)": self.width}
         for name, size in sizes.items():
             if isinstance(size, bool) or not isinstance(size, int):

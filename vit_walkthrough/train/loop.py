@@ -2,7 +2,6 @@
 
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ class History:
 
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class Fitted(NamedTuple):
@@ -169,7 +167,6 @@ def fit(
     model.zero_grad()  # the model may come with gradients
     chosen = optimizer(model, learning_rate, weight_decay)
 
-    started = time.perf_counter()
     bar = tqdm(range(steps), file=sys.stdout, disable=not progress, mininterval=0.5)
     with bar, suppress(KeyboardInterrupt):
         for step in bar:
@@ -181,7 +178,6 @@ def fit(
             loss, accuracy = measured.tolist()
             history.loss.append(loss)
             history.accuracy.append(accuracy)
-            history.seconds = time.perf_counter() - started
             bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.0%}", refresh=False)
     if not nn.utils.get_total_norm(model.parameters()).isfinite():
         raise FloatingPointError(f"weights have grown without bound; choose a rate smaller than {learning_rate:.3g}")

@@ -40,11 +40,8 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model with published weights, in eval mode, and what belongs to it.
-
-    prepare: makes of images in [0, 1] what the model reads; None where the publisher does not say how. class_names: in
-    the order of the logits; none without logits. source: where the weights are from.
-    """
+    """A model with published weights, in eval mode. prepare: makes of images in [0, 1] what the model reads; None where
+    the publisher does not say how. class_names: in the order of the logits; none without logits."""
 
     model: VisionTransformer
     prepare: Preprocessing | None

@@ -4,8 +4,7 @@ Works on ipywidgets 7.7 and 8. A picture is an <img> in a widgets.HTML, which ev
 read, and every panel brings a still picture of its first state for pages on which no kernel runs.
 """
 
-from vit_walkthrough.widgets.models import explore_resolution, explore_vit
+from vit_walkthrough.widgets.models import explore_heads, explore_patches, explore_resolution, explore_vit
 from vit_walkthrough.widgets.panel import Panel
 from vit_walkthrough.widgets.published import explore_published
-from vit_walkthrough.widgets.stages import explore_heads, explore_patches
 from vit_walkthrough.widgets.training import train_and_look

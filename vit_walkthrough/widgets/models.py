@@ -1,19 +1,27 @@
-"""Panels over the bundled tiny ViTs, which were trained on digits: what one knows, says and looks at."""
+"""Panels over the bundled tiny ViTs, which were trained on digits, and over single stages, whose weights are random."""
 
 from functools import cache
 
 import torch
 import torch.nn.functional as F
+from ipywidgets import Dropdown
 from torch import Tensor
 
+from vit_walkthrough import data, draw
+from vit_walkthrough.draw.stills import best
 from vit_walkthrough.living import live
+from vit_walkthrough.living.page import Living
 from vit_walkthrough.look.explain import mass_on_object
 from vit_walkthrough.look.trace import Trace, record
-from vit_walkthrough.model.vit import VisionTransformer
+from vit_walkthrough.model.attention import MultiHeadSelfAttention
+from vit_walkthrough.model.config import divisors
+from vit_walkthrough.model.patches import patchify
+from vit_walkthrough.model.vit import VisionTransformer, count_parameters
 from vit_walkthrough.train.finetune import adapt
+from vit_walkthrough.train.loop import seeded
 from vit_walkthrough.weights.checkpoint import bundled, load_checkpoint
-from vit_walkthrough.widgets.panel import Panel, choice, counted, number, toggle
-from vit_walkthrough.widgets.pictures import TINY_SIZE, PictureChooser, digit, picture, unseen_digits
+from vit_walkthrough.widgets.panel import Panel, axes_row, choice, counted, emptied, number, toggle
+from vit_walkthrough.widgets.pictures import TINY_SIZE, PictureChooser, digit, photo, picture, unseen_digits
 
 DIGITS = list("0123456789")
 
@@ -30,11 +38,6 @@ def answer(model: VisionTransformer, images: Tensor) -> Trace:
     with record(model, "*.attention.weights", "output") as trace:
         model(images)
     return trace
-
-
-def said(probabilities: Tensor) -> str:
-    """The likeliest class and its probability: 2 (99.9%)."""
-    return f"{int(probabilities.argmax())} ({probabilities.max():.1%})"
 
 
 def explore_resolution() -> Panel:
@@ -66,7 +69,7 @@ def explore_resolution() -> Panel:
         return live("attention", trace, image[0], classes=DIGITS), (
             f"The digit {label} at {size} x {size} pixels; the model was trained at {TINY_SIZE}. Its "
             f"{learned.shape[1]} positions, {kind}, serve {(size // patch_size) ** 2 + 1} tokens. The model says "
-            f"{said(trace['output'][0].softmax(-1))}. At this size it names {right(size, kind):.0%} of 40 unseen "
+            f"{best(trace['output'][0], DIGITS)}. At this size it names {right(size, kind):.0%} of 40 unseen "
             "digits right."
         )
 
@@ -88,7 +91,7 @@ def explore_vit() -> Panel:
     def show(chosen, patch_size, heads):
         (model, scores), (image, label, mask) = tiny(patch_size, heads), picture(chosen)
         trace = answer(model, image)
-        probabilities, weights = trace["output"][0].softmax(-1), trace.attention[-1, :, :, 0, 1:].mean(1)
+        weights = trace.attention[-1, :, :, 0, 1:].mean(1)
         if mask is None:
             seen = "this picture" if chosen[0] == "own" else f"the {chosen[0]}"
             what, where = f"This ViT knows digits and nothing else. Of {seen} it says", ""
@@ -96,9 +99,10 @@ def explore_vit() -> Panel:
             what = f"This is the digit {label}. The model says"
             mass, area = mass_on_object(weights, mask).item(), mask.float().mean()
             where = f" Its square, {area:.0%} of the picture, gets {mass:.0%} of the attention to patches."
+        says = best(trace["output"][0], DIGITS)
         return live("attention", trace, image[0], classes=DIGITS), (
-            f"{what} {said(probabilities)}.{where} With patches of {patch_size} pixels and {counted(heads, 'head')} "
-            f"this ViT names {scores['test_accuracy']:.1%} of {scores['images']:,} unseen pictures right."
+            f"{what} {says}.{where} With patches of {patch_size} pixels and {counted(heads, 'head')} this ViT names "
+            f"{scores['test_accuracy']:.1%} of {scores['images']:,} unseen pictures right."
         )
 
     patch_sizes, heads = (sorted(set(sizes)) for sizes in zip(*bundled(), strict=True))  # there is every combination
@@ -110,4 +114,60 @@ def explore_vit() -> Panel:
         groups={"chosen": "Picture", "patch_size": "Model"},
         hint="Try another digit, or write one of your own, about half as high as the picture. Then point at a patch. "
         "Notice how soon the model looks at the digit: go through the blocks one by one.",
+    )
+
+
+def explore_patches() -> Panel:
+    """Patch size against the length of the sequence, on a photo of 224 x 224 pixels."""
+    axes = axes_row(2, width=8, height=3.9, margins=(0.01, 0.02, 0.99, 0.91, 0.06))
+
+    def show(photo_name: str, patch_size: int):
+        image, side, (left, right) = photo(photo_name, 224), 224 // patch_size, emptied(axes)
+        title = f"{side} rows of {side} patches" if side > 1 else "one patch"
+        draw.plot_grid(image, patch_size, title=title, ax=left)
+        draw.plot_patches(patchify(image[None], patch_size)[0], side, number=False, title="pulled apart", ax=right)
+        patches, tokens = side**2, side**2 + 1
+        return left, (
+            f"The {photo_name} in patches of {patch_size} x {patch_size} pixels: {side} * {side} = {patches:,} "
+            f"patches, with the class token {tokens:,} tokens. One flattened patch is 3 * {patch_size} * {patch_size} "
+            f"= {3 * patch_size**2:,} numbers. Attention will compare every token with every token: {tokens**2:,} "
+            "pairs."
+        )
+
+    return Panel(
+        show,
+        photo_name=Dropdown(options=data.PHOTOS, description="photo"),
+        patch_size=choice("patch size", [side for side in divisors(224) if side >= 4], 32),
+        hint="Try: 16, as in ViT-B/16, then 8, then 112. Notice from which size on a single patch shows what it belongs"
+        " to. Half the size makes four times the patches and about sixteen times the pairs.",
+    )
+
+
+def explore_heads() -> Panel:
+    """The same width cut into more or fewer heads: what each looks at, and that the parameters stay as many. The heads
+    have random weights. They read the cat's patches, normalised, in 48 random mixtures."""
+    image, dim, patch_size = photo("cat"), 48, 28
+    patches = patchify(image[None], patch_size)
+    mixture = torch.randn(patches.shape[-1], dim, generator=torch.Generator().manual_seed(0))
+    tokens = F.layer_norm((patches - patches.mean((0, 1))) @ mixture * patches.shape[-1] ** -0.5, (dim,))
+
+    @cache
+    def look(heads: int) -> tuple[Living, str]:
+        with seeded(0):
+            attention = MultiHeadSelfAttention(dim, heads).eval()
+        with torch.no_grad(), record(attention, "weights") as trace:
+            attention(tokens)
+        weights, alike = trace["weights"], 1 / tokens.shape[1]
+        strongest = weights[0].amax(-1).mean(-1)  # of each head, on average over the queries
+        return live("attention", weights, image), (
+            f"{counted(heads, 'head')} of head_dim {dim} / {heads} = {dim // heads}, {count_parameters(attention):,} "
+            f"parameters, random weights. The strongest key of a query gets {strongest.min():.3f} of the attention in "
+            f"the mildest head and {strongest.max():.3f} in the keenest. Everywhere alike would be {alike:.3f}."
+        )
+
+    return Panel(
+        lambda heads: look(heads),
+        heads=choice("heads", divisors(dim), 4),
+        hint="Try 1 head, 4, 48, and point at a patch. Notice that the number of parameters stays, and head_dim "
+        "shrinks. The heads of random weights differ a little, without any meaning.",
     )

@@ -113,8 +113,7 @@ def train_and_look(steps: int = 500, run: Fitted | None = None) -> Panel:
         def keep(model: VisionTransformer, history: History) -> None:
             """Show a copy: while its own weights change, and its modules are watched, nothing can be read from it."""
             losses, rights = before.loss + history.loss, before.accuracy + history.accuracy
-            together = History(losses, rights, before.seconds + history.seconds)
-            trained[key] = Fitted(deepcopy(model).eval(), together)
+            trained[key] = Fitted(deepcopy(model).eval(), History(losses, rights))
             panel.update()
 
         progress.max = steps
