@@ -137,8 +137,8 @@ def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:
     raise ValueError(f"{patches} do not tile an image of {height} x {width} pixels with squares")
 
 
-def box_of(mask: Bool[Tensor, "height width"]) -> list[int]:
-    """left, top, width, height of what is true."""
+def box_of(mask: Tensor) -> list[int]:
+    """left, top, width, height of what is true in a mask (height width)."""
     (top, left), (bottom, right) = (ends.tolist() for ends in torch.aminmax(mask.nonzero(), dim=0))
     return [left, top, right - left + 1, bottom - top + 1]
 
