@@ -115,7 +115,13 @@ def test_exif_orientation_is_undone_and_stays_in_the_source(orientation, stored,
 
 @pytest.mark.parametrize(  # of an odd rest the smaller half is cut off first
     ("sides", "size", "kept"),
-    [((3, 6), 3, np.s_[:, 1:4]), ((6, 4), [3, 4], np.s_[1:4]), ((6, 8), (6, 4), np.s_[:, 2:6])],
+    [
+        ((3, 6), 3, np.s_[:, 1:4]),
+        ((6, 4), [3, 4], np.s_[1:4]),
+        ((6, 8), (6, 4), np.s_[:, 2:6]),
+        ((9, 3), 3, np.s_[3:6]),
+        ((8, 4), 4, np.s_[2:6]),
+    ],
 )
 def test_the_crop_is_about_the_centre_and_keeps_the_values(sides, size, kept):
     array = numbered_image(*sides)[0].numpy().astype(np.uint8)
