@@ -48,8 +48,5 @@ def compared(new: list[float], old: list[float]) -> str:
     "a hint" unless the means lie further apart than the runs of either."""
     if max(min(new), min(old)) <= min(max(new), max(old)):
         return "no effect"
-    word, spread = (
-        "higher" if min(new) > max(old) else "lower",
-        max(max(runs) - min(runs) for runs in (new, old)),
-    )
+    word, spread = ("higher" if min(new) > max(old) else "lower", max(max(runs) - min(runs) for runs in (new, old)))
     return word if abs(fmean(new) - fmean(old)) > spread else f"{word}, a hint"

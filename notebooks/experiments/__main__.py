@@ -26,17 +26,11 @@ def run(group: str, name: str, seed: int = 0) -> dict:
     augmentation, its accuracy on validation on the way (ten equal parts), its parameters, the multiply-adds of all
     forward passes, and the seconds that the training took. Raises: ValueError for an unknown experiment."""
     if name not in EXPERIMENTS.get(group, {}):
-        known = "; ".join(
-            f"{known}: {', '.join(names)}" for known, names in EXPERIMENTS.items()
-        )
+        known = "; ".join(f"{known}: {', '.join(names)}" for known, names in EXPERIMENTS.items())
         raise ValueError(f"experiment {group!r}, {name!r} is unknown; choose from {known}")
     chosen = EXPERIMENTS[group][name]
     recipe = dict(steps=STEPS, batch_size=128, seed=seed, progress=False) | chosen.recipe
-    data, validation, curve = (
-        ClutteredDigits("train", seed=seed, **chosen.data),
-        ClutteredDigits("validation"),
-        [],
-    )
+    data, validation, curve = (ClutteredDigits("train", seed=seed, **chosen.data), ClutteredDigits("validation"), [])
     model = init_model(replace(BASE, **chosen.config), data, seed)
     with seeded(seed):
         model = chosen.change(model) if chosen.change else model
@@ -64,29 +58,17 @@ def run(group: str, name: str, seed: int = 0) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train what has no result yet, or all of some groups again, and keep the results."""
-    parser = argparse.ArgumentParser(
-        "python -m notebooks.experiments", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser("python -m notebooks.experiments", description=main.__doc__)
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(EXPERIMENTS)}")
     groups = parser.parse_args(arguments).groups
     if unknown := set(groups) - set(EXPERIMENTS):
-        parser.error(
-            f"no group {', '.join(sorted(unknown))}; choose from {', '.join(EXPERIMENTS)}"
-        )
+        parser.error(f"no group {', '.join(sorted(unknown))}; choose from {', '.join(EXPERIMENTS)}")
     stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    before = (
-        stored["results"] if stored.get("recipe") == RECIPE else {}
-    )  # others cannot be compared
+    before = stored["results"] if stored.get("recipe") == RECIPE else {}  # others cannot be compared
     known = {  # in the order of EXPERIMENTS, without experiments that are there no longer
-        group: {name: before.get(group, {}).get(name, {}) for name in names}
-        for group, names in EXPERIMENTS.items()
+        group: {name: before.get(group, {}).get(name, {}) for name in names} for group, names in EXPERIMENTS.items()
     }
-    every = [
-        (group, name, seed)
-        for seed in SEEDS
-        for group, names in known.items()
-        for name in names
-    ]
+    every = [(group, name, seed) for seed in SEEDS for group, names in known.items() for name in names]
     missing = [one for one in every if str(one[2]) not in known[one[0]][one[1]]]
     wanted = [one for one in every if one[0] in groups] or missing
     # The models are small: two runs at once are faster than one run with two threads.

@@ -54,26 +54,15 @@ def map_mass(model: VisionTransformer) -> float:
     return (mass_on_object(maps, masks) / masks.float().mean(dim=(1, 2))).mean().item()
 
 
-def at_72_px(
-    change: Callable[[VisionTransformer], nn.Module] = lambda model: model,
-) -> Callable:
+def at_72_px(change: Callable[[VisionTransformer], nn.Module] = lambda model: model) -> Callable:
     """A measure: the accuracy on images of 72 pixels, for which the model was not trained. change: of its places."""
-    return lambda model: evaluate(
-        change(adapt(model, image_size=72)).eval(), ClutteredDigits("test", 72), IMAGES
-    )
+    return lambda model: evaluate(change(adapt(model, image_size=72)).eval(), ClutteredDigits("test", 72), IMAGES)
 
 
 TOKENS = {"longest token": longest_token, "mass": map_mass}
 MATRICES = [f"blocks.*.{name}.weight" for name in ("qkv", "projection", "expand", "contract")]
-FIRST = (
-    "patch_embedding.projection.*",
-    "position_embedding.positions",
-)  # and pixels as they are
-NETWORKS = {
-    "ViT": None,
-    "CNN": lambda model: variants.small_cnn(),
-    "linear": variants.linear_classifier,
-}
+FIRST = ("patch_embedding.projection.*", "position_embedding.positions")  # and pixels as they are
+NETWORKS = {"ViT": None, "CNN": lambda model: variants.small_cnn(), "linear": variants.linear_classifier}
 
 # group -> what is changed -> how.
 EXPERIMENTS: dict[str, dict[str, Experiment]] = {
@@ -82,16 +71,12 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "twice as many": Experiment(recipe=dict(steps=2 * STEPS)),
         "the work of overlap": Experiment(recipe=dict(steps=round(3.25 * STEPS))),
         "the work of two convolutions": Experiment(recipe=dict(steps=round(1.44 * STEPS))),
-        "the work of registers": Experiment(
-            recipe=dict(steps=round(1.214 * STEPS)), measure=TOKENS
-        ),
+        "the work of registers": Experiment(recipe=dict(steps=round(1.214 * STEPS)), measure=TOKENS),
     },
     "positions": {
         "none": Experiment(config=dict(positions="none"), measure={"at 72 px": at_72_px()}),
         "sincos": Experiment(config=dict(positions="sincos")),
-        "start at 0.02": Experiment(
-            change=variants.start(nn.init.normal_, "position_embedding.positions", std=0.02)
-        ),
+        "start at 0.02": Experiment(change=variants.start(nn.init.normal_, "position_embedding.positions", std=0.02)),
     },
     "class token": {
         "mean of the patches instead": Experiment(config=dict(pooling="mean")),
@@ -105,14 +90,10 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     "attention": {
         **{f"{heads} heads": Experiment(config=dict(heads=heads)) for heads in (1, 8)},
         "one matrix for q, k and v": Experiment(change=variants.put(variants.Repeat, "*.qkv")),
-        "no matrix after the heads": Experiment(
-            change=variants.put(nn.Identity, "*.attention.projection")
-        ),
+        "no matrix after the heads": Experiment(change=variants.put(nn.Identity, "*.attention.projection")),
     },
     "norms": {
-        "BatchNorm": Experiment(
-            change=variants.put(variants.token_batch_norm, "*norm_?", "norm")
-        ),
+        "BatchNorm": Experiment(change=variants.put(variants.token_batch_norm, "*norm_?", "norm")),
         "none after the last block": Experiment(change=variants.put(nn.Identity, "norm")),
         "last, as in 2017": Experiment(change=variants.norm_last),
         "last, no warm-up": Experiment(change=variants.norm_last, recipe=dict(warmup=0.0)),
@@ -120,15 +101,9 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     },
     "additions": {
         "none": Experiment(change=variants.no_additions),
-        "none, a quarter of the rate": Experiment(
-            change=variants.no_additions, recipe=dict(learning_rate=1e-3)
-        ),
+        "none, a quarter of the rate": Experiment(change=variants.no_additions, recipe=dict(learning_rate=1e-3)),
     },
-    "head": {
-        "random start": Experiment(
-            change=variants.start(nn.init.xavier_uniform_, "head.logits.weight")
-        ),
-    },
+    "head": {"random start": Experiment(change=variants.start(nn.init.xavier_uniform_, "head.logits.weight"))},
     "data": {
         f"{name}, {scans:,} scans": Experiment(change=change, data=dict(scans=scans))
         for name, change in NETWORKS.items()
@@ -142,20 +117,12 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
     },
     "dropout": {
         "0.1": Experiment(config=dict(dropout=0.1)),
-        "0.1, not after positions": Experiment(
-            config=dict(dropout=0.1), change=variants.put(nn.Identity, "dropout")
-        ),
-        "0.1, on attention weights too": Experiment(
-            config=dict(dropout=0.1), change=variants.dropout_on_weights
-        ),
+        "0.1, not after positions": Experiment(config=dict(dropout=0.1), change=variants.put(nn.Identity, "dropout")),
+        "0.1, on attention weights too": Experiment(config=dict(dropout=0.1), change=variants.dropout_on_weights),
     },
     "batch": {  # as many images in all; the rate goes with the root of the batch
         f"{size}": Experiment(
-            recipe=dict(
-                batch_size=size,
-                steps=STEPS * 128 // size,
-                learning_rate=4e-3 * (size / 128) ** 0.5,
-            )
+            recipe=dict(batch_size=size, steps=STEPS * 128 // size, learning_rate=4e-3 * (size / 128) ** 0.5)
         )
         for size in (16, 64, 256)
     },
@@ -164,29 +131,17 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "four times the rate": Experiment(recipe=dict(learning_rate=1.6e-2)),
         "no warm-up": Experiment(recipe=dict(warmup=0.0)),
         "weight decay 0": Experiment(recipe=dict(weight_decay=0.0)),
-        "AdamW 3e-3": Experiment(
-            recipe=dict(optimizer=adamw, weight_decay=0.1, learning_rate=3e-3)
-        ),
-        "AdamW 1e-3": Experiment(
-            recipe=dict(optimizer=adamw, weight_decay=0.1, learning_rate=1e-3)
-        ),
+        "AdamW 3e-3": Experiment(recipe=dict(optimizer=adamw, weight_decay=0.1, learning_rate=3e-3)),
+        "AdamW 1e-3": Experiment(recipe=dict(optimizer=adamw, weight_decay=0.1, learning_rate=1e-3)),
         "SGD 0.03": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.03)),
         "SGD 0.1": Experiment(recipe=dict(optimizer=variants.sgd, learning_rate=0.1)),
         "no augmentation": Experiment(data=dict(augment=False)),
-        "all weights 0.02": Experiment(
-            change=lambda model: VisionTransformer(model.config)
-        ),  # as in timm and DeiT
-        "matrices 0.02": Experiment(
-            change=variants.start(nn.init.trunc_normal_, *MATRICES, std=0.02)
-        ),
-        "all but matrices 0.02": Experiment(
-            change=variants.start(nn.init.trunc_normal_, *FIRST, std=0.02)
-        ),
+        "all weights 0.02": Experiment(change=lambda model: VisionTransformer(model.config)),  # as in timm and DeiT
+        "matrices 0.02": Experiment(change=variants.start(nn.init.trunc_normal_, *MATRICES, std=0.02)),
+        "all but matrices 0.02": Experiment(change=variants.start(nn.init.trunc_normal_, *FIRST, std=0.02)),
     },
     "depth and dim": {
-        f"{depth} blocks, dim {dim}": Experiment(
-            config=dict(depth=depth, dim=dim, hidden=2 * dim)
-        )
+        f"{depth} blocks, dim {dim}": Experiment(config=dict(depth=depth, dim=dim, hidden=2 * dim))
         for depth in (2, 4, 8)
         for dim in (32, 64, 128)
         if (depth, dim) != (BASE.depth, BASE.dim)
@@ -207,38 +162,25 @@ EXPERIMENTS["since"] = {
         },
     ),
     "relative bias": Experiment(
-        config=dict(positions="none"),
-        change=successors.relative,
-        measure={"at 72 px": at_72_px(successors.relative)},
+        config=dict(positions="none"), change=successors.relative, measure={"at 72 px": at_72_px(successors.relative)}
     ),
     "windows": Experiment(config=dict(pooling="mean"), change=successors.windows),
-    "shifted windows": Experiment(
-        config=dict(pooling="mean"), change=partial(successors.windows, shift=1)
-    ),
+    "shifted windows": Experiment(config=dict(pooling="mean"), change=partial(successors.windows, shift=1)),
     "attention pooling": Experiment(change=successors.attention_pooling),
-    "a teacher, 100 scans": Experiment(
-        data=dict(scans=100), change=successors.student, between=variants.Taught
-    ),
+    "a teacher, 100 scans": Experiment(data=dict(scans=100), change=successors.student, between=variants.Taught),
 }
 # Notebook 12. What is pretrained has seen all training scans, without their labels. A head alone has so little to learn
 # from that it needs a far larger rate: with that of `fit` it is not half trained after STEPS.
 PROBE = dict(learning_rate=1.0, weight_decay=0.0)
 EXPERIMENTS["without labels"] = {
     f"{name}, {scans:,} scans": Experiment(
-        config=dict(patch_size=8, pooling="mean"),
-        data=dict(scans=scans),
-        begin=begin,
-        recipe=recipe,
+        config=dict(patch_size=8, pooling="mean"), data=dict(scans=scans), begin=begin, recipe=recipe
     )
     for name, begin, recipe in (
         ("all weights, random start", None, {}),
         ("all weights, pretrained", variants.pretrained, {}),
         ("the head, random start", lambda model, seed: variants.head_alone(model), PROBE),
-        (
-            "the head, pretrained",
-            lambda model, seed: variants.head_alone(variants.pretrained(model, seed)),
-            PROBE,
-        ),
+        ("the head, pretrained", lambda model, seed: variants.head_alone(variants.pretrained(model, seed)), PROBE),
     )
     for scans in (100, 1097)
 }
@@ -252,13 +194,7 @@ RISING = {
     "norms": ["last, as in 2017", "none in the blocks"],
     "additions": ["none", "none, a quarter of the rate"],
     "dropout": ["0.1"],
-    "training": [
-        "a quarter of the rate",
-        "AdamW 3e-3",
-        "SGD 0.1",
-        "all weights 0.02",
-        "matrices 0.02",
-    ],
+    "training": ["a quarter of the rate", "AdamW 3e-3", "SGD 0.1", "all weights 0.02", "matrices 0.02"],
 }
 EXPERIMENTS["twice the steps"] = {
     f"{group}: {name}": replace(one, recipe=one.recipe | dict(steps=2 * STEPS))

@@ -15,9 +15,7 @@ from vit_walkthrough.weights.checkpoint import TINY, in_eight_bits
 
 def main(arguments: list[str] | None = None) -> None:
     """Train and save."""
-    parser = argparse.ArgumentParser(
-        "python -m notebooks.experiments.pretrain", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser("python -m notebooks.experiments.pretrain", description=main.__doc__)
     for name, default in (("--seed", 0), ("--steps", STEPS)):
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--output", type=Path, help="by default among the bundled checkpoints")

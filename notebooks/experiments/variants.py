@@ -23,11 +23,7 @@ def put(new: Callable[[], nn.Module], *places: str) -> Callable[[VisionTransform
     """A change that puts a new module at every place that one of the patterns matches, such as *.attention.qkv."""
 
     def change(model: VisionTransformer) -> VisionTransformer:
-        names = [
-            name
-            for name, _ in model.named_modules()
-            if any(fnmatchcase(name, place) for place in places)
-        ]
+        names = [name for name, _ in model.named_modules() if any(fnmatchcase(name, place) for place in places)]
         for name in names:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, new())
@@ -36,9 +32,7 @@ def put(new: Callable[[], nn.Module], *places: str) -> Callable[[VisionTransform
     return change
 
 
-def start(
-    init: Callable[..., Tensor], *names: str, **settings
-) -> Callable[[VisionTransformer], nn.Module]:
+def start(init: Callable[..., Tensor], *names: str, **settings) -> Callable[[VisionTransformer], nn.Module]:
     """A change that gives every parameter that one of the patterns matches other numbers to start from."""
 
     def change(model: VisionTransformer) -> VisionTransformer:
@@ -67,21 +61,15 @@ class Repeat(nn.Module):
 def token_batch_norm() -> nn.Module:
     """BatchNorm of every feature over the batch and its tokens."""
     back = Rearrange("batch dim tokens -> batch tokens dim")
-    return nn.Sequential(
-        Rearrange("batch tokens dim -> batch dim tokens"), nn.BatchNorm1d(BASE.dim), back
-    )
+    return nn.Sequential(Rearrange("batch tokens dim -> batch dim tokens"), nn.BatchNorm1d(BASE.dim), back)
 
 
 def overlap(model: VisionTransformer) -> nn.Module:
     """7 x 7 patches of 12 pixels, 6 apart, on images of 48. The given ViT has 7 x 7 patches on images of 84."""
     linear, side = model.patch_embedding.projection, model.config.patch_size
     convolution = nn.Conv2d(3, model.config.dim, side, stride=side // 2)
-    convolution.load_state_dict(
-        {"weight": linear.weight.view_as(convolution.weight), "bias": linear.bias}
-    )
-    model.patch_embedding = nn.Sequential(
-        convolution, Rearrange("batch dim rows cols -> batch (rows cols) dim")
-    )
+    convolution.load_state_dict({"weight": linear.weight.view_as(convolution.weight), "bias": linear.bias})
+    model.patch_embedding = nn.Sequential(convolution, Rearrange("batch dim rows cols -> batch (rows cols) dim"))
     model.config = replace(model.config, image_size=48)  # forward compares its images with it
     return model
 
@@ -106,14 +94,8 @@ def small_cnn() -> nn.Module:
     widths = [3, 32, 64, 96, 96]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [
-            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], BASE.classes)
-    )
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], BASE.classes))
 
 
 def linear_classifier(model: VisionTransformer) -> nn.Module:
@@ -206,9 +188,7 @@ class Taught:
 
     def sample(self, count: int, draw: int) -> tuple[Tensor, Tensor]:
         if self.teacher is None:
-            self.teacher = fit(
-                small_cnn(), self.data, seed=self.data.seed, progress=False
-            ).model
+            self.teacher = fit(small_cnn(), self.data, seed=self.data.seed, progress=False).model
         images, labels, _ = self.data.sample(count, draw)
         with torch.no_grad():
             return images, torch.cat([labels, self.teacher(images).argmax(dim=-1)])
@@ -217,9 +197,7 @@ class Taught:
 def pretrained(model: VisionTransformer, seed: int) -> VisionTransformer:
     """The model with the weights of the bundled autoencoder's encoder; its head stays as it is."""
     encoder = load_masked(seed).encoder.state_dict()
-    model.load_state_dict(
-        {name: tensor for name, tensor in encoder.items() if "head" not in name}, strict=False
-    )
+    model.load_state_dict({name: tensor for name, tensor in encoder.items() if "head" not in name}, strict=False)
     return model
 
 
