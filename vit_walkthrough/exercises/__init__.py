@@ -2,5 +2,5 @@
 
 from vit_walkthrough.exercises import attention, encoder, explain, since, tokens, training
 
-for room in (tokens, attention, encoder, training, explain, since):
-    globals().update({name: check for name, check in vars(room).items() if name.startswith("check_")})
+for file in (tokens, attention, encoder, training, explain, since):
+    globals().update({name: check for name, check in vars(file).items() if name.startswith("check_")})

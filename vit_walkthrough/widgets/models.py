@@ -10,7 +10,6 @@ from torch import Tensor
 from vit_walkthrough import data, draw
 from vit_walkthrough.draw.stills import best
 from vit_walkthrough.living import live
-from vit_walkthrough.living.page import Living
 from vit_walkthrough.look.explain import mass_on_object
 from vit_walkthrough.look.trace import Trace, record
 from vit_walkthrough.model.attention import MultiHeadSelfAttention
@@ -152,7 +151,7 @@ def explore_heads() -> Panel:
     tokens = F.layer_norm((patches - patches.mean((0, 1))) @ mixture * patches.shape[-1] ** -0.5, (dim,))
 
     @cache
-    def look(heads: int) -> tuple[Living, str]:
+    def look(heads: int):
         with seeded(0):
             attention = MultiHeadSelfAttention(dim, heads).eval()
         with torch.no_grad(), record(attention, "weights") as trace:
@@ -166,7 +165,7 @@ def explore_heads() -> Panel:
         )
 
     return Panel(
-        lambda heads: look(heads),
+        look,
         heads=choice("heads", divisors(dim), 4),
         hint="Try 1 head, 4, 48, and point at a patch. Notice that the number of parameters stays, and head_dim "
         "shrinks. The heads of random weights differ a little, without any meaning.",

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 
 from vit_walkthrough import draw
+from vit_walkthrough.draw.stills import best
 from vit_walkthrough.living import live
 from vit_walkthrough.look.explain import attention_distance, position_similarity, principal_filters
 from vit_walkthrough.weights.published import Preprocessing, Pretrained, load_pretrained
@@ -32,10 +33,10 @@ def explore_published() -> Panel:
         model, config = shown.model, shown.model.config
         image = picture(chosen, (config.height, config.width))[0]
         trace = answer(model, shown.prepare(image))
-        (depth, _, heads, *_), best = trace.attention.shape, trace["output"][0].softmax(-1)
+        depth, _, heads, *_ = trace.attention.shape
         says = "It has no classification head, so it names nothing."
         if shown.class_names:
-            says = f"It says: {shown.class_names[best.argmax()]} ({best.max():.1%})."
+            says = f"It says: {best(trace['output'][0], shown.class_names)}."
         if view == "point at a patch":
             blocks = range(depth)[:: -((depth + 3) // 4)][::-1]  # at most four, or the page would be too large
             seen = trace if shown.class_names else trace.attention
